@@ -1,0 +1,61 @@
+"""dbjobq: a background-job queue for Python services that already run PostgreSQL.
+
+    from dbjobq import JobQueue, PostgresStorage, Worker, job
+
+    @job
+    def send_email(to: str, subject: str) -> None: ...
+
+    queue = JobQueue(PostgresStorage("postgresql://localhost/app"))
+    queue.enqueue(send_email, to="user@example.com", subject="Hello")
+
+    with Worker(queue):
+        ...
+
+What stands in `__all__` is public; everything else may change. Neither SQLAlchemy nor Alembic is imported with it.
+"""
+
+from dbjobq.context import JobContext
+from dbjobq.errors import (
+    ConfigError,
+    DBJobQError,
+    IllegalTransition,
+    JobNotFound,
+    LeaseLost,
+    NotSupported,
+    SchemaError,
+    StorageUnavailable,
+    UnknownJobType,
+)
+from dbjobq.models import Job
+from dbjobq.queue import AsyncJobQueue, JobQueue
+from dbjobq.registry import job
+from dbjobq.retry import Discard, Retry, RetryPolicy
+from dbjobq.storage.base import BaseStorage
+from dbjobq.storage.postgres_storage import PostgresStorage
+from dbjobq.worker import Worker
+
+__version__ = "0.2.0"
+
+__all__ = [
+    "AsyncJobQueue",
+    "BaseStorage",
+    "ConfigError",
+    "DBJobQError",
+    "Discard",
+    "IllegalTransition",
+    "Job",
+    "JobContext",
+    "JobNotFound",
+    "JobQueue",
+    "LeaseLost",
+    "NotSupported",
+    "PostgresStorage",
+    "Retry",
+    "RetryPolicy",
+    "SchemaError",
+    "StorageUnavailable",
+    "UnknownJobType",
+    "Worker",
+    "__version__",
+    "job",
+]

@@ -1,0 +1,59 @@
+"""One attempt of one job → one outcome. What raises, and what cannot be stored, is decided here; nothing is awaited."""
+
+from __future__ import annotations
+
+import random
+import traceback
+from typing import Any, Final
+
+from dbjobq.models import after_failure
+from dbjobq.retry import DEFAULT_RETRY, Retry, RetryPolicy
+from dbjobq.serialize import dump_result, storable_text
+from dbjobq.storage.base import Claim, Outcome
+
+__all__ = ["completed", "failed", "failed_with"]
+
+MAX_ERROR: Final = 16_000
+"""Characters of a traceback that are kept: its end, where the cause is."""
+
+
+def completed(claim: Claim, result: Any) -> Outcome:
+    """Return the outcome of an attempt that returned `result`.
+
+    A result that JSON cannot hold is dropped, and the error says so; the job is completed all the same (contract §3).
+    """
+    try:
+        return Outcome(claim, "complete", None, dump_result(result))
+    except (TypeError, ValueError) as error:
+        return Outcome(claim, "complete", storable_text(f"{error}; the job ran to its end, and is not run again for that"))
+
+
+def failed(claim: Claim, error: BaseException, policy: RetryPolicy = DEFAULT_RETRY) -> Outcome:
+    """Return the outcome of an attempt that raised: a retry after the policy's delay, or the end."""
+    event = after_failure(claim.attempts, claim.max_retries) if policy.worth(error) else "fail"
+    delay = error.after if isinstance(error, Retry) else None
+    if delay is None:
+        delay = policy.delay(claim.attempts + 1, random.random())  # noqa: S311 - jitter
+    return Outcome(claim, event, describe(error), None, delay)
+
+
+def failed_with(claim: Claim, error: str, policy: RetryPolicy = DEFAULT_RETRY) -> Outcome:
+    """Return the outcome of an attempt that is said to have failed, for `fail(job, error)`."""
+    event = after_failure(claim.attempts, claim.max_retries)
+    delay = policy.delay(claim.attempts + 1, random.random())  # noqa: S311 - jitter
+    return Outcome(claim, event, storable_text(error)[-MAX_ERROR:], None, delay)
+
+
+def describe(error: BaseException) -> str:
+    """Return `Type: message` and the traceback, from the handler's own frame on."""
+    try:
+        said = str(error)
+    except Exception as broken:  # a handler's exception may be anything
+        said = f"(its message raised {type(broken).__name__})"
+    head = f"{type(error).__name__}: {said}"
+    trace = error.__traceback__.tb_next if error.__traceback__ is not None else None  # the first frame is ours
+    try:
+        lines = "".join(traceback.format_exception(type(error), error, trace))
+    except Exception:
+        lines = "(its traceback cannot be shown)"
+    return storable_text(f"{head[:MAX_ERROR]}\n\n{lines[-MAX_ERROR:]}")

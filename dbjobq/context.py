@@ -1,0 +1,78 @@
+"""`JobContext`: what a running function is given, in the parameter it annotates so (contract §3)."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from dbjobq.errors import NotSupported
+from dbjobq.models import Job
+from dbjobq.telemetry import job_fields, job_log
+
+if TYPE_CHECKING:
+    from dbjobq.queue import AsyncJobQueue, JobQueue
+
+__all__ = ["JobContext"]
+
+
+class JobContext:
+    """One attempt of one job, as its function sees it. Made by the worker; safe to use from the function's threads.
+
+    Args:
+        job: The job.
+        queue: The queue it came from.
+        connection: The transaction's connection, for a transactional job.
+        on_progress: Told what `progress` says, as JSON text.
+    """
+
+    __slots__ = ("_connection", "_logger", "_on_progress", "cancelled", "job", "queue")
+
+    def __init__(
+        self,
+        job: Job,
+        queue: JobQueue | AsyncJobQueue,
+        connection: Any = None,
+        on_progress: Callable[[str], None] | None = None,
+    ) -> None:
+        self.job = job
+        self.queue: Any = queue
+        """Enqueue more with it: a `JobQueue` in a `def`, an `AsyncJobQueue` in an `async def`."""
+        self.cancelled = False
+        """True once the job was cancelled, timed out or given to another worker: whatever it returns is refused."""
+        self._connection = connection
+        self._on_progress = on_progress
+        self._logger: logging.LoggerAdapter[logging.Logger] | None = None
+
+    @property
+    def connection(self) -> Any:
+        """The psycopg connection whose transaction commits together with the job's completion.
+
+        Raises:
+            NotSupported: The job type is not `@job(transactional=True)`.
+        """
+        if self._connection is None:
+            raise NotSupported(f"ctx.connection: {self.job.type} is not registered with @job(transactional=True)")
+        return self._connection
+
+    @property
+    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger, a child of `dbjobq.job`, whose lines carry the job's id, type, queue and attempt."""
+        if self._logger is None:
+            self._logger = logging.LoggerAdapter(job_log.getChild(self.job.type), job_fields(self.job))
+        return self._logger
+
+    def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
+        """Say how far the job is: seen in the view `jobs` and by `dbjobq jobs show` while it runs.
+
+        Cheap enough for a loop: what is said between two exchanges with the database is written once.
+
+        Args:
+            done: How much is done, in units of your own.
+            total: How much there is; None if unknown.
+            message: A few words for people.
+        """
+        if self._on_progress is not None:
+            said = {"done": done, "total": total, "message": message}
+            self._on_progress(json.dumps(said))

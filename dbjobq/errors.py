@@ -1,0 +1,85 @@
+"""Every error that dbjobq raises (contract §8).
+
+    DBJobQError
+    ├── ConfigError           settings that cannot work: a wrong DSN, a bad schema name, no server binaries
+    ├── SchemaError           the tables are missing, older or newer than this library
+    ├── NotSupported          this storage cannot do that
+    ├── StorageUnavailable    the database did not answer; the call may be repeated
+    ├── JobNotFound           no job has this id
+    ├── IllegalTransition     the job's state does not allow that step
+    ├── LeaseLost             a result was refused: the job is no longer held
+    └── UnknownJobType        no function could be found for a job's type
+
+Arguments of the wrong type or out of range are Python's own `TypeError` and `ValueError`. A message says what
+failed, with which value, and what to do; the data stand beside it as attributes.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConfigError",
+    "DBJobQError",
+    "IllegalTransition",
+    "JobNotFound",
+    "LeaseLost",
+    "NotSupported",
+    "SchemaError",
+    "StorageUnavailable",
+    "UnknownJobType",
+]
+
+
+class DBJobQError(Exception):
+    """The root of every error in this package."""
+
+
+class ConfigError(DBJobQError):
+    """A setting cannot work: a DSN that is refused, a schema name that is none, binaries that are not there."""
+
+
+class SchemaError(DBJobQError):
+    """The tables are missing, older or newer than this library; the message says which, and the remedy."""
+
+
+class NotSupported(DBJobQError):  # noqa: N818 - the contract's name (§7)
+    """The storage in use cannot do what was asked of it."""
+
+
+class StorageUnavailable(DBJobQError):  # noqa: N818 - a state, as in the contract's LeaseLost
+    """The database did not answer, or the connection was lost; what was asked may be asked again."""
+
+
+class JobNotFound(DBJobQError):  # noqa: N818 - the contract's name (§4)
+    """No job has this id."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"no job has the id {job_id!r}; it was never enqueued here, or its history was pruned")
+        self.job_id = job_id
+
+
+class IllegalTransition(DBJobQError):  # noqa: N818 - as in h11, whose table models.TRANSITIONS follows
+    """The step does not exist from where the job stands, such as `cancel` of a completed job."""
+
+    def __init__(self, status: str, event: str, job_id: str | None = None) -> None:
+        which = f"job {job_id}" if job_id else "a job"
+        super().__init__(f"{which} is {status}, and there is no {event!r} from there")
+        self.status, self.event, self.job_id = status, event, job_id
+
+
+class LeaseLost(DBJobQError):  # noqa: N818 - the contract's name (§4)
+    """A result was refused and nothing was written: the caller does not hold the job (contract §6)."""
+
+    def __init__(self, job_id: str, why: str = "its lease ran out, or it was cancelled") -> None:
+        super().__init__(
+            f"job {job_id} is not held here: {why}, so its result was not written. "
+            "If handlers take this long, ask for a longer lease."
+        )
+        self.job_id = job_id
+
+
+class UnknownJobType(DBJobQError):  # noqa: N818 - reads as what it is
+    """No function was found for a job's type; says which name, where it was looked for and what to do."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"no function for job type {name!r}: {why}")
+        self.name = name

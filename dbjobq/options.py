@@ -1,0 +1,83 @@
+"""The options of an enqueue, checked at the edge. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final, TypedDict
+from uuid import UUID
+
+from dbjobq.registry import INT_MAX, check_integer, check_seconds
+from dbjobq.serialize import as_uuid, check_name
+
+__all__ = ["EnqueueOptions", "Options"]
+
+LONGEST_KEY: Final = 500
+
+
+class EnqueueOptions(TypedDict, total=False):
+    """What `options(…)` takes; all that is not an argument of the job's own."""
+
+    queue: str
+    delay: float | timedelta
+    execute_at: datetime
+    priority: int
+    max_retries: int
+    timeout: float
+    unique_key: str
+    id: str | UUID
+    connection: object
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Checked options; None where the job type decides."""
+
+    queue: str | None = None
+    delay: float | None = None
+    execute_at: datetime | None = None
+    priority: int | None = None
+    max_retries: int | None = None
+    timeout: float | None = None
+    unique_key: str | None = None
+    id: str | None = None
+    connection: object | None = None
+
+    def updated(self, given: Mapping[str, Any]) -> Options:
+        """Return these options with those given, each checked; None means not given."""
+        given = {name: value for name, value in given.items() if value is not None}
+        if not given:
+            return self
+        if unknown := given.keys() - _CHECKS.keys():
+            raise TypeError(f"no such option: {', '.join(sorted(unknown))}; there are {', '.join(_CHECKS)}")
+        both = replace(self, **{name: _CHECKS[name](value) for name, value in given.items()})
+        if both.delay is not None and both.execute_at is not None:
+            raise ValueError("delay and execute_at: give one of them, both say when the job is due")
+        return both
+
+
+def _check_delay(value: object) -> float:
+    return check_seconds(value.total_seconds() if isinstance(value, timedelta) else value, "delay")
+
+
+def _check_moment(value: object) -> datetime:
+    if not isinstance(value, datetime):
+        raise TypeError(f"execute_at={value!r}: must be a datetime, not {type(value).__name__}")
+    try:
+        return value.astimezone() if value.tzinfo is None else value  # naive is local time (contract §4)
+    except (OverflowError, ValueError, OSError) as error:
+        raise ValueError(f"execute_at={value!r}: {error}") from None
+
+
+_CHECKS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "queue": lambda value: check_name(value, "queue"),
+    "delay": _check_delay,
+    "execute_at": _check_moment,
+    "priority": lambda value: check_integer(value, "priority", -INT_MAX - 1),
+    "max_retries": lambda value: check_integer(value, "max_retries", 0),
+    "timeout": lambda value: check_seconds(value, "timeout", above_zero=True),
+    "unique_key": lambda value: check_name(value, "unique_key", LONGEST_KEY),
+    "id": as_uuid,
+    "connection": lambda value: value,
+}

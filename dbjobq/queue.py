@@ -1,0 +1,582 @@
+"""`JobQueue` and `AsyncJobQueue`: check the call, ask the storage. One logic; they differ only in how they wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, Concatenate, Final, ParamSpec, Self, Unpack, overload
+
+from dbjobq.attempt import completed, failed, failed_with
+from dbjobq.context import JobContext
+from dbjobq.errors import LeaseLost, UnknownJobType
+from dbjobq.models import STATUSES, Job, Status
+from dbjobq.options import EnqueueOptions, Options
+from dbjobq.registry import (
+    DEFAULT_MAX_RETRIES,
+    DEFAULT_PRIORITY,
+    DEFAULT_QUEUE,
+    Task,
+    check_integer,
+    check_seconds,
+    find,
+    registered,
+    task_of,
+)
+from dbjobq.retry import DEFAULT_RETRY
+from dbjobq.serialize import check_name, dump_arguments, new_id
+from dbjobq.storage.base import BaseStorage, Claim, NewJob, Outcome, QueueStats, Request
+
+__all__ = ["AsyncJobQueue", "AsyncWithOptions", "JobQueue", "WithOptions"]
+
+P = ParamSpec("P")
+Function = Callable[..., Any]
+
+LONGEST_NAME: Final = 500
+LONGEST_LEASE: Final = 366 * 86400.0
+
+
+class _Calls:
+    """What both queues do: check a call and describe it as a `Request`."""
+
+    def __init__(self, storage: BaseStorage, options: Options = Options()) -> None:  # noqa: B008 - frozen
+        if not isinstance(storage, BaseStorage):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
+            raise TypeError(f"storage={storage!r}: must be a storage, such as PostgresStorage(dsn)")
+        self.storage = storage
+        self._options = options
+
+    def _job(self, what: Function | str, options: Options, data: str, task: Task | None) -> NewJob:
+        def option(name: str, default: Any) -> Any:
+            own = getattr(options, name)
+            return own if own is not None else getattr(task, name) if task is not None else default
+
+        return NewJob(
+            id=options.id or new_id(),
+            type=task.name if task is not None else check_name(what, "the job's name", LONGEST_NAME),
+            data=data,
+            queue=option("queue", DEFAULT_QUEUE),
+            priority=option("priority", DEFAULT_PRIORITY),
+            max_retries=option("max_retries", DEFAULT_MAX_RETRIES),
+            timeout=options.timeout,
+            execute_at=options.execute_at,
+            delay=options.delay or None,
+            unique_key=options.unique_key,
+            own_id=options.id is not None,
+        )
+
+    def _enqueue(
+        self, what: Function | str, options: Options, arguments: tuple[Any, ...], keywords: Mapping[str, Any]
+    ) -> Request[str]:
+        task = _task(what)
+        if task is not None and callable(what):
+            keywords = task.bind(arguments, keywords)
+        elif arguments:
+            raise TypeError(f"{what!r} is a name: its arguments go by name, too")
+        if options.connection is not None:
+            self.storage.require("connection")
+        return self.storage.enqueue(self._job(what, options, dump_arguments(keywords), task), options.connection)
+
+    def _enqueue_many(
+        self, what: Function | str, options: Options, jobs: Iterable[Mapping[str, Any]]
+    ) -> Request[list[str]]:
+        if options.unique_key is not None or options.id is not None:
+            raise ValueError("unique_key and id are one job's: enqueue_many cannot take them")
+        task = _task(what)
+        like = self._job(what, options, "", task)
+        rows = _rows(jobs, task if callable(what) else None)
+        if options.connection is None:
+            return self.storage.enqueue_many(like, rows)
+        self.storage.require("connection")
+        # Every row is checked before the first is sent: the transaction is the caller's, and may go on.
+        return self.storage.enqueue_many(like, list(rows), options.connection)
+
+    def _dequeue(self, queue: str, lease: float) -> Request[Claim | None]:
+        seconds = check_seconds(lease, "lease", above_zero=True)
+        if seconds > LONGEST_LEASE:
+            raise ValueError(f"lease={lease}: must be at most a year")
+        return self.storage.dequeue(check_name(queue, "queue"), seconds)
+
+    def _dequeued(self, claim: Claim | None) -> Job | None:
+        if claim is None:
+            return None
+        self.storage.remember(claim)
+        return claim.job(None)
+
+    def _finish(self, outcome: Outcome) -> Request[set[str]]:
+        return self.storage.finish([outcome])
+
+    def _finished(self, outcome: Outcome, accepted: set[str]) -> None:
+        self.storage.forget_claim(outcome.claim)
+        if outcome.claim.id not in accepted:
+            raise LeaseLost(outcome.claim.id)
+
+    def _retry(self, job_id: str, delay: float) -> Request[bool]:
+        return self.storage.retry(job_id, check_seconds(delay, "delay_seconds"))
+
+    def _list(self, status: str | None, limit: int | None) -> Request[list[Job]]:
+        if limit is not None:
+            check_integer(limit, "limit", 0, 2**63 - 1)
+        return self.storage.list_jobs(_check_status(status), limit)
+
+    def _failure(self, job: Job | str, error: object) -> Outcome:
+        claim = self.storage.claim_of(job)
+        task = registered().get(claim.type)
+        policy = task.retry if task is not None else DEFAULT_RETRY
+        if isinstance(error, BaseException):
+            return failed(claim, error, policy)
+        return failed_with(claim, str(error), policy)
+
+
+def _task(what: Function | str) -> Task | None:
+    if isinstance(what, str):
+        return registered().get(what)
+    if not callable(what):
+        raise TypeError(f"{what!r}: must be a function or the name of one")
+    return task_of(what)
+
+
+def _rows(jobs: Iterable[Mapping[str, Any]], task: Task | None) -> Iterator[tuple[str, str]]:
+    for number, keywords in enumerate(jobs):
+        if not isinstance(keywords, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
+            raise TypeError(f"job {number}: must be a mapping of the function's arguments, not {keywords!r}")
+        try:
+            yield new_id(), dump_arguments(keywords if task is None else task.bind((), keywords))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"job {number}: {error}") from None
+
+
+def _check_status(status: str | None) -> Status | None:
+    if status is None:
+        return None
+    for known in STATUSES:
+        if status == known:
+            return known
+    if not isinstance(status, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
+        raise TypeError(f"status={status!r}: must be a string, one of {', '.join(STATUSES)}")
+    raise ValueError(f"status={status!r}: must be one of {', '.join(STATUSES)}")
+
+
+def _counted(stats: Mapping[Status, int]) -> dict[str, int]:
+    return {**stats, "total": sum(stats.values())}
+
+
+def _waiting_or_running(queues: Iterable[QueueStats], status: Status) -> int:
+    return sum(q.running if status == "running" else q.ready + q.scheduled for q in queues)
+
+
+class WithOptions(_Calls):
+    """A queue with options (`JobQueue.options`): here every argument is the job's own, typed as the function's."""
+
+    def options(self, **options: Unpack[EnqueueOptions]) -> WithOptions:
+        """Return the same with more options, or others."""
+        return WithOptions(self.storage, self._options.updated(options))
+
+    @overload
+    def enqueue(
+        self, function: Callable[Concatenate[JobContext, P], Any], /, *args: P.args, **kwargs: P.kwargs
+    ) -> str: ...
+    @overload
+    def enqueue(self, function: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> str: ...
+    @overload
+    def enqueue(self, function: str, /, **kwargs: Any) -> str: ...
+    def enqueue(self, function: Function | str, /, *args: Any, **kwargs: Any) -> str:
+        """Write a job; see `JobQueue.enqueue`. Positional arguments are bound to their names."""
+        return self._enqueue(function, self._options, args, kwargs).run()
+
+    def enqueue_many(self, function: Function | str, jobs: Iterable[Mapping[str, Any]], /) -> list[str]:
+        """Write many jobs; see `JobQueue.enqueue_many`."""
+        return self._enqueue_many(function, self._options, jobs).run()
+
+
+class AsyncWithOptions(_Calls):
+    """An async queue with options: `WithOptions`, awaited."""
+
+    def options(self, **options: Unpack[EnqueueOptions]) -> AsyncWithOptions:
+        """Return the same with more options, or others."""
+        return AsyncWithOptions(self.storage, self._options.updated(options))
+
+    @overload
+    async def enqueue(
+        self, function: Callable[Concatenate[JobContext, P], Any], /, *args: P.args, **kwargs: P.kwargs
+    ) -> str: ...
+    @overload
+    async def enqueue(self, function: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> str: ...
+    @overload
+    async def enqueue(self, function: str, /, **kwargs: Any) -> str: ...
+    async def enqueue(self, function: Function | str, /, *args: Any, **kwargs: Any) -> str:
+        """See `WithOptions.enqueue`."""
+        return await self._enqueue(function, self._options, args, kwargs).arun()
+
+    async def enqueue_many(self, function: Function | str, jobs: Iterable[Mapping[str, Any]], /) -> list[str]:
+        """See `WithOptions.enqueue_many`."""
+        return await self._enqueue_many(function, self._options, jobs).arun()
+
+
+class JobQueue(_Calls):
+    """A queue for threads and plain code (contract §4). Safe to share between threads.
+
+    Args:
+        storage: Where the jobs are.
+
+    Every method that asks the storage may raise StorageUnavailable (it did not answer; the call may be repeated),
+    SchemaError (run `dbjobq migrate`) and ConfigError (a wrong DSN).
+    """
+
+    def options(self, **options: Unpack[EnqueueOptions]) -> WithOptions:
+        """Return this queue with options for what is enqueued through it (contract §4).
+
+        Args:
+            **options: `queue`; `delay` (seconds or a timedelta) or `execute_at` (naive is local time); `priority`;
+                `max_retries`; `timeout` (seconds); `unique_key` (while a pending or running job has it, enqueueing
+                returns that job's id); `id` (a UUID of your own: enqueueing it again changes nothing); `connection`
+                (yours, in whose transaction the job is written).
+
+        Raises:
+            TypeError: An option is unknown or has the wrong type.
+            ValueError: It is out of range.
+        """
+        return WithOptions(self.storage, self._options.updated(options))
+
+    def enqueue(
+        self,
+        function: Function | str,
+        /,
+        *,
+        max_retries: int | None = None,
+        priority: int | None = None,
+        execute_at: datetime | None = None,
+        **arguments: Any,
+    ) -> str:
+        """Write a job; it is durable when this returns.
+
+        Args:
+            function: The function to run, or its name.
+            max_retries: How often to try again after a failure.
+            priority: Higher runs first.
+            execute_at: Not before this time; naive is local time.
+            **arguments: The function's own, checked against its signature.
+
+        Returns:
+            The job's id.
+
+        Raises:
+            TypeError: An argument is missing, unknown, or not JSON; names it. Nothing is stored.
+            ValueError: An option is out of range, or the arguments are too large. Nothing is stored.
+        """
+        given = {"max_retries": max_retries, "priority": priority, "execute_at": execute_at}
+        return self._enqueue(function, self._options.updated(given), (), arguments).run()
+
+    def enqueue_many(
+        self,
+        function: Function | str,
+        jobs: Iterable[Mapping[str, Any]],
+        /,
+        *,
+        max_retries: int | None = None,
+        priority: int | None = None,
+        execute_at: datetime | None = None,
+    ) -> list[str]:
+        """Write any number of jobs in one transaction, by COPY, reading `jobs` as they are sent.
+
+        Args:
+            function: The function to run, or its name.
+            jobs: The arguments of each job, by name.
+            max_retries: As in `enqueue`, for all of them.
+            priority: As in `enqueue`.
+            execute_at: As in `enqueue`.
+
+        Returns:
+            Their ids, in order.
+
+        Raises:
+            TypeError: A job's arguments are wrong; says which job. Nothing is stored.
+            ValueError: An option or a job's size is out of range. Nothing is stored.
+        """
+        given = {"max_retries": max_retries, "priority": priority, "execute_at": execute_at}
+        return self._enqueue_many(function, self._options.updated(given), jobs).run()
+
+    def dequeue(self, queue: str = "default", lease: float = 300.0) -> Job | None:
+        """Claim the next due job, to be worked on by hand and ended with `complete`, `fail` or `execute_job`.
+
+        Args:
+            queue: Its name.
+            lease: Seconds it is yours; after that it goes to another, which costs an attempt.
+        """
+        return self._dequeued(self._dequeue(queue, lease).run())
+
+    def complete(self, job: Job | str, result: Any = None) -> None:
+        """End a job that `dequeue` returned.
+
+        Args:
+            job: The job, or its id: then the claim that this process holds.
+            result: What to keep as its result; JSON.
+
+        Raises:
+            LeaseLost: It is not held any more, or not here; nothing was written.
+        """
+        outcome = completed(self.storage.claim_of(job), result)
+        self._finished(outcome, self._finish(outcome).run())
+
+    def fail(self, job: Job | str, error: str | BaseException) -> None:
+        """End an attempt that failed: back to pending after the retry delay while `attempts < max_retries`.
+
+        Raises:
+            LeaseLost: It is not held any more, or not here; nothing was written.
+        """
+        outcome = self._failure(job, error)
+        self._finished(outcome, self._finish(outcome).run())
+
+    def execute_job(self, job: Job) -> None:
+        """Run a job that `dequeue` returned, here and now, and record its outcome, failure included.
+
+        An `async def` runs on an event loop of its own. Not for use on a running event loop.
+
+        Raises:
+            LeaseLost: It took longer than the lease; the outcome was not written.
+        """
+        claim = self.storage.claim_of(job)
+        try:
+            task = find(claim.type)
+        except UnknownJobType as error:
+            outcome = failed(claim, error)
+        else:
+            outcome = self._execute(task, claim, job)
+        if outcome is not None:
+            self._finished(outcome, self._finish(outcome).run())
+
+    def _execute(self, task: Task, claim: Claim, job: Job) -> Outcome | None:
+        """Return the outcome; None if a transactional job has recorded its own."""
+        if task.is_async:
+            return asyncio.run(AsyncJobQueue(self.storage)._execute_alone(task, claim, job))  # noqa: SLF001 - its twin
+        try:
+            if not task.transactional:
+                return completed(claim, task.function(**_arguments(task, job, self, None)))
+            self.storage.require("transactional")
+            with self.storage.transaction() as connection:
+                outcome = completed(claim, task.function(**_arguments(task, job, self, connection)))
+                self._finished(outcome, self.storage.finish([outcome], connection).run())
+        except LeaseLost:
+            raise
+        except Exception as error:
+            return failed(claim, error, task.retry)
+        return None
+
+    def retry(self, job_id: str, delay_seconds: float = 0) -> bool:
+        """Put a failed or cancelled job back to pending, its attempts counted from 0.
+
+        Args:
+            job_id: Its id.
+            delay_seconds: How long to wait before it is due.
+
+        Returns:
+            False if it is neither failed nor cancelled.
+
+        Raises:
+            JobNotFound: There is no such job.
+        """
+        return self._retry(job_id, delay_seconds).run()
+
+    def cancel(self, job_id: str) -> bool:
+        """Cancel a job that is pending or running; a running one's function is told, and its result refused.
+
+        Returns:
+            False if it had ended already.
+
+        Raises:
+            JobNotFound: There is no such job.
+        """
+        return self.storage.cancel(job_id).run()
+
+    def get_job(self, job_id: str) -> Job | None:
+        """Return a job; None if there is none."""
+        return self.storage.get_job(job_id).run()
+
+    def list_jobs(self, status: str | None = None, limit: int | None = None) -> list[Job]:
+        """Return jobs, newest first.
+
+        Args:
+            status: Only those; all by default. ValueError if there is no such status.
+            limit: How many at most.
+        """
+        return self._list(status, limit).run()
+
+    def get_pending_jobs(self) -> list[Job]:
+        """Return the jobs that wait, newest first."""
+        return self.list_jobs("pending")
+
+    def get_running_jobs(self) -> list[Job]:
+        """Return the jobs that run, newest first."""
+        return self.list_jobs("running")
+
+    def get_completed_jobs(self, limit: int | None = None) -> list[Job]:
+        """Return the jobs that are completed, newest first."""
+        return self.list_jobs("completed", limit)
+
+    def get_failed_jobs(self) -> list[Job]:
+        """Return the dead letters: failed, with no retry left. Newest first."""
+        return self.list_jobs("failed")
+
+    def count(self, status: str | None = None) -> int:
+        """Count jobs of one status, or all. Ended jobs are counted row by row; those that wait or run are few."""
+        known = _check_status(status)
+        if known in {"pending", "running"}:
+            return _waiting_or_running(self.storage.queue_stats().run(), known)
+        return self.stats()[known or "total"]
+
+    def stats(self) -> dict[str, int]:
+        """Count the jobs of each status, and all of them as `total`."""
+        return _counted(self.storage.stats().run())
+
+    def close(self) -> None:
+        """Give up the storage's connections."""
+        self.storage.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class AsyncJobQueue(_Calls):
+    """A queue for event loops: `JobQueue`'s methods, awaited (contract §4)."""
+
+    def options(self, **options: Unpack[EnqueueOptions]) -> AsyncWithOptions:
+        """See `JobQueue.options`."""
+        return AsyncWithOptions(self.storage, self._options.updated(options))
+
+    async def enqueue(
+        self,
+        function: Function | str,
+        /,
+        *,
+        max_retries: int | None = None,
+        priority: int | None = None,
+        execute_at: datetime | None = None,
+        **arguments: Any,
+    ) -> str:
+        """See `JobQueue.enqueue`."""
+        given = {"max_retries": max_retries, "priority": priority, "execute_at": execute_at}
+        return await self._enqueue(function, self._options.updated(given), (), arguments).arun()
+
+    async def enqueue_many(
+        self,
+        function: Function | str,
+        jobs: Iterable[Mapping[str, Any]],
+        /,
+        *,
+        max_retries: int | None = None,
+        priority: int | None = None,
+        execute_at: datetime | None = None,
+    ) -> list[str]:
+        """See `JobQueue.enqueue_many`."""
+        given = {"max_retries": max_retries, "priority": priority, "execute_at": execute_at}
+        return await self._enqueue_many(function, self._options.updated(given), jobs).arun()
+
+    async def dequeue(self, queue: str = "default", lease: float = 300.0) -> Job | None:
+        """See `JobQueue.dequeue`."""
+        return self._dequeued(await self._dequeue(queue, lease).arun())
+
+    async def complete(self, job: Job | str, result: Any = None) -> None:
+        """See `JobQueue.complete`."""
+        outcome = completed(self.storage.claim_of(job), result)
+        self._finished(outcome, await self._finish(outcome).arun())
+
+    async def fail(self, job: Job | str, error: str | BaseException) -> None:
+        """See `JobQueue.fail`."""
+        outcome = self._failure(job, error)
+        self._finished(outcome, await self._finish(outcome).arun())
+
+    async def execute_job(self, job: Job) -> None:
+        """See `JobQueue.execute_job`; here a `def` runs on a thread."""
+        claim = self.storage.claim_of(job)
+        try:
+            task = find(claim.type)
+        except UnknownJobType as error:
+            outcome = failed(claim, error)
+        else:
+            outcome = await self._execute(task, claim, job)
+        if outcome is not None:
+            self._finished(outcome, await self._finish(outcome).arun())
+
+    async def _execute(self, task: Task, claim: Claim, job: Job) -> Outcome | None:
+        if not task.is_async:
+            return await asyncio.to_thread(JobQueue(self.storage)._execute, task, claim, job)  # noqa: SLF001 - its twin
+        try:
+            if not task.transactional:
+                return completed(claim, await task.function(**_arguments(task, job, self, None)))
+            self.storage.require("transactional")
+            async with self.storage.atransaction() as connection:
+                outcome = completed(claim, await task.function(**_arguments(task, job, self, connection)))
+                self._finished(outcome, await self.storage.finish([outcome], connection).arun())
+        except LeaseLost:
+            raise
+        except Exception as error:
+            return failed(claim, error, task.retry)
+        return None
+
+    async def _execute_alone(self, task: Task, claim: Claim, job: Job) -> Outcome | None:
+        """Run on a loop that ends with the job."""
+        try:
+            return await self._execute(task, claim, job)
+        finally:
+            await self.storage.aclose()
+
+    async def retry(self, job_id: str, delay_seconds: float = 0) -> bool:
+        """See `JobQueue.retry`."""
+        return await self._retry(job_id, delay_seconds).arun()
+
+    async def cancel(self, job_id: str) -> bool:
+        """See `JobQueue.cancel`."""
+        return await self.storage.cancel(job_id).arun()
+
+    async def get_job(self, job_id: str) -> Job | None:
+        """See `JobQueue.get_job`."""
+        return await self.storage.get_job(job_id).arun()
+
+    async def list_jobs(self, status: str | None = None, limit: int | None = None) -> list[Job]:
+        """See `JobQueue.list_jobs`."""
+        return await self._list(status, limit).arun()
+
+    async def get_pending_jobs(self) -> list[Job]:
+        """See `JobQueue.get_pending_jobs`."""
+        return await self.list_jobs("pending")
+
+    async def get_running_jobs(self) -> list[Job]:
+        """See `JobQueue.get_running_jobs`."""
+        return await self.list_jobs("running")
+
+    async def get_completed_jobs(self, limit: int | None = None) -> list[Job]:
+        """See `JobQueue.get_completed_jobs`."""
+        return await self.list_jobs("completed", limit)
+
+    async def get_failed_jobs(self) -> list[Job]:
+        """See `JobQueue.get_failed_jobs`."""
+        return await self.list_jobs("failed")
+
+    async def count(self, status: str | None = None) -> int:
+        """See `JobQueue.count`."""
+        known = _check_status(status)
+        if known in {"pending", "running"}:
+            return _waiting_or_running(await self.storage.queue_stats().arun(), known)
+        return (await self.stats())[known or "total"]
+
+    async def stats(self) -> dict[str, int]:
+        """See `JobQueue.stats`."""
+        return _counted(await self.storage.stats().arun())
+
+    async def close(self) -> None:
+        """Give up this event loop's connections."""
+        await self.storage.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+
+def _arguments(task: Task, job: Job, queue: JobQueue | AsyncJobQueue, connection: Any) -> dict[str, Any]:
+    if task.context is None:
+        return job.data
+    return {**job.data, task.context: JobContext(job, queue, connection)}

@@ -1,0 +1,285 @@
+"""`@job`, and the table of functions it fills: name → function, options, signature."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar, overload
+
+from dbjobq.context import JobContext
+from dbjobq.errors import UnknownJobType
+from dbjobq.retry import DEFAULT_RETRY, RetryPolicy
+from dbjobq.serialize import check_name
+
+__all__ = ["Task", "check_integer", "check_seconds", "find", "job", "registered", "task_of"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+INT_MAX: Final = 2**31 - 1
+DEFAULT_QUEUE: Final = "default"
+DEFAULT_PRIORITY: Final = 5
+DEFAULT_MAX_RETRIES: Final = 3
+
+
+def check_integer(value: object, what: str, low: int, high: int = INT_MAX) -> int:
+    """Return `value` if it is an integer in range. Raises TypeError or ValueError, naming `what`."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{what}={value!r}: must be an integer, not {type(value).__name__}")
+    if not low <= value <= high:
+        raise ValueError(f"{what}={value}: must be from {low} to {high}")
+    return value
+
+
+def check_seconds(value: object, what: str, *, above_zero: bool = False) -> float:
+    """Return `value` as seconds if it is a number in range. Raises TypeError or ValueError, naming `what`."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{what}={value!r}: must be a number of seconds, not {type(value).__name__}")
+    if not (0 < value if above_zero else 0 <= value) or value > 100 * 366 * 86400:
+        raise ValueError(f"{what}={value}: must be {'above' if above_zero else 'at least'} 0 seconds, within a century")
+    return float(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A function that jobs run, and how: what `@job` says of it, and what its signature does."""
+
+    name: str
+    function: Callable[..., Any]
+    max_retries: int = DEFAULT_MAX_RETRIES
+    priority: int = DEFAULT_PRIORITY
+    queue: str = DEFAULT_QUEUE
+    timeout: float | None = None
+    retry: RetryPolicy = DEFAULT_RETRY
+    transactional: bool = False
+    is_async: bool = False
+    context: str | None = None
+    """The parameter that takes the `JobContext`."""
+    parameters: tuple[str, ...] = ()
+    required: frozenset[str] = frozenset()
+    any_keyword: bool = False
+
+    def bind(self, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a call's arguments by name, checked against the signature.
+
+        Raises:
+            TypeError: One is missing, unknown, given twice, or is the context's; names it.
+        """
+        if arguments:
+            if len(arguments) > len(self.parameters):
+                raise TypeError(f"{self.name}() takes {len(self.parameters)} arguments, got {len(arguments)}")
+            named = dict(zip(self.parameters, arguments, strict=False))
+            if twice := named.keys() & keywords.keys():
+                raise TypeError(f"{self.name}() got {_names(twice)} twice")
+            keywords = {**named, **keywords}
+        given = keywords.keys()
+        if not self.required <= given:
+            raise TypeError(f"{self.name}() is missing {_names(self.required - given)}")
+        if not self.any_keyword and (unknown := given - set(self.parameters)):
+            raise TypeError(f"{self.name}() has no argument {_names(unknown)}; it takes {_names(self.parameters) or 'none'}")
+        if self.context in given:
+            raise TypeError(f"{self.name}(): {self.context!r} is the JobContext, which the worker fills in")
+        return keywords
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(repr(name) for name in sorted(names))
+
+
+_tasks: Final[dict[str, Task]] = {}
+_by_function: Final[dict[Callable[..., Any], Task]] = {}
+
+
+def registered() -> Mapping[str, Task]:
+    """Return every task of this process by name; the mapping itself, so that look-ups are one step."""
+    return _tasks
+
+
+@overload
+def job(function: F, /) -> F: ...
+@overload
+def job(
+    *,
+    name: str | None = None,
+    queue: str = DEFAULT_QUEUE,
+    priority: int = DEFAULT_PRIORITY,
+    max_retries: int = DEFAULT_MAX_RETRIES,
+    timeout: float | None = None,
+    retry: RetryPolicy | float | None = None,
+    transactional: bool = False,
+) -> Callable[[F], F]: ...
+def job(  # noqa: PLR0913 - the options of a job type
+    function: F | None = None,
+    /,
+    *,
+    name: str | None = None,
+    queue: str = DEFAULT_QUEUE,
+    priority: int = DEFAULT_PRIORITY,
+    max_retries: int = DEFAULT_MAX_RETRIES,
+    timeout: float | None = None,
+    retry: RetryPolicy | float | None = None,
+    transactional: bool = False,
+) -> F | Callable[[F], F]:
+    """Register a function, sync or async, as a job type; it stays callable as itself (contract §3).
+
+    Args:
+        function: The function, when used as `@job` without parentheses.
+        name: The type's name in the database; `module.qualname` by default. Give one, and the function may move.
+        queue: Where its jobs go unless the call says otherwise.
+        priority: Higher runs first.
+        max_retries: A job starts at most `max_retries + 1` times.
+        timeout: Seconds an attempt may take. An `async def` is cancelled then; a `def` cannot be stopped, but its result
+            no longer counts, and `ctx.cancelled` tells it.
+        retry: A `RetryPolicy`, or a constant number of seconds between attempts.
+        transactional: `ctx.connection` is a connection whose transaction commits together with the job's completion:
+            what the function writes there happens exactly once.
+
+    Raises:
+        TypeError: It is not a function whose arguments can be given by name, or an option has the wrong type.
+        ValueError: An option is out of range, or another function has this name.
+    """
+
+    def register(function: F) -> F:
+        policy = RetryPolicy(base=retry, factor=1.0) if isinstance(retry, int | float) else retry
+        task = _make_task(
+            function,
+            name=None if name is None else check_name(name, "name"),
+            queue=check_name(queue, "queue"),
+            priority=check_integer(priority, "priority", -INT_MAX - 1),
+            max_retries=check_integer(max_retries, "max_retries", 0),
+            timeout=None if timeout is None else check_seconds(timeout, "timeout", above_zero=True),
+            retry=policy or DEFAULT_RETRY,
+            transactional=transactional,
+        )
+        other = _tasks.get(task.name)
+        if other is not None and _origin(other.function) != _origin(function):
+            raise ValueError(f"job type {task.name!r} is taken by {'.'.join(_origin(other.function))}: give one a name=")
+        _add(task)
+        return function
+
+    return register if function is None else register(function)
+
+
+def _origin(function: Callable[..., Any]) -> tuple[str, str]:
+    return function.__module__, function.__qualname__
+
+
+def _make_task(function: Callable[..., Any], *, name: str | None = None, **options: Any) -> Task:
+    if not inspect.isfunction(function):
+        raise TypeError(f"{function!r}: a job is a function, defined with def or async def")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"{function.__qualname__}: a generator cannot be a job, calling it runs nothing")
+    parameters: list[str] = []
+    required: set[str] = set()
+    context, any_keyword = None, False
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise TypeError(f"{function.__qualname__}: {parameter.name!r} is positional-only, but jobs go by name")
+        if parameter.kind is parameter.VAR_KEYWORD:
+            any_keyword = True
+        elif _is_context(parameter.annotation):
+            context = parameter.name
+        elif parameter.kind is not parameter.VAR_POSITIONAL:
+            parameters.append(parameter.name)
+            if parameter.default is parameter.empty:
+                required.add(parameter.name)
+    return Task(
+        name=name or _name_of(function),
+        function=function,
+        is_async=inspect.iscoroutinefunction(function),
+        context=context,
+        parameters=tuple(parameters),
+        required=frozenset(required),
+        any_keyword=any_keyword,
+        **options,
+    )
+
+
+def _is_context(annotation: object) -> bool:
+    """Annotations may be text (`from __future__ import annotations`), and their names may not be importable."""
+    if isinstance(annotation, str):
+        return any(part.strip().rpartition(".")[2] == "JobContext" for part in annotation.strip("'\"").split("|"))
+    return annotation is JobContext or JobContext in getattr(annotation, "__args__", ())
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    """A script's functions are named by its file, as a worker that imports the file names them."""
+    module = function.__module__
+    if module == "__main__":
+        main = sys.modules["__main__"]
+        spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+        module = spec.name if spec is not None else Path(file).stem if file else module
+    return f"{module}.{function.__qualname__}"
+
+
+def task_of(function: Callable[..., Any]) -> Task:
+    """Return a function's task; one that `@job` has not seen is registered with the defaults.
+
+    Raises:
+        TypeError: It cannot be a job.
+    """
+    task = _by_function.get(function) or _by_function.get(inspect.unwrap(function))
+    if task is None:
+        task = _add(_make_task(function))
+    return task
+
+
+def _add(task: Task) -> Task:
+    _tasks[task.name] = _by_function[task.function] = task
+    return task
+
+
+def find(name: str, imports: Iterable[str] = ()) -> Task:
+    """Return the task of a job type, for a worker that was told of some modules (contract §3).
+
+    A row in the table must not make a worker call whatever it names: only what registered itself, was enqueued by
+    reference here, or is a function defined in a module named to the worker. Another module is imported only if it lies
+    under such a module's package, and must then register the name.
+
+    Raises:
+        UnknownJobType: There is none; says where it was looked for and what to do.
+    """
+    if (task := _tasks.get(name)) is not None:
+        return task
+    imports = list(imports)
+    for module in imports:
+        if name.startswith(f"{module}.") and (function := _defined_in(module, name[len(module) + 1 :])) is not None:
+            return task_of(function)
+    packages = {_package(module) for module in imports} - {""}
+    parts = name.split(".")
+    for end in range(len(parts) - 1, 0, -1):
+        module = ".".join(parts[:end])
+        if not any(module == package or module.startswith(f"{package}.") for package in packages):
+            continue
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
+                continue
+            raise UnknownJobType(name, f"importing {module} failed: {error}") from error
+        except Exception as error:
+            raise UnknownJobType(name, f"importing {module} failed: {type(error).__name__}: {error}") from error
+        if (task := _tasks.get(name)) is not None:
+            return task
+    where = f"the modules named to it ({', '.join(imports) or 'none'}) and {len(_tasks)} registered functions"
+    raise UnknownJobType(
+        name,
+        f"this worker looked in {where}. Decorate the function with @job in a module that is named to the worker "
+        f"(dbjobq worker MODULE, or Worker(…, imports=[…])), and deploy it there",
+    )
+
+
+def _package(module: str) -> str:
+    """The package a named module belongs to: itself, or what it lies in."""
+    loaded = sys.modules.get(module)
+    return module if hasattr(loaded, "__path__") else module.rpartition(".")[0]
+
+
+def _defined_in(module: str, qualname: str) -> Callable[..., Any] | None:
+    found: Any = sys.modules.get(module)
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    return found if inspect.isfunction(found) and found.__module__ == module else None

@@ -1,0 +1,91 @@
+"""When a failed job runs again: the policy of a job type, and the two words a function may raise. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+__all__ = ["DEFAULT_RETRY", "Discard", "Retry", "RetryPolicy"]
+
+
+class Retry(Exception):  # noqa: N818 - an instruction, not an error
+    """Raise it in a job to end this attempt and run again later, if retries are left.
+
+    Args:
+        after: Seconds (or a timedelta) until the next attempt; None asks the job type's policy.
+        reason: Stored as the attempt's error.
+    """
+
+    def __init__(self, after: float | timedelta | None = None, reason: str = "retry requested") -> None:
+        super().__init__(reason)
+        seconds = after.total_seconds() if isinstance(after, timedelta) else after
+        if seconds is not None and not 0 <= seconds < float("inf"):
+            raise ValueError(f"after={after!r}: must be 0 seconds or more")
+        self.after = seconds
+
+
+class Discard(Exception):  # noqa: N818 - an instruction, not an error
+    """Raise it in a job to fail it for good: no retry, whatever is left.
+
+    Args:
+        reason: Stored as the job's error.
+    """
+
+    def __init__(self, reason: str = "discarded") -> None:
+        super().__init__(reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How long a job waits before each retry, and which exceptions are worth one (contract §3).
+
+    The wait before the n-th retry is `base * factor ** (n - 1)` seconds, at most `max_delay`, plus up to
+    `jitter` of itself, so that what failed together does not come back together.
+    """
+
+    base: float = 2.0
+    """Seconds before the first retry."""
+    factor: float = 2.0
+    """By how much each wait exceeds the last; 1.0 keeps it constant."""
+    max_delay: float = 3600.0
+    """Seconds, before jitter."""
+    jitter: float = 0.1
+    """A share of the delay: 0.1 adds up to ten per cent."""
+    on: tuple[type[BaseException], ...] = (BaseException,)
+    """Exceptions worth a retry; any other fails the job at once."""
+    never: tuple[type[BaseException], ...] = ()
+    """Exceptions that are not, though `on` covers them."""
+
+    def __post_init__(self) -> None:
+        for name, value, low in (
+            ("base", self.base, 0.0),
+            ("factor", self.factor, 1.0),
+            ("max_delay", self.max_delay, 0.0),
+            ("jitter", self.jitter, 0.0),
+        ):
+            if not low <= value < float("inf"):
+                raise ValueError(f"{name}={value!r}: must be {low} or more")
+
+    def delay(self, retry: int, chance: float) -> float:
+        """Return the seconds to wait before a retry.
+
+        Args:
+            retry: Which retry this is, from 1.
+            chance: A random number from [0, 1), drawn by the caller.
+        """
+        try:
+            wait = min(self.base * self.factor ** (retry - 1), self.max_delay)
+        except OverflowError:
+            wait = self.max_delay
+        return wait * (1 + self.jitter * chance)
+
+    def worth(self, error: BaseException) -> bool:
+        """Tell whether an attempt that ended with `error` may be repeated."""
+        if isinstance(error, Discard):
+            return False
+        return isinstance(error, Retry) or (isinstance(error, self.on) and not isinstance(error, self.never))
+
+
+DEFAULT_RETRY: Final = RetryPolicy()
+"""2, 4, 8 … seconds, at most an hour, plus up to ten per cent (contract §3)."""

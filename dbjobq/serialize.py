@@ -1,0 +1,137 @@
+"""What goes into the database as text: ids, names, and values as JSON. Whatever cannot go there is refused here."""
+
+from __future__ import annotations
+
+import json
+import sys
+import uuid
+from collections.abc import Mapping
+from typing import Any, Final
+
+if sys.version_info >= (3, 14):
+    from uuid import uuid7
+else:
+    from uuid_utils import uuid7
+
+__all__ = [
+    "MAX_DATA_BYTES",
+    "as_uuid",
+    "check_name",
+    "dump_arguments",
+    "dump_result",
+    "load_arguments",
+    "new_id",
+    "storable_text",
+]
+
+MAX_DATA_BYTES: Final = 32 * 1024 * 1024
+"""The largest JSON of one job's arguments, or of its result. What is larger belongs in a store of its own."""
+
+_encode: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode  # ASCII only: no encoding can refuse it
+_scan: Final = json.JSONDecoder().scan_once
+_ENCODING_ERRORS: Final = (TypeError, ValueError, RecursionError)
+
+
+def new_id() -> str:
+    """Return a new UUIDv7 as text: ids sort in the order they were made here."""
+    return str(uuid7())
+
+
+def as_uuid(value: object, what: str = "id") -> str:
+    """Return a UUID's canonical text.
+
+    Args:
+        value: A `uuid.UUID` or its text, in any form `uuid.UUID` reads.
+        what: What the value is called in an error.
+
+    Raises:
+        TypeError: It is neither.
+        ValueError: The text is not a UUID's.
+    """
+    if isinstance(value, uuid.UUID):
+        return str(value)
+    if not isinstance(value, str):
+        raise TypeError(f"{what}={value!r}: must be a UUID or its text, not {type(value).__name__}")
+    try:
+        return str(uuid.UUID(value))
+    except ValueError:
+        raise ValueError(f"{what}={value!r}: is not a UUID") from None
+
+
+def check_name(value: object, what: str, longest: int = 200) -> str:
+    """Return `value` if it can be a name (of a queue, a job type, a unique key).
+
+    Args:
+        value: The name.
+        what: What it is called in an error.
+        longest: Characters allowed.
+
+    Raises:
+        TypeError: It is not a string.
+        ValueError: It is empty, too long, or holds what PostgreSQL's text cannot (NUL, lone surrogates).
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{what}={value!r}: must be a string, not {type(value).__name__}")
+    if not value or len(value) > longest:
+        raise ValueError(f"{what}={value[:50]!r}: must have 1 to {longest} characters, has {len(value)}")
+    if "\x00" in value or not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{what}={value!r}: holds a lone surrogate, which is no text") from None
+        if "\x00" in value:
+            raise ValueError(f"{what}={value!r}: holds a NUL character")
+    return value
+
+
+def dump_arguments(arguments: Mapping[str, Any]) -> str:
+    """Return a job's keyword arguments as JSON text.
+
+    Raises:
+        TypeError: One of them has no JSON form (or NaN, infinity, nesting beyond Python's limit); names it.
+        ValueError: All together exceed `MAX_DATA_BYTES`.
+    """
+    try:
+        text = _encode(arguments)
+    except _ENCODING_ERRORS:
+        for name, value in arguments.items():
+            try:
+                _encode(value)
+            except _ENCODING_ERRORS as error:
+                raise TypeError(f"argument {name!r} cannot be stored as JSON: {error}") from None
+        raise
+    if len(text) > MAX_DATA_BYTES:
+        raise ValueError(
+            f"the arguments take {len(text):,} bytes of JSON, more than {MAX_DATA_BYTES:,}: "
+            "store them elsewhere and enqueue a reference"
+        )
+    return text
+
+
+def dump_result(result: Any) -> str | None:
+    """Return what a function returned as JSON text; None for None.
+
+    Raises:
+        TypeError: It has no JSON form; says why.
+        ValueError: It exceeds `MAX_DATA_BYTES`.
+    """
+    if result is None:
+        return None
+    try:
+        text = _encode(result)
+    except _ENCODING_ERRORS as error:
+        raise TypeError(f"a result of type {type(result).__name__} cannot be stored as JSON: {error}") from None
+    if len(text) > MAX_DATA_BYTES:
+        raise ValueError(f"the result takes {len(text):,} bytes of JSON, more than {MAX_DATA_BYTES:,}")
+    return text
+
+
+def load_arguments(text: str) -> dict[str, Any]:
+    """Return the keyword arguments of a job from their JSON text, which `dump_arguments` made."""
+    arguments: dict[str, Any] = _scan(text, 0)[0]  # half the cost of json.loads, which looks for white space first
+    return arguments
+
+
+def storable_text(text: str) -> str:
+    """Return `text` with what PostgreSQL's text cannot hold (NUL, lone surrogates) written as escapes."""
+    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()

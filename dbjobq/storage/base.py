@@ -1,0 +1,408 @@
+"""The port: what a queue and a worker need of a storage. Above it there is no SQL, below it no job functions.
+
+A method describes a step and returns a `Request`; `run()` makes it, `await arun()` makes it on an event loop. A worker
+works through a `Session` (claims and results, on its loop) and a `Pulse` (heartbeats and rescue, on a thread of its
+own).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar
+
+from dbjobq.errors import JobNotFound, LeaseLost, NotSupported
+from dbjobq.models import Event, Job, Status
+from dbjobq.serialize import as_uuid, load_arguments
+
+__all__ = [
+    "BaseStorage",
+    "Claim",
+    "Feature",
+    "Idle",
+    "NewJob",
+    "Notice",
+    "Outcome",
+    "Pulse",
+    "QueueStats",
+    "Request",
+    "Rescued",
+    "Session",
+    "Step",
+    "job_from_row",
+]
+
+R_co = TypeVar("R_co", covariant=True)
+
+Feature = Literal["connection", "listen", "transactional"]
+
+
+class Request(Protocol[R_co]):
+    """A call that is described but not made: make it with `run()` or `await arun()`."""
+
+    def run(self) -> R_co:
+        """Make the call and wait for its answer."""
+        ...
+
+    async def arun(self) -> R_co:
+        """Make the call on the running event loop."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class NewJob:
+    """A job to be written: every value is checked, none is missing."""
+
+    id: str
+    type: str
+    data: str
+    queue: str
+    priority: int
+    max_retries: int
+    timeout: float | None = None
+    execute_at: datetime | None = None
+    delay: float | None = None
+    unique_key: str | None = None
+    own_id: bool = False
+    """The caller chose the id: it may be there already."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing has to be looked up or computed to write it."""
+        return self.execute_at is None and self.delay is None and self.unique_key is None and not self.own_id
+
+
+class Claim(NamedTuple):
+    """A job somebody holds, as the claim returned it. A tuple: a worker makes tens of thousands a second."""
+
+    id: str
+    claim: str
+    """The fence: a number drawn anew for each claim."""
+    attempts: int
+    type: str
+    data: str
+    queue: str
+    priority: int
+    max_retries: int
+    timeout: float | None
+    unique: bool
+    """It has a unique key, to be freed when it ends."""
+    created_at: float
+    execute_at: float | None
+    claimed_at: float
+
+    def job(self, worker_id: str | None) -> Job:
+        """Return it as a `Job`, as `complete(job)` and `fail(job, …)` take it."""
+        claimed = _time(self.claimed_at)
+        job = Job(
+            id=self.id,
+            type=self.type,
+            data=load_arguments(self.data),
+            status="running",
+            queue=self.queue,
+            priority=self.priority,
+            attempts=self.attempts,
+            max_retries=self.max_retries,
+            execute_at=None if self.execute_at is None else _time(self.execute_at),
+            created_at=_time(self.created_at),
+            updated_at=claimed,
+            started_at=claimed,
+            worker_id=worker_id,
+        )
+        vars(job)["_claim"] = self  # not a field: `asdict`, `==` and `repr` are about the job
+        return job
+
+
+def _time(epoch: float) -> datetime:
+    return datetime.fromtimestamp(epoch, UTC)
+
+
+class Outcome(NamedTuple):
+    """How one attempt ended."""
+
+    claim: Claim
+    event: Event
+    """`complete`, `retry`, `fail` or `release`."""
+    error: str | None = None
+    result: str | None = None
+    """JSON text."""
+    delay: float = 0.0
+    """Seconds until the retry."""
+
+    @property
+    def plain(self) -> bool:
+        """Completed, with nothing to keep and nothing to free: the common case, and the cheapest to write."""
+        return self.event == "complete" and self.result is None and self.error is None and not self.claim.unique
+
+
+class Step(NamedTuple):
+    """What one exchange with the database brought."""
+
+    claims: list[Claim]
+    refused: list[Outcome]
+    """Results that came too late: their jobs are held by others, or were cancelled."""
+    next_due: float | None
+    """Seconds until the next scheduled job is due, as far as it was asked for."""
+
+
+class Idle(NamedTuple):
+    """What is to be known before going to sleep."""
+
+    look_in: float | None
+    """Claim once more after so many seconds, before sleeping: somebody may have enqueued without notifying."""
+    next_due: float | None
+    """Seconds until the next scheduled job is due."""
+
+
+class Rescued(NamedTuple):
+    """A job taken from a worker that is gone."""
+
+    id: str
+    type: str
+    queue: str
+    attempts: int
+    """Before this one, which failed with its worker."""
+    dead: bool
+    """No retry was left."""
+
+
+class Notice(NamedTuple):
+    """Something a worker is told between two polls."""
+
+    kind: Literal["work", "cancel"]
+    job_id: str = ""
+
+
+class QueueStats(NamedTuple):
+    """One queue at a glance; `oldest_ready` in seconds."""
+
+    queue: str
+    ready: int
+    scheduled: int
+    running: int
+    oldest_ready: float | None
+
+
+class Session(ABC):
+    """One worker's exchange with the database, on its event loop. Raises StorageUnavailable when it must be reopened."""
+
+    worker_id: str
+    """The worker's name, as `Job.worker_id` has it."""
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Connect, check the tables' version, and register the worker unless it is registered."""
+
+    @abstractmethod
+    def forget(self) -> None:
+        """Stop being the worker that was registered: its leases have run out. The next `open` registers a new one."""
+
+    @abstractmethod
+    async def step(
+        self,
+        outcomes: Sequence[Outcome],
+        want: int,
+        *,
+        beat: float | None,
+        promote: bool,
+        progress: Mapping[Claim, str],
+    ) -> Step:
+        """Write results and claim jobs, in one transaction.
+
+        Args:
+            outcomes: Results; durable when this returns. They may be sent again after a lost connection.
+            want: How many jobs to claim at most; 0 for none.
+            beat: Seconds by which a claim prolongs the worker's life; None for not at all.
+            promote: Scheduled jobs may be due: make them ready first.
+            progress: What running jobs say of themselves, as JSON text.
+        """
+
+    @abstractmethod
+    async def idle(self) -> Idle:
+        """Say that this worker is about to sleep: enqueues must notify from now on."""
+
+    @abstractmethod
+    async def release(self) -> list[str]:
+        """Give back all that this worker still holds, free of charge; return the jobs' ids."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Disconnect. Never raises, and never waits for a server that does not answer."""
+
+    @abstractmethod
+    def notices(self) -> AsyncIterator[Notice]:
+        """Yield what happens, from the moment of the call on; a `work` notice first, for what happened before."""
+
+    @abstractmethod
+    def pulse(self) -> Pulse:
+        """Return the heartbeat of this session's worker."""
+
+    @abstractmethod
+    def where(self) -> str:
+        """Return what database this is, for a log line; no secrets."""
+
+
+class Pulse(ABC):
+    """A worker's heartbeat, used by one thread alone. Its methods raise StorageUnavailable, and may then be called again."""
+
+    @abstractmethod
+    def beat(self, seconds: float) -> bool:
+        """Prolong the worker's life to `seconds` from now; False if it had ended before."""
+
+    @abstractmethod
+    def lost(self, held: Sequence[Claim]) -> list[Claim]:
+        """Return those of `held` that are no longer leased: cancelled, or given to another worker."""
+
+    @abstractmethod
+    def rescue(self) -> list[Rescued]:
+        """Take back what workers that are gone held. One attempt each."""
+
+    @abstractmethod
+    def cut(self) -> None:
+        """End a call that is stuck, from another thread."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Disconnect."""
+
+
+class BaseStorage(ABC):
+    """What every storage does. Times are the database's; every step is atomic and fenced by its claim."""
+
+    name: ClassVar[str]
+    supports: ClassVar[frozenset[Feature]]
+
+    def __init__(self) -> None:
+        self._dequeued: dict[str, Claim] = {}
+
+    def require(self, feature: Feature) -> None:
+        """Refuse what this storage cannot do.
+
+        Raises:
+            NotSupported: It cannot; the message names the storage.
+        """
+        if feature not in self.supports:
+            raise NotSupported(f"{self.name} does not support {feature!r}: use PostgresStorage for it")
+
+    # What `dequeue` handed to this process, so that `complete(job.id)` knows which claim is meant.
+
+    def remember(self, claim: Claim) -> None:
+        """Keep a claim that `dequeue` returned. At most 10,000 are kept; the oldest go first."""
+        if len(self._dequeued) >= 10_000:
+            self._dequeued.pop(next(iter(self._dequeued)), None)
+        self._dequeued[claim.id] = claim
+
+    def claim_of(self, job: Job | str) -> Claim:
+        """Return the claim under which a job is held: the `Job`'s own, or this process's last for an id.
+
+        Raises:
+            JobNotFound: The id is no job's id.
+            LeaseLost: This process holds no claim for it.
+        """
+        if isinstance(job, Job):
+            own = vars(job).get("_claim")
+            if isinstance(own, Claim):
+                return own
+            job = job.id
+        try:
+            job_id = as_uuid(job)
+        except ValueError:
+            raise JobNotFound(job) from None
+        try:
+            return self._dequeued[job_id]
+        except KeyError:
+            raise LeaseLost(job_id, "it was not dequeued in this process, or has been finished") from None
+
+    def forget_claim(self, claim: Claim) -> None:
+        """Drop a claim that has ended, unless the job was dequeued again since."""
+        if self._dequeued.get(claim.id) is claim:
+            del self._dequeued[claim.id]
+
+    @abstractmethod
+    def check(self) -> Request[None]:
+        """Connect and compare the tables' version. Raises ConfigError, SchemaError or StorageUnavailable."""
+
+    @abstractmethod
+    def enqueue(self, job: NewJob, connection: object | None = None) -> Request[str]:
+        """Write one job; return the id of the job that is there: this one, or the unique key's holder."""
+
+    @abstractmethod
+    def enqueue_many(
+        self, like: NewJob, rows: Iterable[tuple[str, str]], connection: object | None = None
+    ) -> Request[list[str]]:
+        """Write many jobs in one transaction.
+
+        Args:
+            like: What they have in common; its id and data are not used.
+            rows: (id, data) of each, consumed as they are sent.
+            connection: The caller's, whose transaction they are part of.
+        """
+
+    @abstractmethod
+    def dequeue(self, queue: str, lease: float) -> Request[Claim | None]:
+        """Claim one due job for `lease` seconds."""
+
+    @abstractmethod
+    def finish(self, outcomes: Sequence[Outcome], connection: object | None = None) -> Request[set[str]]:
+        """Write results; return the ids of those accepted. The others are no longer held."""
+
+    @abstractmethod
+    def retry(self, job_id: str, delay: float) -> Request[bool]:
+        """failed or cancelled → pending, attempts from 0. False in another status. Raises JobNotFound."""
+
+    @abstractmethod
+    def cancel(self, job_id: str) -> Request[bool]:
+        """pending or running → cancelled. False if it had ended. Raises JobNotFound."""
+
+    @abstractmethod
+    def get_job(self, job_id: str) -> Request[Job | None]:
+        """Return one job."""
+
+    @abstractmethod
+    def list_jobs(
+        self, status: Status | None, limit: int | None, queue: str | None = None, type: str | None = None  # noqa: A002
+    ) -> Request[list[Job]]:
+        """Return jobs, newest first."""
+
+    @abstractmethod
+    def stats(self) -> Request[dict[Status, int]]:
+        """Count the jobs of each status."""
+
+    @abstractmethod
+    def queue_stats(self) -> Request[list[QueueStats]]:
+        """Return every queue at a glance."""
+
+    @abstractmethod
+    def session(self, worker_id: str, queues: Sequence[str] | None, ttl: float) -> Session:
+        """Return a worker's session, not yet open.
+
+        Args:
+            worker_id: The worker's name.
+            queues: The queues it serves, in this order; None for all.
+            ttl: Seconds its leases hold without a heartbeat.
+        """
+
+    @abstractmethod
+    def transaction(self) -> AbstractContextManager[Any]:
+        """Return a connection in a transaction of its own, for a transactional job."""
+
+    @abstractmethod
+    def atransaction(self) -> AbstractAsyncContextManager[Any]:
+        """Return the same on the running event loop."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give up all connections that are not an event loop's."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Give up the running event loop's connections."""
+
+
+def job_from_row(row: Mapping[str, Any]) -> Job:
+    """Return a `Job` from a row that has its fields as columns; times become UTC, whatever the session's zone."""
+    values = {k: v.astimezone(UTC) if isinstance(v, datetime) else v for k, v in row.items()}
+    return Job.from_dict({**values, "id": str(row["id"])})

@@ -1,0 +1,221 @@
+"""Makes the calls that `PostgresStorage` describes: one logic, sync and async (after psycopg's own generators).
+
+A step of a call is a `Send` or a `CopyIn`; a call is a generator that yields steps and is sent their rows. This module
+is the only one that touches a connection for them: pools, callers' own connections, errors and repeats exist here once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
+from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
+
+import psycopg
+from psycopg.rows import dict_row, tuple_row
+
+from dbjobq.storage.base import Request
+from dbjobq.storage.connections import Connections
+from dbjobq.storage.faults import is_lost, translated
+
+__all__ = ["Call", "CopyIn", "PostgresRequest", "Send"]
+
+R = TypeVar("R")
+
+
+class Send(NamedTuple):
+    """A statement and its values; answered by its rows."""
+
+    statement: bytes
+    params: Mapping[str, Any]
+    as_dicts: bool = False
+
+
+class CopyIn(NamedTuple):
+    """A COPY and its text; answered by nothing."""
+
+    statement: bytes
+    text: bytes
+
+
+Call: TypeAlias = Generator[Send | CopyIn, Any, R]
+
+_BROKEN: Final = (
+    "connection={!r}: must be a psycopg 3 connection, or SQLAlchemy's Connection or Session (or their async kinds) on "
+    "psycopg: {}"
+)
+
+
+class PostgresRequest(Generic[R]):
+    """A call to PostgreSQL, not yet made (see `storage.base.Request`).
+
+    Args:
+        connections: Where to take a connection from.
+        make: Starts the call; its argument says that it was started before, on a connection that was then lost, so that
+            what it asks for may have happened.
+        connection: The caller's own connection, in whose transaction the call is made.
+        first: What must be made, and committed, before the call takes its connection.
+        atomic: The call has several steps, which happen together or not at all.
+        repeat: It may be made again, once, when its connection is lost.
+    """
+
+    __slots__ = ("_atomic", "_connection", "_connections", "_first", "_make", "_repeat")
+
+    def __init__(
+        self,
+        connections: Connections,
+        make: Callable[[bool], Call[R]],
+        *,
+        connection: object | None = None,
+        first: Request[Any] | None = None,
+        atomic: bool = False,
+        repeat: bool = True,
+    ) -> None:
+        self._connections, self._make, self._connection, self._first = connections, make, connection, first
+        self._atomic, self._repeat = atomic, repeat and connection is None
+
+    def run(self) -> R:
+        """Make the call. Raises ConfigError, SchemaError or StorageUnavailable for what is not its own fault."""
+        if self._first is not None:
+            self._first.run()
+        with translated(self._connections.schema):
+            try:
+                return self._once(again=False)
+            except (psycopg.Error, OSError) as error:
+                if not (self._repeat and is_lost(error)):
+                    raise
+            return self._once(again=True)
+
+    def _once(self, *, again: bool) -> R:
+        if self._connection is not None:
+            return _drive(self._make(again), _sync_caller(self._connection))
+        with self._connections.connection() as connection, self._transaction(connection):
+            return _drive(self._make(again), lambda step: _perform(connection, step))
+
+    def _transaction(self, connection: psycopg.Connection[Any]) -> AbstractContextManager[Any]:
+        return connection.transaction() if self._atomic else nullcontext()
+
+    async def arun(self) -> R:
+        """Make the call on the running event loop; raises as `run` does."""
+        if self._first is not None:
+            await self._first.arun()
+        with translated(self._connections.schema):
+            try:
+                return await self._aonce(again=False)
+            except (psycopg.Error, OSError) as error:
+                if not (self._repeat and is_lost(error)):
+                    raise
+            return await self._aonce(again=True)
+
+    async def _aonce(self, *, again: bool) -> R:
+        if self._connection is not None:
+            caller = await _async_caller(self._connection)
+            return await _adrive(self._make(again), caller)
+        pool = await self._connections.async_pool()
+        async with pool.connection() as connection, self._atransaction(connection):
+            return await _adrive(self._make(again), lambda step: _aperform(connection, step))
+
+    def _atransaction(self, connection: psycopg.AsyncConnection[Any]) -> AbstractAsyncContextManager[Any]:
+        return connection.transaction() if self._atomic else nullcontext()
+
+
+def _drive(call: Call[R], perform: Callable[[Send | CopyIn], Any]) -> R:
+    answer: Any = None
+    while True:
+        try:
+            step = call.send(answer)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return] - a generator's return type is lost in StopIteration
+        answer = perform(step)
+
+
+async def _adrive(call: Call[R], perform: Callable[[Send | CopyIn], Any]) -> R:
+    answer: Any = None
+    while True:
+        try:
+            step = call.send(answer)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return] - as above
+        answer = await perform(step)
+
+
+def _perform(connection: psycopg.Connection[Any], step: Send | CopyIn) -> Any:
+    with connection.cursor(row_factory=dict_row if isinstance(step, Send) and step.as_dicts else tuple_row) as cursor:
+        if isinstance(step, Send):
+            cursor.execute(step.statement, step.params)
+            return cursor.fetchall() if cursor.description else []
+        with cursor.copy(step.statement) as copy:
+            copy.write(step.text)
+    return None
+
+
+async def _aperform(connection: psycopg.AsyncConnection[Any], step: Send | CopyIn) -> Any:
+    factory = dict_row if isinstance(step, Send) and step.as_dicts else tuple_row
+    async with connection.cursor(row_factory=factory) as cursor:
+        if isinstance(step, Send):
+            await cursor.execute(step.statement, step.params)
+            return await cursor.fetchall() if cursor.description else []
+        async with cursor.copy(step.statement) as copy:
+            await copy.write(step.text)
+    return None
+
+
+# Callers' connections. SQLAlchemy's are driven through SQLAlchemy, so that it knows of the transaction that begins.
+
+
+def _sync_caller(connection: Any) -> Callable[[Send | CopyIn], Any]:
+    if isinstance(connection, psycopg.Connection):
+        return lambda step: _perform(connection, step)
+    if isinstance(connection, psycopg.AsyncConnection):
+        raise TypeError(_BROKEN.format(connection, "an async connection goes with AsyncJobQueue"))
+    if "sqlalchemy" in sys.modules:
+        from sqlalchemy import Connection
+        from sqlalchemy.orm import Session, scoped_session
+
+        if isinstance(connection, Session | scoped_session):
+            connection = connection.connection()
+        if isinstance(connection, Connection):
+            _check_driver(connection, connection.dialect.driver)
+            owner = connection
+
+            def perform(step: Send | CopyIn) -> Any:
+                if isinstance(step, CopyIn):
+                    return _perform(_driver_connection(owner.connection), step)
+                result = owner.exec_driver_sql(step.statement.decode(), dict(step.params))
+                return result.fetchall() if result.returns_rows else []
+
+            return perform
+    raise TypeError(_BROKEN.format(connection, f"{type(connection).__name__} is none of these"))
+
+
+async def _async_caller(connection: Any) -> Callable[[Send | CopyIn], Any]:
+    if isinstance(connection, psycopg.AsyncConnection):
+        return lambda step: _aperform(connection, step)
+    if isinstance(connection, psycopg.Connection):
+        raise TypeError(_BROKEN.format(connection, "a sync connection goes with JobQueue"))
+    if "sqlalchemy" in sys.modules:
+        from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
+
+        if isinstance(connection, AsyncSession | async_scoped_session):
+            connection = await connection.connection()
+        if isinstance(connection, AsyncConnection):
+            _check_driver(connection, connection.dialect.driver)
+            owner = connection
+
+            async def perform(step: Send | CopyIn) -> Any:
+                if isinstance(step, CopyIn):
+                    return await _aperform(_driver_connection(await owner.get_raw_connection()), step)
+                result = await owner.exec_driver_sql(step.statement.decode(), dict(step.params))
+                return result.fetchall() if result.returns_rows else []
+
+            return perform
+    raise TypeError(_BROKEN.format(connection, f"{type(connection).__name__} is none of these"))
+
+
+def _check_driver(connection: object, driver: str) -> None:
+    if not driver.startswith("psycopg") or driver == "psycopg2":
+        raise TypeError(_BROKEN.format(connection, f"this one runs on {driver}"))
+
+
+def _driver_connection(fairy: Any) -> Any:
+    return fairy.driver_connection

@@ -1,0 +1,340 @@
+"""`PostgresStorage`: every step of a queue as a statement in `sql/`, described here and made by `drive`."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from itertools import islice
+from typing import Any, ClassVar, Final, Self, TypedDict, TypeVar, Unpack
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+from dbjobq.errors import JobNotFound, StorageUnavailable
+from dbjobq.models import Job, Status
+from dbjobq.serialize import as_uuid
+from dbjobq.storage.base import BaseStorage, Claim, Feature, NewJob, Outcome, QueueStats, Request, job_from_row
+from dbjobq.storage.connections import Connections
+from dbjobq.storage.drive import Call, CopyIn, PostgresRequest, Send
+from dbjobq.storage.session import PostgresSession
+from dbjobq.storage.statements import Statements
+from dbjobq.storage.version import check_version
+from dbjobq.storage.wire import claims_of, copy_text, finish_params
+
+__all__ = ["PostgresStorage"]
+
+R = TypeVar("R")
+
+FINISHED: Final[Mapping[Status, int]] = {"completed": 2, "failed": 3, "cancelled": 4}
+_TRIES: Final = 50
+"""How often a statement is sent again when what it looked at was moving at that moment."""
+_CHUNK: Final = 5000
+"""Jobs a COPY sends before the next begins: what bounds the memory of `enqueue_many`."""
+_BODY_COLUMNS: Final = "position, id, execute_at, queue, priority, max_retries, type, timeout, data"
+
+
+class _How(TypedDict, total=False):
+    """How a request is made; see `PostgresRequest`."""
+
+    first: Request[Any] | None
+    atomic: bool
+    repeat: bool
+
+
+class PostgresStorage(BaseStorage):
+    """Jobs in PostgreSQL, 15 or later (contract §7).
+
+    Args:
+        conninfo: A DSN or URL, or a psycopg_pool pool to share. None reads `DBJOBQ_DSN`, then libpq's `PG*` variables.
+        schema: Where the tables are.
+        listen_conninfo: A direct DSN where `conninfo` leads to a pooler such as PgBouncer in transaction mode.
+        timeout: Seconds to wait for a free connection.
+        max_size: Connections in each pool: one for threads, one for each event loop.
+
+    Nothing is connected before the first call. Close it when done, or use it as a context manager.
+
+    Raises:
+        ConfigError: The DSN cannot be parsed, or the schema's name cannot be used.
+    """
+
+    name: ClassVar[str] = "PostgresStorage"
+    supports: ClassVar[frozenset[Feature]] = frozenset({"connection", "listen", "transactional"})
+
+    def __init__(
+        self,
+        conninfo: str | ConnectionPool[Any] | AsyncConnectionPool[Any] | None = None,
+        *,
+        schema: str = "dbjobq",
+        listen_conninfo: str | None = None,
+        timeout: float = 10.0,
+        max_size: int = 10,
+    ) -> None:
+        super().__init__()
+        self.schema = schema
+        self.statements = Statements(schema)
+        self.connections = Connections(
+            conninfo, listen_conninfo=listen_conninfo, schema=schema, timeout=timeout, max_size=max_size
+        )
+        self._queue_ids: dict[str, int] = {}
+        self._queue_names: dict[int, str] = {}
+        self._dequeuer: int | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        where = conninfo_to_dict(self.connections.conninfo)
+        return f"PostgresStorage({where.get('host', 'local')}/{where.get('dbname', '')}, schema={self.schema!r})"
+
+    def _request(
+        self, make: Callable[[bool], Call[R]], *, connection: object | None = None, **how: Unpack[_How]
+    ) -> PostgresRequest[R]:
+        return PostgresRequest(self.connections, make, connection=connection, **how)
+
+    def _send(self, name: str, params: Mapping[str, Any] | None = None, *, as_dicts: bool = False) -> Send:
+        return Send(self.statements[name], params or {}, as_dicts)
+
+    # Queues by number.
+
+    def _know_queue(self, number: int, name: str) -> None:
+        self._queue_ids[name], self._queue_names[number] = number, name
+
+    def _intern(self, name: str) -> PostgresRequest[int]:
+        def call(_: bool) -> Call[int]:
+            for _try in range(_TRIES):
+                for (number,) in (yield self._send("intern", {"name": name})):
+                    return int(number)
+            raise StorageUnavailable(f"queue {name!r} could not be added; try again")
+
+        return self._request(call, atomic=True)
+
+    def _knowing(self, name: str) -> _Knowing | None:
+        """A queue's number must not depend on the transaction that first uses it: it is made, and committed, before."""
+        return None if name in self._queue_ids else _Knowing(self, name)
+
+    # Enqueue.
+
+    def check(self) -> PostgresRequest[None]:
+        """See `BaseStorage.check`."""
+
+        def call(_: bool) -> Call[None]:
+            rows = yield self._send("version")
+            check_version(rows[0][0] if rows else None, self.schema)
+
+        return self._request(call)
+
+    def enqueue(self, job: NewJob, connection: object | None = None) -> PostgresRequest[str]:
+        """See `BaseStorage.enqueue`.
+
+        The id is made before the call: sent again after a lost connection, the job is there once.
+        """
+
+        def call(again: bool) -> Call[str]:
+            params = {
+                "id": job.id,
+                "type": job.type,
+                "data": job.data,
+                "queue": self._queue_ids[job.queue],
+                "priority": job.priority,
+                "max_retries": job.max_retries,
+                "timeout": job.timeout,
+            }
+            if job.plain and not again:
+                yield self._send("enqueue", params)
+                return job.id
+            params |= {"execute_at": job.execute_at, "delay": job.delay, "unique_key": job.unique_key}
+            for _ in range(_TRIES):
+                rows = yield self._send("enqueue_checked", params)
+                if rows:
+                    return str(rows[0][0])
+            raise StorageUnavailable(f"unique_key={job.unique_key!r}: its holder changes too fast; try again")
+
+        return self._request(call, connection=connection, first=self._knowing(job.queue))
+
+    def enqueue_many(
+        self, like: NewJob, rows: Iterable[tuple[str, str]], connection: object | None = None
+    ) -> PostgresRequest[list[str]]:
+        """See `BaseStorage.enqueue_many`. Two COPYs for every 5,000 jobs; memory does not grow with their number."""
+
+        def call(_: bool) -> Call[list[str]]:
+            number = self._queue_ids[like.queue]
+            when = {"execute_at": like.execute_at, "delay": like.delay}
+            ((position, due, later),) = yield self._send("enqueue_many_begin", when)
+            fixed = f"\t{number}\t{like.priority}"
+            options = f"\t{due or chr(92) + 'N'}{fixed}\t{like.max_retries}\t{copy_text(like.type)}\t"
+            options += "\\N" if like.timeout is None else repr(like.timeout)
+            ids: list[str] = []
+            source = iter(rows)
+            while chunk := list(islice(source, _CHUNK)):
+                numbered = list(enumerate(chunk, position + len(ids)))
+                bodies = "".join([f"{at}\t{i}{options}\t{copy_text(data)}\n" for at, (i, data) in numbered])
+                yield CopyIn(self.statements.copy("job", _BODY_COLUMNS), bodies.encode())
+                if later:
+                    waiting = "".join([f"{due}\t{i}{fixed}\n" for i, _ in chunk])
+                    yield CopyIn(self.statements.copy("scheduled", "run_at, job_id, queue, priority"), waiting.encode())
+                else:
+                    waiting = "".join([f"{at}\t{i}{fixed}\n" for at, (i, _) in numbered])
+                    yield CopyIn(self.statements.copy("ready", "position, job_id, queue, priority"), waiting.encode())
+                ids.extend(i for i, _ in chunk)
+            if ids:
+                yield self._send("notify", {"queue": number})
+            return ids
+
+        first = self._knowing(like.queue)
+        return self._request(call, connection=connection, first=first, atomic=True, repeat=False)
+
+    # Work by hand.
+
+    def dequeue(self, queue: str, lease: float) -> PostgresRequest[Claim | None]:
+        """See `BaseStorage.dequeue`. The claim's lease is the row's own: no heartbeat goes with it."""
+
+        def call(_: bool) -> Call[Claim | None]:
+            if self._dequeuer is None:
+                name = f"{socket.gethostname()}:{os.getpid()}:dequeue"
+                ((self._dequeuer,),) = yield self._send("register", {"name": name, "ttl": 0.0})
+            ((due,),) = yield self._send("next_due")
+            if due is not None and due <= 0:
+                yield self._send("promote")
+            served = [self._queue_ids[queue]]
+            params = {"queues": served, "limit": 1, "lease": lease, "worker": self._dequeuer, "beat": None}
+            rows = yield self._send("claim", params)
+            return next(iter(claims_of(rows, self._queue_names)), None)
+
+        return self._request(call, first=self._knowing(queue), repeat=False)
+
+    def finish(self, outcomes: Sequence[Outcome], connection: object | None = None) -> PostgresRequest[set[str]]:
+        """See `BaseStorage.finish`."""
+
+        def call(again: bool) -> Call[set[str]]:
+            params = finish_params(outcomes)
+            accepted = {row[0] for row in (yield self._send("finish", params))}
+            if again and len(accepted) < len(outcomes):
+                accepted |= {row[0] for row in (yield self._send("accepted", params))}
+            return accepted
+
+        return self._request(call, connection=connection)
+
+    def retry(self, job_id: str, delay: float) -> PostgresRequest[bool]:
+        """See `BaseStorage.retry`."""
+
+        def call(_: bool) -> Call[bool]:
+            ((revived, exists, _woken),) = yield self._send("retry", {"id": _known_form(job_id), "delay": delay})
+            if not exists:
+                raise JobNotFound(job_id)
+            return bool(revived)
+
+        return self._request(call)
+
+    def cancel(self, job_id: str) -> PostgresRequest[bool]:
+        """See `BaseStorage.cancel`."""
+
+        def call(_: bool) -> Call[bool]:
+            params = {"id": _known_form(job_id)}
+            for _again in range(_TRIES):
+                ((cancelled, exists, ended, _told),) = yield self._send("cancel", params)
+                if not exists:
+                    raise JobNotFound(job_id)
+                if cancelled or ended:
+                    return bool(cancelled)
+            raise StorageUnavailable(f"job {job_id} moves too fast to be cancelled; try again")
+
+        return self._request(call)
+
+    # Look.
+
+    def get_job(self, job_id: str) -> PostgresRequest[Job | None]:
+        """See `BaseStorage.get_job`."""
+
+        def call(_: bool) -> Call[Job | None]:
+            try:
+                known = as_uuid(job_id)
+            except ValueError:
+                return None
+            rows = yield self._send("get_job", {"id": known}, as_dicts=True)
+            return job_from_row(rows[0]) if rows else None
+
+        return self._request(call)
+
+    def list_jobs(
+        self, status: Status | None, limit: int | None, queue: str | None = None, type: str | None = None  # noqa: A002
+    ) -> PostgresRequest[list[Job]]:
+        """See `BaseStorage.list_jobs`."""
+        name = "list_all" if status is None else f"list_{'finished' if status in FINISHED else status}"
+        code = FINISHED.get(status) if status is not None else None
+
+        def call(_: bool) -> Call[list[Job]]:
+            params = {"code": code, "limit": limit, "queue": queue, "type": type}
+            return [job_from_row(row) for row in (yield self._send(name, params, as_dicts=True))]
+
+        return self._request(call)
+
+    def stats(self) -> PostgresRequest[dict[Status, int]]:
+        """See `BaseStorage.stats`."""
+
+        def call(_: bool) -> Call[dict[Status, int]]:
+            (counts,) = yield self._send("stats", as_dicts=True)
+            return dict(counts)
+
+        return self._request(call)
+
+    def queue_stats(self) -> PostgresRequest[list[QueueStats]]:
+        """See `BaseStorage.queue_stats`."""
+
+        def call(_: bool) -> Call[list[QueueStats]]:
+            return [QueueStats(*row) for row in (yield self._send("queue_stats"))]
+
+        return self._request(call)
+
+    # Work by workers.
+
+    def session(self, worker_id: str, queues: Sequence[str] | None, ttl: float) -> PostgresSession:
+        """See `BaseStorage.session`."""
+        return PostgresSession(self.connections, self.statements, worker_id, queues, ttl)
+
+    @contextmanager
+    def transaction(self) -> Generator[psycopg.Connection[Any]]:
+        """See `BaseStorage.transaction`: a psycopg connection from the pool."""
+        with self.connections.connection() as connection, connection.transaction():
+            yield connection
+
+    @asynccontextmanager
+    async def atransaction(self) -> AsyncGenerator[psycopg.AsyncConnection[Any]]:
+        """See `BaseStorage.atransaction`."""
+        pool = await self.connections.async_pool()
+        async with pool.connection() as connection, connection.transaction():
+            yield connection
+
+    def close(self) -> None:
+        """See `BaseStorage.close`. A pool that was given is left open."""
+        self.connections.close()
+
+    async def aclose(self) -> None:
+        """See `BaseStorage.aclose`."""
+        await self.connections.aclose()
+
+
+class _Knowing:
+    """Learns the number of a queue that this process has not met (a `Request`)."""
+
+    def __init__(self, storage: PostgresStorage, queue: str) -> None:
+        self._storage, self._queue = storage, queue
+
+    def run(self) -> None:
+        self._storage._know_queue(self._storage._intern(self._queue).run(), self._queue)  # noqa: SLF001
+
+    async def arun(self) -> None:
+        self._storage._know_queue(await self._storage._intern(self._queue).arun(), self._queue)  # noqa: SLF001
+
+
+def _known_form(job_id: str) -> str:
+    """Return an id's canonical text. Raises JobNotFound for what cannot be an id."""
+    try:
+        return as_uuid(job_id)
+    except ValueError:
+        raise JobNotFound(job_id) from None

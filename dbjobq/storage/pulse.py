@@ -1,0 +1,57 @@
+"""A worker's heartbeat on PostgreSQL: a connection of its own, used by one thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from dbjobq.storage.base import Claim, Pulse, Rescued
+from dbjobq.storage.connections import Connections, SyncConnection, cut
+from dbjobq.storage.faults import translated
+from dbjobq.storage.statements import Statements
+from dbjobq.storage.wire import held_params
+
+__all__ = ["PostgresPulse"]
+
+
+class PostgresPulse(Pulse):
+    """See `Pulse`. `worker` tells the number under which the worker is registered at this moment."""
+
+    def __init__(self, connections: Connections, statements: Statements, worker: Callable[[], int | None]) -> None:
+        self._connections, self._statements, self._worker = connections, statements, worker
+        self._connection: SyncConnection | None = None
+
+    def _rows(self, name: str, params: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        with translated(self._connections.schema):
+            if self._connection is None or self._connection.closed:
+                self._connection = self._connections.connect()
+            try:
+                return self._connection.execute(self._statements[name], params).fetchall()
+            except BaseException:
+                self.close()
+                raise
+
+    def beat(self, seconds: float) -> bool:
+        """See `Pulse.beat`."""
+        worker = self._worker()
+        return worker is not None and bool(self._rows("heartbeat", {"worker": worker, "ttl": seconds}))
+
+    def lost(self, held: Sequence[Claim]) -> list[Claim]:
+        """See `Pulse.lost`."""
+        still = {row[0] for row in self._rows("held", held_params(held))}
+        return [claim for claim in held if claim.id not in still]
+
+    def rescue(self) -> list[Rescued]:
+        """See `Pulse.rescue`: looks first, so that a probe that finds nothing writes nothing."""
+        ((needed,),) = self._rows("rescue_needed")
+        return [Rescued(*row[:5]) for row in self._rows("rescue")] if needed else []
+
+    def cut(self) -> None:
+        """See `Pulse.cut`."""
+        cut(self._connection)
+
+    def close(self) -> None:
+        """See `Pulse.close`."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()

@@ -1,0 +1,317 @@
+"""A worker's exchange with PostgreSQL: results and claims in one pipeline, sleeping and waking, listening."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from dbjobq.errors import StorageUnavailable
+from dbjobq.storage.base import Claim, Idle, Notice, Outcome, Session, Step
+from dbjobq.storage.connections import AsyncConnection, Connections, cut
+from dbjobq.storage.faults import first_line, is_lost, translated
+from dbjobq.storage.pulse import PostgresPulse
+from dbjobq.storage.statements import SESSION_SETTINGS, Statements, set_local
+from dbjobq.storage.version import check_version
+from dbjobq.storage.wire import POSITION, array, claims_of, finish_params, held_params
+
+__all__ = ["PostgresSession"]
+
+DURABLE: Final = set_local(synchronous_commit="on")
+PINNED: Final = set_local(**SESSION_SETTINGS)
+PINNED_DURABLE: Final = set_local(**(SESSION_SETTINGS | {"synchronous_commit": "on"}))
+
+HINT_LIFE: Final = 0.5
+"""Seconds a scan hint is used before a claim looks from the start again (docs/decisions/0003)."""
+DUE_EVERY: Final = 0.5
+"""Seconds between looks at the next scheduled job while claims go on."""
+BUSY_AFTER: Final = 3
+"""Full claims in a row after which enqueues need not notify any more."""
+BUSY_EVERY: Final = 1.0
+"""Seconds between two such remarks."""
+
+
+class PostgresSession(Session):
+    """See `Session`. One connection for work, opened anew after each failure; one more while `notices` is iterated."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        statements: Statements,
+        worker_id: str,
+        queues: Sequence[str] | None,
+        ttl: float,
+    ) -> None:
+        self.worker_id = worker_id
+        self._connections, self._statements, self._ttl = connections, statements, ttl
+        self._queues = None if queues is None else list(queues)
+        self._connection: AsyncConnection | None = None
+        self._worker: int | None = None
+        self._names: dict[int, str] = {}
+        self._served: list[int] = []
+        self._stale_queues = False
+        self._hint: tuple[int, int, int] | None = None
+        self._hint_until = 0.0
+        self._full = 0
+        self._busy_at = self._due_at = float("-inf")
+        self._writers: set[str] = set()
+        self._look_in = 0.0
+
+    # Coming and going.
+
+    async def open(self) -> None:
+        """See `Session.open`."""
+        with translated(self._connections.schema):
+            connection = await self._connections.connect_session()
+            try:
+                rows = await self._rows(connection, "version")
+                check_version(rows[0][0] if rows else None, self._connections.schema)
+                for name in self._queues or ():
+                    while not await self._rows(connection, "intern", {"name": name}):
+                        await asyncio.sleep(0.01)
+                await self._learn_queues(connection)
+                if self._worker is None:
+                    params = {"name": self.worker_id, "ttl": self._ttl}
+                    self._worker = (await self._rows(connection, "register", params))[0][0]
+            except BaseException:
+                await _hang_up(connection)
+                raise
+            self._connection, self._hint = connection, None
+
+    def forget(self) -> None:
+        """See `Session.forget`."""
+        self._worker = None
+
+    async def close(self) -> None:
+        """See `Session.close`."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await _hang_up(connection)
+
+    async def _rows(
+        self, connection: AsyncConnection, name: str, params: Mapping[str, Any] | None = None
+    ) -> list[tuple[Any, ...]]:
+        cursor = await connection.execute(self._statements[name], params)
+        return await cursor.fetchall()
+
+    def _opened(self) -> tuple[AsyncConnection, int]:
+        if self._connection is None or self._worker is None or self._connection.closed:
+            raise StorageUnavailable("this worker's connection is closed")
+        return self._connection, self._worker
+
+    async def _learn_queues(self, connection: AsyncConnection) -> bool:
+        """Read the queues; return whether there are new ones to serve."""
+        self._names = {number: name for number, name in await self._rows(connection, "queues")}
+        self._stale_queues = False
+        before = set(self._served)
+        if self._queues is None:
+            self._served = [n for n in self._served if n in self._names]
+            self._served += [n for n in self._names if n not in before]
+        else:
+            numbers = {name: number for number, name in self._names.items()}
+            self._served = [numbers[name] for name in self._queues]
+        return set(self._served) != before
+
+    # Work.
+
+    async def step(
+        self,
+        outcomes: Sequence[Outcome],
+        want: int,
+        *,
+        beat: float | None,
+        promote: bool,
+        progress: Mapping[Claim, str],
+    ) -> Step:
+        """See `Session.step`: one pipeline, so one transaction, one flush to disk and one wait for an answer."""
+        connection, worker = self._opened()
+        with translated(self._connections.schema):
+            if self._stale_queues:
+                await self._learn_queues(connection)
+            plain = [o for o in outcomes if o.plain]
+            other = [o for o in outcomes if not o.plain] if len(plain) < len(outcomes) else []
+            try:
+                return await self._exchange(connection, worker, plain, other, want, beat, promote, progress)
+            except psycopg.Error as error:
+                if is_lost(error) or not outcomes:
+                    raise
+            refused = [o for o in outcomes if not await self._finish_alone(connection, o)]
+            return Step([], refused, None)
+
+    async def _exchange(  # noqa: PLR0913 - all that one pipeline carries
+        self,
+        connection: AsyncConnection,
+        worker: int,
+        plain: list[Outcome],
+        other: list[Outcome],
+        want: int,
+        beat: float | None,
+        promote: bool,  # noqa: FBT001 - passed through
+        progress: Mapping[Claim, str],
+    ) -> Step:
+        now = time.monotonic()
+        sql = self._statements
+        hint = self._hint if now < self._hint_until and not promote else None
+        ask_due = bool(want) and (promote or now - self._due_at > DUE_EVERY)
+        say_busy = bool(want) and self._full >= BUSY_AFTER and now - self._busy_at > BUSY_EVERY
+        completed = connection.cursor(binary=True)
+        finished, due = connection.cursor(), connection.cursor(binary=True)
+        claimed = connection.cursor(binary=True)
+        async with connection.pipeline():
+            if self._connections.pooled:
+                await connection.execute(PINNED_DURABLE if plain or other else PINNED)
+            elif plain or other:
+                await connection.execute(DURABLE)
+            if plain:
+                await completed.execute(sql["finish_completed"], held_params(o.claim for o in plain))
+            if other:
+                await finished.execute(sql["finish"], finish_params(other))
+            if progress:
+                said = {**held_params(progress), "progress": list(progress.values())}
+                await connection.execute(sql["progress"], said)
+            if want and promote:
+                await connection.execute(sql["promote"])
+            if want:
+                await self._claim(claimed, worker, want, beat, hint)
+            if say_busy:
+                await connection.execute(sql["busy"], {"queues": array(map(str, self._served))})
+            if ask_due:
+                await due.execute(sql["next_due"])
+        refused = []
+        if plain and completed.rowcount != len(plain):
+            refused += await self._refused(connection, plain, set())
+        if other and finished.rowcount != len(other):
+            refused += await self._refused(connection, other, {row[0] for row in await finished.fetchall()})
+        rows = await claimed.fetchall() if want else []
+        if hint and len(rows) < want:  # behind the hint there is too little: look from the start
+            self._hint = None
+            await self._claim(claimed, worker, want - len(rows), None if rows else beat, None)
+            rows += await claimed.fetchall()
+        if say_busy:
+            self._busy_at = now
+        if want:
+            self._remember(rows, want, now)
+        if ask_due:
+            self._due_at = now
+        next_due = (await due.fetchall())[0][0] if ask_due else None
+        return Step(claims_of(rows, self._names), refused, next_due)
+
+    async def _claim(
+        self, cursor: psycopg.AsyncCursor[Any], worker: int, want: int, beat: float | None, hint: tuple[int, int, int] | None
+    ) -> None:
+        params: dict[str, Any] = {"queues": array(map(str, self._served)), "limit": want, "lease": None}
+        params |= {"worker": worker, "beat": beat}
+        if hint is not None:
+            params |= zip(("after", "priorities", "positions"), (array([str(n)]) for n in hint), strict=True)
+        await cursor.execute(self._statements["claim_after" if hint else "claim"], params)
+
+    def _remember(self, rows: Sequence[tuple[Any, ...]], want: int, now: float) -> None:
+        """Draw conclusions from what a claim brought."""
+        if len(rows) < want:
+            self._full, self._hint = 0, None
+            return
+        self._full += 1
+        last = rows[-1]
+        if self._hint is None:
+            self._hint_until = now + HINT_LIFE
+        self._hint = (last[5], last[6], last[POSITION])
+        if self._queues is None and len(self._served) > 1:  # all queues: each in its turn
+            self._served = [*self._served[1:], self._served[0]]
+
+    async def _refused(
+        self, connection: AsyncConnection, sent: Sequence[Outcome], accepted: set[str]
+    ) -> list[Outcome]:
+        """Tell results that came late from those that were written before, when the reply was lost."""
+        accepted |= {row[0] for row in await self._rows(connection, "accepted", held_params(o.claim for o in sent))}
+        return [o for o in sent if o.claim.id not in accepted and o.event != "release"]
+
+    async def _finish_alone(self, connection: AsyncConnection, outcome: Outcome) -> bool:
+        """Write one outcome of a batch in which PostgreSQL refused some value; keep the outcome, drop the value."""
+        spare = outcome._replace(result=None)
+        for form in (outcome, spare):
+            try:
+                async with connection.transaction():
+                    await connection.execute(DURABLE)
+                    cursor = await connection.execute(self._statements["finish"], finish_params([form]))
+            except psycopg.Error as error:
+                if is_lost(error) or form is spare and form.error is None:
+                    raise
+                said = f"its result could not be stored: {first_line(error)}"
+                spare = spare._replace(error=ascii(said if form.error is None else form.error)[1:-1])
+            else:
+                return cursor.rowcount == 1 or not await self._refused(connection, [form], set())
+        return False
+
+    async def idle(self) -> Idle:
+        """See `Session.idle`.
+
+        An enqueue notifies if it sees `wanted`. One whose transaction was open while it was set may not have: those
+        are looked for in `pg_locks`, and until they have ended this worker keeps looking (docs/decisions/0004).
+        """
+        connection, _ = self._opened()
+        every = self._queues is None
+        with translated(self._connections.schema):
+            params = {"queues": None if every else array(map(str, self._served))}
+            ((changed, next_due),) = await self._rows(connection, "idle", params)
+            new = every and await self._learn_queues(connection)
+            if changed or self._writers:
+                writers = set((await self._rows(connection, "writers"))[0][0] or ())
+                self._look_in = 0.0 if changed else min(max(0.02, self._look_in * 2), 0.25)
+                self._writers = writers if changed else writers & self._writers
+            look_in = self._look_in if changed or self._writers else 0.0 if new else None
+            return Idle(look_in, next_due)
+
+    async def release(self) -> list[str]:
+        """See `Session.release`."""
+        connection, worker = self._opened()
+        with translated(self._connections.schema):
+            async with connection.transaction():
+                await connection.execute(DURABLE)
+                return [row[0] for row in await self._rows(connection, "release_worker", {"worker": worker})]
+
+    # Being told.
+
+    async def notices(self) -> AsyncIterator[Notice]:
+        """See `Session.notices`."""
+        with translated(self._connections.schema):
+            connection = await self._connections.connect_listener()
+            try:
+                await connection.execute(self._statements.listen.encode())
+                yield Notice("work")
+                async for notify in connection.notifies():
+                    kind, what = notify.payload[:1], notify.payload[1:]
+                    if kind == "c":
+                        yield Notice("cancel", what)
+                    elif self._concerns(what):
+                        yield Notice("work")
+            finally:
+                await _hang_up(connection)
+
+    def _concerns(self, number: str) -> bool:
+        queue = int(number) if number.isdecimal() else 0
+        if self._queues is None:
+            self._stale_queues = self._stale_queues or queue not in self._names
+            return True
+        return queue in self._served
+
+    def pulse(self) -> PostgresPulse:
+        """See `Session.pulse`."""
+        return PostgresPulse(self._connections, self._statements, lambda: self._worker)
+
+    def where(self) -> str:
+        """Return the database's name and host, for a log line."""
+        known = conninfo_to_dict(self._connections.conninfo)
+        return f"{known.get('dbname') or known.get('user') or ''}@{known.get('host') or 'local'}"
+
+
+async def _hang_up(connection: AsyncConnection) -> None:
+    """Close without waiting for a server that does not answer."""
+    with suppress(Exception):
+        async with asyncio.timeout(1.0):
+            await connection.close()
+    cut(connection)

@@ -1,0 +1,41 @@
+-- claim: pending → running, for at most `limit` due jobs, the queues in the order given.
+-- index: ready_claim, in its order: no sort, ends after `limit` rows; then by TID, and job's primary key
+--        (tests/storage/test_plans.py).
+-- locks: the rows it takes. SKIP LOCKED passes over those another worker is taking.
+-- `materialized` keeps the planner from running the LIMIT twice and taking more than asked. `lateral (… offset 0)`
+-- leaves it no other plan for the bodies than one look-up each. All jobs of a batch share one claim number, which no
+-- other batch ever has. `beat` extends the worker's life with the first claim after an idle spell.
+-- Sent in two forms (statements.py). `claim_after` is for a worker that has just claimed a full batch: it looks only
+-- behind what it took last, so that it does not walk again over index entries of rows that are gone but, while an old
+-- snapshot is held somewhere, cannot be vacuumed (docs/decisions/0003). Only a hint: a job that commits late with an
+-- earlier position, or of another priority, is found by `claim`, sent once a second and whenever the hint finds too few.
+with picked as materialized (
+    select row.tid
+      from {served},
+           lateral (
+               select ctid as tid from {schema}.ready
+                where ready.queue = served.queue{behind}
+                order by priority desc, position
+                limit %(limit)s::int
+                  for update skip locked
+           ) as row
+     limit %(limit)s::int
+), moved as materialized (
+    delete from {schema}.ready where ctid = any (array (select tid from picked))
+    returning queue, job_id, attempts, priority, position
+), drawn as materialized (
+    select nextval({claim_sequence}) as claim
+), held as (
+    insert into {schema}.lease (claim, claimed_at, expires_at, worker, attempts, job_id)
+    select (select claim from drawn), now(), clock_timestamp() + %(lease)s::float8 * interval '1 second',
+           %(worker)s::int, attempts, job_id
+      from moved
+), beat as (
+    update {schema}.worker set expires_at = clock_timestamp() + %(beat)s::float8 * interval '1 second'
+     where id = %(worker)s::int and %(beat)s::float8 is not null and exists (select from moved)
+)
+select moved.job_id::text, (select claim from drawn)::text, moved.attempts, body.type, body.data::text, body.queue,
+       body.priority, body.max_retries, body.timeout, body.unique_key is not null, moved.position,
+       date_part('epoch', body.created_at), date_part('epoch', body.execute_at), date_part('epoch', now())
+  from moved, lateral (select * from {schema}.job where job.id = moved.job_id offset 0) as body
+ order by array_position(%(queues)s::int[], moved.queue), moved.priority desc, moved.position

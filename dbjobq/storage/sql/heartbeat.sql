@@ -1,0 +1,5 @@
+-- heartbeat: a worker lives on. Never revives one that has expired: its jobs may be being given away right now.
+-- No row back: expired. index: worker's primary key.
+update {schema}.worker set expires_at = clock_timestamp() + %(ttl)s::float8 * interval '1 second'
+ where id = %(worker)s::int and expires_at > clock_timestamp()
+returning id

@@ -1,0 +1,4 @@
+-- notify: wake the workers of a queue if any may be asleep; see enqueue.sql.
+select pg_notify({channel}, 'w' || id)
+  from {schema}.queue
+ where id = %(queue)s and (wanted or current_setting('transaction_isolation') <> 'read committed')

@@ -1,0 +1,105 @@
+"""Loads `sql/*.sql` and puts a schema's quoted names into them. All values are bound, never put in."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib.resources import files
+from typing import Final
+
+from psycopg import sql
+
+from dbjobq.errors import ConfigError
+
+__all__ = ["SESSION_SETTINGS", "Statements", "check_schema_name", "set_local"]
+
+SESSION_SETTINGS: Final = {
+    "jit": "off",
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "synchronous_commit": "off",
+}
+"""Settings of a worker's connection: they pin the plans of the hot statements, whatever the statistics say of tables
+that turn over in seconds. Claims and heartbeats need not be durable (losing one is a redelivery); a pipeline that
+holds results switches `synchronous_commit` on for itself."""
+
+_VARIANTS: Final = {
+    "claim": {"served": "unnest(%(queues)s::int[]) as served (queue)", "behind": ""},
+    "claim_after": {
+        "served": "unnest(%(after)s::int[], %(priorities)s::int[], %(positions)s::bigint[])\n"
+        "               as served (queue, priority, position)",
+        "behind": "\n                  and ready.priority = served.priority and ready.position > served.position",
+    },
+}
+
+
+def check_schema_name(schema: str) -> str:
+    """Return `schema` if it can be the name of a schema here.
+
+    Raises:
+        ConfigError: It is empty, too long for PostgreSQL (63 bytes), reserved, or holds a character that has a
+            meaning in a statement's text.
+    """
+    if not isinstance(schema, str) or not re.fullmatch(r"[^\x00%:\\{}\"']+", schema):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
+        raise ConfigError(f"schema={schema!r}: must be a name without quotes, braces, %, colon or backslash")
+    if len(schema.encode("utf-8", "replace")) > 63 or schema.startswith("pg_"):
+        raise ConfigError(f"schema={schema!r}: PostgreSQL allows 63 bytes, and reserves names that begin with pg_")
+    return schema
+
+
+@cache
+def _texts() -> dict[str, str]:
+    folder = files("dbjobq.storage") / "sql"
+    return {file.name.removesuffix(".sql"): file.read_text("utf-8") for file in folder.iterdir()}
+
+
+class Statements:
+    """The statements for one schema, by name: `statements["claim"]`.
+
+    Args:
+        schema: Its name, unquoted.
+
+    Raises:
+        ConfigError: The name cannot be used.
+    """
+
+    def __init__(self, schema: str) -> None:
+        self.schema = check_schema_name(schema)
+        name = sql.Identifier(schema).as_string()
+        literal = sql.Literal(schema).as_string().strip()
+
+        def quoted(table: str) -> str:
+            return sql.Literal(f"{name}.{table}").as_string().strip()
+
+        self._names = {
+            "schema": name,
+            "channel": literal,
+            "claim_sequence": quoted("claim"),
+            "ready": quoted("ready"),
+            "scheduled": quoted("scheduled"),
+        }
+        self.listen = f"listen {name}"
+        self._cache: dict[str, bytes] = {}
+
+    def __getitem__(self, name: str) -> bytes:
+        """Return a statement as bytes, comments stripped. Raises KeyError for a name that has no file."""
+        found = self._cache.get(name)
+        if found is None:
+            variant = _VARIANTS.get(name, {})
+            text = _texts()["claim" if variant else name]
+            code = "\n".join(line for line in text.splitlines() if not line.startswith("--"))
+            found = self._cache[name] = code.format_map({**self._names, **variant}).encode()
+        return found
+
+    def copy(self, table: str, columns: str) -> bytes:
+        """Return `copy … from stdin` for one of our tables."""
+        return f"copy {self._names['schema']}.{table} ({columns}) from stdin".encode()
+
+
+def set_local(**settings: str) -> bytes:
+    """Return a statement that sets these for the transaction it is sent in, also behind a pooler."""
+    calls = (f"set_config('{name}', '{value}', true)" for name, value in settings.items())
+    return f"select {', '.join(calls)}".encode()

@@ -1,0 +1,52 @@
+"""Rows and parameters: how claims and outcomes look to the statements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from dbjobq.models import Event
+from dbjobq.storage.base import Claim, Outcome
+
+__all__ = ["POSITION", "array", "claims_of", "copy_text", "finish_params", "held_params"]
+
+POSITION: Final = 10
+"""Which column of a claim's row is the position in its queue; 5 is the queue's number, 6 the priority."""
+
+_EVENTS: Final[Mapping[Event, int]] = {"complete": 2, "fail": 3, "retry": 5, "release": 6}
+_ESCAPES: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+
+def claims_of(rows: Sequence[Sequence[Any]], queues: Mapping[int, str]) -> list[Claim]:
+    """Return claims from `claim.sql`'s rows; `queues` has the names by number."""
+    return [
+        Claim(i, claim, attempts, type_, data, queues[queue], priority, retries, timeout, unique, made, due, now)
+        for i, claim, attempts, type_, data, queue, priority, retries, timeout, unique, _, made, due, now in rows
+    ]
+
+
+def array(items: Iterable[str]) -> str:
+    """Return an array literal of ids or numbers: cheaper than a dump of each item."""
+    return f"{{{','.join(items)}}}"
+
+
+def held_params(claims: Iterable[Claim]) -> dict[str, str]:
+    """Return the parameters of a statement that names claims."""
+    claims = list(claims)
+    return {"ids": array(c.id for c in claims), "claims": array(c.claim for c in claims)}
+
+
+def finish_params(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Return the parameters of `finish.sql`."""
+    return {
+        **held_params(o.claim for o in outcomes),
+        "events": [_EVENTS[o.event] for o in outcomes],
+        "errors": [o.error for o in outcomes],
+        "results": [o.result for o in outcomes],
+        "delays": [o.delay for o in outcomes],
+    }
+
+
+def copy_text(text: str) -> str:
+    """Return a value as COPY's text format has it."""
+    return text.translate(_ESCAPES) if "\\" in text or not text.isprintable() else text

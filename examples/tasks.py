@@ -1,0 +1,24 @@
+"""Jobs for docker-compose.yml, and for trying a worker by hand: `dbjobq worker examples.tasks`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from dbjobq import job
+
+log = logging.getLogger(__name__)
+
+
+@job
+def greet(name: str) -> str:
+    """Return a greeting, which becomes the job's result."""
+    log.info("hello, %s", name)
+    return f"Hello, {name}!"
+
+
+@job(max_retries=1)
+async def nap(seconds: float) -> float:
+    """Sleep for that many seconds, and return them."""
+    await asyncio.sleep(seconds)
+    return seconds

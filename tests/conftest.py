@@ -1,0 +1,104 @@
+"""One PostgreSQL server per test run, one fresh database per test.
+
+Nothing starts until a test wants a database. With pytest-xdist the controller starts the server and tells its
+workers the address. Which server that is: `tests/support/server.py`; the end of the report names it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+import dbjobq
+from dbjobq import schema
+from tests.support.server import Databases, NoServer, Server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Postgres(NamedTuple):
+    """The server of this run, as the tests are told of it."""
+
+    dsn: str
+    """Leads to a database that is not ours; its role may create databases."""
+    template: str
+    """The migrated database that others are copied from; nobody may be connected to it."""
+
+
+SERVER = pytest.StashKey[Server]()
+
+
+def start(server: Server) -> Postgres:
+    """Start the server unless it runs; end the run if there is none."""
+    try:
+        server.start(schema.migrate)
+    except NoServer as error:
+        pytest.exit(str(error), returncode=3)
+    return Postgres(server.dsn, server.template)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        config.stash[SERVER] = Server()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if server := config.stash.get(SERVER, None):
+        server.close()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(
+    node: Any,
+) -> None:  # pytest-xdist, in the controller, for each worker; it has no types
+    node.workerinput["postgres"] = tuple(start(node.config.stash[SERVER]))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if (server := config.stash.get(SERVER, None)) and server.note:
+        terminalreporter.write_line(f"server: {server.note}")
+
+
+@pytest.fixture(scope="session")
+def postgres(request: pytest.FixtureRequest) -> Postgres:
+    """The server of this run."""
+    workerinput: dict[str, Any] | None = getattr(request.config, "workerinput", None)
+    return Postgres(*workerinput["postgres"]) if workerinput else start(request.config.stash[SERVER])
+
+
+@pytest.fixture(scope="session")
+def databases(postgres: Postgres) -> Iterator[Databases]:
+    """Makes databases, for tests that want one more: `with databases.fresh() as dsn`."""
+    databases = Databases(postgres.dsn, postgres.template)
+    yield databases
+    databases.drop_released()
+
+
+@pytest.fixture
+def dsn(databases: Databases) -> Iterator[str]:
+    """The DSN of a new database for this test alone, migrated."""
+    with databases.fresh() as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def empty_dsn(databases: Databases) -> Iterator[str]:
+    """The DSN of a new database for this test alone, without our schema."""
+    with databases.fresh("template0") as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def storage(dsn: str) -> Iterator[dbjobq.PostgresStorage]:
+    """A storage on a new database."""
+    storage = dbjobq.PostgresStorage(dsn)
+    yield storage
+    storage.close()
+
+
+@pytest.fixture
+def queue(storage: dbjobq.PostgresStorage) -> dbjobq.JobQueue:
+    """A queue on a new database."""
+    return dbjobq.JobQueue(storage)

@@ -1,0 +1,1 @@
+"""What the tests need beside the fixtures in conftest.py."""
