@@ -1,1 +1,192 @@
-class Worker: ...
+"""`Worker`: a daemon thread around an event loop on which jobs run (contract §5 and the page on `Worker`)."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Self
+
+from dbjobq.errors import ConfigError, DBJobQError
+from dbjobq.models import Job
+from dbjobq.queue import AsyncJobQueue, JobQueue
+from dbjobq.runtime.config import WorkerConfig
+from dbjobq.runtime.supervisor import Supervisor
+from dbjobq.telemetry import worker_log
+
+__all__ = ["Worker"]
+
+
+class Worker:
+    """Processes jobs in a background thread, until `stop()`.
+
+    `async def` jobs run on the thread's event loop, `def` jobs on threads of their own. Polls adaptively: while there are
+    due jobs it claims one after the other; when there are none the waits double from `poll_interval` to
+    `max_poll_interval`, and a NOTIFY, or a job that falls due, ends the wait at once.
+
+    Args:
+        job_queue: The queue to process.
+        poll_interval: Seconds; the first wait when the queue has run dry.
+        max_poll_interval: Seconds; the longest wait.
+        concurrency: How many jobs run at once.
+        queues: Which queues, served in this order; all if not given.
+        lease: Seconds within which the jobs of a dead worker run elsewhere.
+        shutdown_timeout: Seconds that `stop()` gives to jobs that run; what is left then is handed back, free of charge.
+        imports: Modules to import, whose functions may be run (contract §3).
+
+    Raises:
+        TypeError: A setting has the wrong type.
+        ValueError: It is out of range.
+    """
+
+    _worker_thread: threading.Thread
+    """There is none before `start()`; the page's health check asks for it with `hasattr`."""
+
+    def __init__(  # noqa: PLR0913 - the settings
+        self,
+        job_queue: JobQueue | AsyncJobQueue,
+        poll_interval: float = 1.0,
+        max_poll_interval: float = 10.0,
+        *,
+        concurrency: int = 1,
+        queues: Sequence[str] | str | None = None,
+        lease: float = 30.0,
+        shutdown_timeout: float = 30.0,
+        imports: Iterable[str] = (),
+    ) -> None:
+        if not isinstance(job_queue, JobQueue | AsyncJobQueue):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
+            raise TypeError(f"job_queue={job_queue!r}: must be a JobQueue")
+        self.job_queue = job_queue
+        self.config = WorkerConfig.made(
+            poll_interval=poll_interval,
+            max_poll_interval=max_poll_interval,
+            concurrency=concurrency,
+            queues=queues,
+            lease=lease,
+            shutdown_timeout=shutdown_timeout,
+            imports=imports,
+        )
+        self.worker_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+        self.error: BaseException | None = None
+        """What ended the worker's thread, if it was not `stop()`."""
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._supervisor: Supervisor | None = None
+        self._stopping = False
+
+    def start(self) -> None:
+        """Start the worker's daemon thread, and return at once.
+
+        The thread connects, and goes on trying while the database is away. If the tables are missing or of another
+        version, or the DSN is refused, it logs one line and ends; `error` says why.
+
+        Raises:
+            RuntimeError: This worker was started before; make a new one.
+            ConfigError: A module in `imports` cannot be imported.
+        """
+        with self._lock:
+            if hasattr(self, "_worker_thread"):
+                raise RuntimeError("this worker was started before: a worker starts once, make a new one")
+            for module in self.config.imports:
+                _import(module)
+            self._worker_thread = threading.Thread(target=self.run, name="dbjobq-worker", daemon=True)
+            if not self._stopping:
+                self._worker_thread.start()
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Claim no more, let the running jobs finish, hand back the rest, and end the thread.
+
+        May be called any number of times, from any thread, also before `start()`.
+
+        Args:
+            timeout: Seconds to give to the running jobs; `shutdown_timeout` by default.
+        """
+        with self._lock:
+            self._stopping = True
+            thread = getattr(self, "_worker_thread", None)
+        if thread is None or thread is threading.current_thread() or not thread.is_alive():
+            self._tell(lambda supervisor: supervisor.stop())
+            return
+        self._tell(lambda supervisor: supervisor.stop())
+        limit = self.config.shutdown_timeout if timeout is None else timeout
+        thread.join(limit)
+        if thread.is_alive():
+            self.hasten()
+            thread.join(10.0)  # for writing what was handed back
+        if thread.is_alive():
+            worker_log.error("worker.stuck", extra={"worker": self.worker_id})
+
+    def hasten(self) -> None:
+        """Hand back what runs at once; for a second signal while `stop()` waits. Returns at once."""
+        self._stopping = True
+        self._tell(lambda supervisor: supervisor.stop(hasten=True))
+
+    def run(self) -> None:
+        """Work until `stop()`. Called by `start()` in its thread; not to be called directly."""
+        try:
+            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                runner.run(self._main())
+        except DBJobQError as error:
+            self.error = error
+            worker_log.critical("worker.ended", extra={"worker": self.worker_id, "error": str(error)})
+        except BaseException as error:
+            self.error = error
+            worker_log.critical("worker.broken", extra={"worker": self.worker_id}, exc_info=error)
+        finally:
+            self._loop = self._supervisor = None
+
+    async def _main(self) -> None:
+        supervisor = Supervisor(self.config, self.job_queue.storage, self.worker_id)
+        with self._lock:
+            self._loop, self._supervisor = asyncio.get_running_loop(), supervisor
+            if self._stopping:
+                supervisor.stop()
+        worker_log.info("worker.started", extra={"worker": self.worker_id})
+        await supervisor.run()
+        worker_log.info("worker.stopped", extra={"worker": self.worker_id})
+
+    def _tell(self, what: Callable[[Supervisor], Any]) -> None:
+        with self._lock:
+            loop, supervisor = self._loop, self._supervisor
+        if loop is not None and supervisor is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(what, supervisor)
+
+    @property
+    def current_job(self) -> Job | None:
+        """The job that runs now, the longest running one if there are several; None while idle."""
+        supervisor = self._supervisor
+        running = supervisor.running() if supervisor is not None else []
+        return min(running, key=lambda claim: claim.claimed_at).job(self.worker_id) if running else None
+
+    @property
+    def current_jobs(self) -> list[Job]:
+        """All jobs that run now."""
+        supervisor = self._supervisor
+        return [claim.job(self.worker_id) for claim in supervisor.running()] if supervisor is not None else []
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+
+def _import(module: str) -> None:
+    try:
+        importlib.import_module(module)
+    except Exception as error:
+        raise ConfigError(f"cannot import {module!r}, which the worker is to serve: {error!r}") from error
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's, where it is installed (`pip install 'dbjobq[fast]'`)."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

@@ -1,0 +1,39 @@
+"""Importing the modules that a command line names, with one clear line where that fails."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+
+from dbjobq.errors import ConfigError
+
+__all__ = ["import_modules"]
+
+
+def import_modules(names: Iterable[str]) -> None:
+    """Import modules; those in the current directory are found, too.
+
+    Raises:
+        ConfigError: One cannot be imported; says which, and why.
+    """
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            raise ConfigError(f"cannot import {name!r}: {_why(name, error)}") from error
+
+
+def _why(name: str, error: Exception) -> str:
+    if name.endswith(".py") or "/" in name:
+        return f"write a module, not a file, such as {name.removesuffix('.py').strip('./').replace('/', '.')!r}"
+    if isinstance(error, ModuleNotFoundError) and error.name and (name == error.name or name.startswith(f"{error.name}.")):
+        return f"there is no module {error.name!r} in {Path.cwd()} or where Python looks for modules"
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    where = "" if isinstance(error, SyntaxError) else f" ({last.filename}, line {last.lineno})"
+    return f"{type(error).__name__}: {error}{where}"

@@ -1,0 +1,104 @@
+"""Which database a command works on: options, then the environment, then libpq's own variables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
+
+import click
+
+from dbjobq.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dbjobq.storage.postgres_storage import PostgresStorage
+
+__all__ = ["Database", "database_options", "libpq_form"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_URL: Final = re.compile(r"(?P<scheme>[a-zA-Z][\w.-]*)(?:\+\w+)?://")
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """Where the tables are."""
+
+    dsn: str
+    """As libpq takes it; empty for its `PG*` variables."""
+    schema: str
+    listen_dsn: str | None
+    """A direct way to the server where `dsn` leads through a pooler."""
+
+    def storage(self) -> PostgresStorage:
+        """Return a storage, not connected yet, to be closed by the caller."""
+        from dbjobq.storage.postgres_storage import PostgresStorage
+
+        return PostgresStorage(self.dsn, schema=self.schema, listen_conninfo=self.listen_dsn)
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that make a child process use the same: a command line would show the password."""
+        found = {"DBJOBQ_DSN": self.dsn, "DBJOBQ_SCHEMA": self.schema, "DBJOBQ_LISTEN_DSN": self.listen_dsn or ""}
+        return found | ({} if self.dsn else {"DATABASE_URL": ""})
+
+
+def libpq_form(dsn: str) -> str:
+    """Return a DSN as libpq takes it: without the driver that SQLAlchemy's URLs name (`postgresql+psycopg://`).
+
+    Raises:
+        ConfigError: It is the URL of something else than PostgreSQL.
+    """
+    found = _URL.match(dsn)
+    if found is None:
+        return dsn
+    if found["scheme"] not in {"postgres", "postgresql"}:
+        raise ConfigError(f"the DSN is a {found['scheme']}: URL, but this command needs PostgreSQL (postgresql://…)")
+    return f"postgresql://{dsn[found.end() :]}"
+
+
+def database_options(command: Callable[Concatenate[Database, P], R]) -> Callable[..., R]:
+    """Give a command the options that say which database it works on; it is passed them as a `Database`, first."""
+
+    def with_database(
+        *args: P.args, dsn: str | None, schema: str, listen_dsn: str | None, **kwargs: P.kwargs
+    ) -> R:
+        database = Database(libpq_form(dsn or ""), schema, libpq_form(listen_dsn) if listen_dsn else None)
+        return command(database, *args, **kwargs)
+
+    with_database.__doc__ = command.__doc__
+    for option in reversed(_OPTIONS):
+        option(with_database)
+    return _keep_options(with_database, command)
+
+
+def _keep_options(new: Callable[..., R], old: Callable[..., Any]) -> Callable[..., R]:
+    """Hand on what click's decorators have noted on the function so far."""
+    new.__dict__.setdefault("__click_params__", []).extend(getattr(old, "__click_params__", ()))
+    new.__name__ = old.__name__
+    return new
+
+
+_OPTIONS: Final = (
+    click.option(
+        "--dsn",
+        envvar=["DBJOBQ_DSN", "DATABASE_URL"],
+        metavar="DSN",
+        help="The database: a URL or libpq's key=value form. [env: DBJOBQ_DSN, DATABASE_URL, PG*]",
+    ),
+    click.option(
+        "--schema",
+        envvar="DBJOBQ_SCHEMA",
+        default="dbjobq",
+        show_default=True,
+        metavar="NAME",
+        help="The schema of dbjobq's tables. [env: DBJOBQ_SCHEMA]",
+    ),
+    click.option(
+        "--listen-dsn",
+        envvar="DBJOBQ_LISTEN_DSN",
+        metavar="DSN",
+        help="A direct way to the server where --dsn leads through PgBouncer. [env: DBJOBQ_LISTEN_DSN]",
+    ),
+)

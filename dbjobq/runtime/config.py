@@ -1,0 +1,68 @@
+"""The settings of one worker, checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from dbjobq.registry import check_integer, check_seconds
+from dbjobq.serialize import check_name
+
+__all__ = ["WorkerConfig"]
+
+MAX_CONCURRENCY: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerConfig:
+    """Settings of one worker, durations in seconds; `made` checks them."""
+
+    poll_interval: float
+    """The first wait when the queue has run dry."""
+    max_poll_interval: float
+    """The longest."""
+    concurrency: int
+    """How many jobs run at once."""
+    queues: tuple[str, ...] | None
+    """What it serves, in this order; None for all."""
+    lease: float
+    """The jobs of a dead worker run elsewhere within this time."""
+    shutdown_timeout: float
+    """How long `stop()` lets jobs finish before it hands them back."""
+    imports: tuple[str, ...]
+    """Modules whose functions may be run (contract §3)."""
+
+    @classmethod
+    def made(  # noqa: PLR0913 - the settings
+        cls,
+        *,
+        poll_interval: float,
+        max_poll_interval: float,
+        concurrency: int,
+        queues: Sequence[str] | str | None,
+        lease: float,
+        shutdown_timeout: float,
+        imports: Iterable[str],
+    ) -> WorkerConfig:
+        """Return checked settings; a `max_poll_interval` below `poll_interval` is raised to it.
+
+        Raises:
+            TypeError: A setting has the wrong type; names it.
+            ValueError: It is out of range; names it, its value and the range.
+        """
+        poll = check_seconds(poll_interval, "poll_interval", above_zero=True)
+        if check_seconds(lease, "lease") < 1:
+            raise ValueError(f"lease={lease}: must be at least 1 second, or a heartbeat cannot keep it")
+        served = (queues,) if isinstance(queues, str) else queues
+        if served is not None and not served:
+            raise ValueError("queues=[]: name at least one, or None for all")
+        return cls(
+            poll_interval=poll,
+            max_poll_interval=max(poll, check_seconds(max_poll_interval, "max_poll_interval", above_zero=True)),
+            concurrency=check_integer(concurrency, "concurrency", 1, MAX_CONCURRENCY),
+            queues=None if served is None else tuple(dict.fromkeys(check_name(name, "queue") for name in served)),
+            lease=lease,
+            shutdown_timeout=check_seconds(shutdown_timeout, "shutdown_timeout"),
+            imports=(imports,) if isinstance(imports, str) else tuple(imports),
+        )

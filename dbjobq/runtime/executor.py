@@ -1,0 +1,443 @@
+"""Runs what was claimed: `concurrency` slots that take claims from one buffer, and leave outcomes to be written.
+
+A slot is a task that lives as long as the worker and awaits one handler after the other: a task for every job costs
+twice as much (docs/decisions/0005). `def` jobs go from the slot to a thread, several at once while they are short.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Coroutine
+from contextlib import suppress
+from contextvars import copy_context
+from typing import Any, Final, Literal
+
+from dbjobq.attempt import completed, failed
+from dbjobq.context import JobContext
+from dbjobq.errors import LeaseLost
+from dbjobq.queue import AsyncJobQueue, JobQueue
+from dbjobq.registry import Task, find, registered
+from dbjobq.runtime.alarm import Alarm
+from dbjobq.runtime.config import WorkerConfig
+from dbjobq.runtime.lease import Lease
+from dbjobq.runtime.threads import Chunk, Threads
+from dbjobq.serialize import load_arguments
+from dbjobq.storage.base import BaseStorage, Claim, Outcome
+from dbjobq.telemetry import job_fields, worker_log
+
+__all__ = ["Executor"]
+
+SLICE: Final = 0.002
+"""Seconds of no-op jobs after which a slot lets the rest of the loop run; also what a chunk for a thread is worth."""
+CHUNK: Final = 64
+"""The most jobs in one."""
+SHORT: Final = 0.0005
+"""Jobs that take less than this many seconds go to threads by the chunk."""
+_OVERRUN: Final = "the attempt took longer than its timeout of {} s"
+
+
+class _Slot:
+    """One of the jobs that run at once."""
+
+    __slots__ = ("chunk", "claim", "context", "task", "verdict")
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self.claim: Claim | None = None
+        """The `async def` job that runs here."""
+        self.context: JobContext | None = None
+        self.chunk: Chunk | None = None
+        """The `def` jobs that run for this slot on a thread."""
+        self.verdict: Literal["", "lost", "released"] = ""
+        """Why the job was cancelled from outside: its outcome is not this worker's to write, or is written already."""
+
+    def running(self) -> Claim | None:
+        return self.claim if self.chunk is None else self.chunk.claim
+
+
+class Executor:
+    """See the module. Used on the worker's loop, but for `running` and `holding`, which any thread may ask.
+
+    Args:
+        config: The worker's settings.
+        storage: For the handlers' contexts and transactions.
+        lease: Nothing is started once it is over.
+        alarm: Rung when there are outcomes to write, or when a slot has nothing to do.
+        worker_id: For `Job.worker_id`.
+    """
+
+    def __init__(
+        self, config: WorkerConfig, storage: BaseStorage, lease: Lease, alarm: Alarm, worker_id: str
+    ) -> None:
+        self._config, self._storage, self._lease, self._alarm = config, storage, lease, alarm
+        self.worker_id = worker_id
+        self.seconds = 0.05
+        """A running mean of what a job takes; a guess at first, too long for prefetching."""
+        self._queue, self._aqueue = JobQueue(storage), AsyncJobQueue(storage)
+        self._buffer: deque[Claim] = deque()
+        self._outcomes: list[Outcome] = []
+        self._progress: dict[Claim, str] = {}
+        self._loop = asyncio.get_running_loop()
+        self._threads = Threads(config.concurrency, self._run_on_thread)
+        self._context = copy_context()
+        self._slots: set[_Slot] = set()
+        self._idle: deque[asyncio.Future[None]] = deque()
+        self._closing = False
+
+    def start(self) -> None:
+        """Start the slots."""
+        for _ in range(self._config.concurrency):
+            self._add_slot()
+
+    # What the poller asks and tells.
+
+    @property
+    def idle(self) -> int:
+        """How many slots have nothing to do."""
+        return len(self._idle)
+
+    @property
+    def waiting(self) -> int:
+        """How many claims are not started; those in a thread's chunk are not counted."""
+        return len(self._buffer)
+
+    @property
+    def busy(self) -> int:
+        """How many slots are at work."""
+        return len(self._slots) - len(self._idle)
+
+    @property
+    def holding(self) -> bool:
+        """Whether anything that was claimed is not yet handed over as an outcome."""
+        return bool(self._buffer) or self.busy > 0
+
+    def running(self) -> list[Claim]:
+        """Return what runs at this moment."""
+        return [claim for slot in tuple(self._slots) if (claim := slot.running()) is not None]
+
+    def add(self, claims: list[Claim]) -> None:
+        """Take over claims: idle slots start at once."""
+        self._buffer.extend(claims)
+        self._wake_slots()
+
+    def take_outcomes(self) -> list[Outcome]:
+        """Return the outcomes since the last call; they are the caller's to write."""
+        taken, self._outcomes = self._outcomes, []
+        return taken
+
+    def take_progress(self) -> dict[Claim, str]:
+        """Return what running jobs said of themselves since the last call."""
+        taken: dict[Claim, str] = {}
+        with suppress(KeyError):  # one by one: threads add to it meanwhile
+            while True:
+                claim, said = self._progress.popitem()
+                taken.setdefault(claim, said)
+        return taken
+
+    def take_back(self) -> list[Claim]:
+        """Return all claims that are not started; they will not be."""
+        back = list(self._buffer)
+        self._buffer.clear()
+        for slot in self._slots:
+            if slot.chunk is not None:
+                back += slot.chunk.take_back()
+        return back
+
+    def share(self) -> None:
+        """Let idle slots start what waits in the chunks of threads that are busy with something long."""
+        if self._idle and not self._buffer:
+            for slot in self._slots:
+                if slot.chunk is not None and slot.chunk.waiting:
+                    self._buffer.extend(slot.chunk.take_back())
+            self._wake_slots()
+
+    # Jobs that end from outside.
+
+    def cancel(self, job_id: str) -> None:
+        """A job was cancelled: if it runs here, tell its function and drop what it returns."""
+        for slot in tuple(self._slots):
+            claim = slot.running()
+            if claim is not None and claim.id == job_id:
+                self._abandon(slot, "lost")
+
+    def lost(self, claims: list[Claim]) -> None:
+        """These are no longer held: as if cancelled."""
+        gone = {claim.claim + claim.id for claim in claims}
+        for slot in tuple(self._slots):
+            claim = slot.running()
+            if claim is not None and claim.claim + claim.id in gone:
+                worker_log.warning("job.lost", extra=job_fields(claim))
+                self._abandon(slot, "lost")
+
+    def hand_back(self) -> list[Claim]:
+        """End what runs, as far as it can be ended, and return it to be released."""
+        unfinished: list[Claim] = []
+        for slot in tuple(self._slots):
+            if (claim := slot.running()) is not None and not slot.verdict:
+                unfinished.append(claim)
+                self._abandon(slot, "released")
+        return unfinished
+
+    def _abandon(self, slot: _Slot, verdict: Literal["lost", "released"]) -> None:
+        slot.verdict = verdict
+        context = slot.context if slot.chunk is None else slot.chunk.context
+        if context is not None:
+            context.cancelled = True
+        if slot.chunk is not None:
+            self._buffer.extendleft(reversed(slot.chunk.take_back()))
+            self._threads.abandon(slot.chunk)
+            if not slot.chunk.done.done():
+                slot.chunk.done.set_result(None)
+        elif slot.task is not None:
+            slot.task.cancel()
+
+    async def close(self) -> None:
+        """End the slots, whatever they do."""
+        self._closing = True
+        self._threads.stop()
+        tasks = [slot.task for slot in self._slots if slot.task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=1.0)  # a handler may swallow its cancellation
+
+    # Slots.
+
+    def _add_slot(self) -> None:
+        slot = _Slot()
+        self._slots.add(slot)
+        # A fresh context: nothing that an earlier job put into context variables.
+        slot.task = self._loop.create_task(self._work(slot), name="dbjobq-slot", context=self._context.copy())
+        slot.task.add_done_callback(lambda task: self._replace(slot, task))
+
+    def _replace(self, slot: _Slot, task: asyncio.Task[None]) -> None:
+        """A slot that ended is replaced, and what it held is not lost with it."""
+        self._slots.discard(slot)
+        if self._closing:
+            return
+        error = None if task.cancelled() else task.exception()
+        if slot.claim is not None and not slot.verdict:
+            self._ended(failed(slot.claim, error or asyncio.CancelledError("the job's task was cancelled")))
+        if error is not None:
+            worker_log.error("slot.broken", exc_info=error)
+        self._add_slot()
+
+    def _wake_slots(self) -> None:
+        for _ in range(min(len(self._idle), len(self._buffer))):
+            waiter = self._idle.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def _wait_for_work(self) -> None:
+        waiter = self._loop.create_future()
+        self._idle.append(waiter)
+        self._alarm.ring()
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter in self._idle:
+                self._idle.remove(waiter)
+            raise
+
+    def _account(self, jobs: int, seconds: float) -> None:
+        self.seconds += (seconds / jobs - self.seconds) * min(1.0, 0.2 + 0.05 * jobs)
+
+    async def _work(self, slot: _Slot) -> None:  # noqa: C901, PLR0912 - the hot loop: a call for each step would cost more than the step
+        buffer, tasks, clock = self._buffer, registered(), time.perf_counter
+        debug = worker_log.isEnabledFor(logging.DEBUG)
+        clean = copy_context()
+        jobs, since = 0, clock()
+        while True:
+            if not buffer:
+                if jobs:
+                    self._account(jobs, clock() - since)
+                await self._wait_for_work()
+                jobs, since = 0, clock()
+                continue
+            if jobs >= 8 and clock() - since > SLICE:
+                self._account(jobs, clock() - since)
+                self._alarm.ring()
+                await asyncio.sleep(0)
+                jobs, since = 0, clock()
+                continue
+            claim = buffer.popleft()
+            if not self._lease.alive():
+                self._release(claim)
+                continue
+            task = tasks.get(claim.type) or self._find(claim)
+            if task is None:
+                continue
+            if not task.is_async:
+                if jobs:
+                    self._account(jobs, clock() - since)
+                await self._hand_to_thread(slot, claim, task)
+                jobs, since = 0, clock()
+                continue
+            if debug:
+                worker_log.debug("job.started", extra=job_fields(claim))
+            slot.claim = claim
+            jobs += 1
+            try:
+                timeout = claim.timeout or task.timeout
+                if task.transactional:
+                    outcome = await self._in_transaction(slot, claim, task, timeout)
+                else:
+                    arguments = load_arguments(claim.data)
+                    if task.context is not None:
+                        arguments[task.context] = slot.context = self._context_for(claim, self._aqueue)
+                    if timeout is None:
+                        result = await task.function(**arguments)
+                    else:
+                        result = await _within(timeout, task.function(**arguments))
+                    outcome = Outcome(claim, "complete") if result is None else completed(claim, result)
+            except GeneratorExit:
+                raise
+            except BaseException as error:  # sys.exit() in a handler is the job's failure, not the worker's end
+                if self._closing:
+                    raise
+                outcome = failed(claim, error, task.retry)
+            if slot.verdict:
+                self._uncancel(slot)
+            elif outcome is not None:
+                self._outcomes.append(outcome)
+                if debug or outcome.event != "complete":
+                    self._log(outcome)
+            slot.claim = slot.context = None
+            if jobs == 1 and clock() - since > SLICE:  # a job that took its time: report at once
+                self._account(1, clock() - since)
+                self._alarm.ring()
+                jobs, since = 0, clock()
+            if copy_context() != clean:  # it left context variables behind: let a fresh slot go on
+                if jobs:
+                    self._account(jobs, clock() - since)
+                return
+
+    @staticmethod
+    def _uncancel(slot: _Slot) -> None:
+        """The job was cancelled, not the slot."""
+        slot.verdict = ""
+        while slot.task is not None and slot.task.cancelling():
+            slot.task.uncancel()
+
+    def _find(self, claim: Claim) -> Task | None:
+        try:
+            return find(claim.type, self._config.imports)
+        except BaseException as error:  # a module may do anything when it is imported, sys.exit included
+            self._ended(failed(claim, error))
+        return None
+
+    def _ended(self, outcome: Outcome) -> None:
+        self._outcomes.append(outcome)
+        self._alarm.ring()
+        self._log(outcome)
+
+    def _log(self, outcome: Outcome) -> None:
+        claim = outcome.claim
+        if outcome.event == "complete":
+            worker_log.debug("job.completed", extra=job_fields(claim))
+            return
+        extra = job_fields(claim, error=(outcome.error or "").partition("\n")[0])
+        if outcome.event == "fail":
+            worker_log.warning("job.failed", extra=extra)
+        else:
+            worker_log.info("job.retry", extra=extra | {"delay": round(outcome.delay, 3)})
+
+    def _release(self, claim: Claim) -> None:
+        self._outcomes.append(Outcome(claim, "release"))
+        self._alarm.ring()
+
+    def _context_for(self, claim: Claim, queue: JobQueue | AsyncJobQueue, connection: Any = None) -> JobContext:
+        def on_progress(said: str) -> None:
+            self._progress[claim] = said
+
+        return JobContext(claim.job(self.worker_id), queue, connection, on_progress)
+
+    async def _in_transaction(
+        self, slot: _Slot, claim: Claim, task: Task, timeout: float | None  # noqa: ASYNC109 - the job's own
+    ) -> Outcome | None:
+        """Run a transactional job: its writes and its completion commit together, or not at all."""
+        async with self._storage.atransaction() as connection:
+            arguments = load_arguments(claim.data)
+            if task.context is not None:
+                arguments[task.context] = slot.context = self._context_for(claim, self._aqueue, connection)
+            call = task.function(**arguments)
+            outcome = completed(claim, await (call if timeout is None else _within(timeout, call)))
+            if not await self._storage.finish([outcome], connection).arun():
+                slot.verdict = "lost"
+                worker_log.warning("job.refused", extra=job_fields(claim))
+                raise LeaseLost(claim.id)
+        return None
+
+    # `def` jobs.
+
+    async def _hand_to_thread(self, slot: _Slot, claim: Claim, task: Task) -> None:
+        timeout = claim.timeout or task.timeout
+        waiting = deque([(claim, task)])
+        if timeout is None and self.seconds < SHORT:
+            self._fill(waiting, max(1, min(CHUNK, int(SLICE / max(self.seconds, 1e-6)))))
+        chunk = slot.chunk = Chunk(waiting, self._loop.create_future())
+        size, since = len(waiting), time.perf_counter()
+        self._threads.submit(chunk)
+        try:
+            await (chunk.done if timeout is None else asyncio.wait_for(asyncio.shield(chunk.done), timeout))
+        except TimeoutError:
+            if not chunk.abandoned and not chunk.outcomes:
+                self._abandon(slot, "released")
+                self._ended(failed(claim, TimeoutError(_OVERRUN.format(timeout)), task.retry))
+        finally:
+            slot.chunk, slot.verdict = None, ""
+        self._outcomes += chunk.outcomes
+        for outcome in chunk.outcomes:
+            if outcome.event != "complete":
+                self._log(outcome)
+        self._account(max(1, size - len(chunk.waiting)), time.perf_counter() - since)
+        self._alarm.ring()
+
+    def _fill(self, waiting: deque[tuple[Claim, Task]], size: int) -> None:
+        """Add the `def` jobs that follow in the buffer, as far as they can share a thread's turn."""
+        buffer, tasks = self._buffer, registered()
+        while len(waiting) < size and buffer:
+            task = tasks.get(buffer[0].type)
+            if task is None or task.is_async or task.timeout is not None or buffer[0].timeout is not None:
+                return
+            waiting.append((buffer.popleft(), task))
+
+    def _run_on_thread(self, claim: Claim, task: Task, chunk: Chunk) -> Outcome | None:
+        """Run one `def` job; called in its thread."""
+        if not self._lease.alive() or chunk.abandoned:
+            return Outcome(claim, "release")
+        try:
+            if task.transactional:
+                with self._storage.transaction() as connection:
+                    outcome = completed(claim, self._call(claim, task, chunk, connection))
+                    if chunk.abandoned or not self._storage.finish([outcome], connection).run():
+                        raise LeaseLost(claim.id)
+                return None
+            result = self._call(claim, task, chunk, None)
+            return Outcome(claim, "complete") if result is None else completed(claim, result)
+        except LeaseLost as error:
+            worker_log.warning("job.refused", extra=job_fields(claim, error=str(error)))
+            return None
+        except BaseException as error:
+            return failed(claim, error, task.retry)
+
+    def _call(self, claim: Claim, task: Task, chunk: Chunk, connection: Any) -> Any:
+        arguments = load_arguments(claim.data)
+        if task.context is not None:
+            arguments[task.context] = chunk.context = self._context_for(claim, self._queue, connection)
+        return task.function(**arguments)
+
+
+async def _within(seconds: float, call: Coroutine[Any, Any, Any]) -> Any:
+    """Await a handler's call for so long. Raises TimeoutError, which says so, after cancelling it."""
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            return await call
+    except TimeoutError as error:
+        if limit.expired():
+            raise TimeoutError(_OVERRUN.format(seconds)) from error
+        raise

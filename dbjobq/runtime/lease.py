@@ -1,0 +1,160 @@
+"""Keeps what this worker has claimed: a heartbeat from a thread and a connection of its own.
+
+So that no handler that blocks the event loop, and no slow query on it, makes the worker look dead. The same thread asks
+which running jobs were lost (cancelled, or given away), and takes jobs back from workers that are gone: every worker
+does, without a leader. While the worker holds nothing it writes nothing.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from dbjobq.errors import DBJobQError
+from dbjobq.storage.base import Claim, Pulse
+from dbjobq.telemetry import worker_log
+
+__all__ = ["Heartbeat", "Lease", "now"]
+
+TTL: Final = 0.7
+"""A worker's life without a heartbeat, as a share of the lease: what is left is for being noticed."""
+BEAT: Final = 0.14
+"""The pause between heartbeats: four may be lost."""
+PROBE: Final = 0.25
+"""The pause between looks for dead workers: together with `TTL` less than the lease."""
+DEAF_EVERY: Final = 0.4
+"""Seconds between looks for cancelled jobs while no NOTIFY can tell of them (contract §4: within a second)."""
+
+_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", None)  # a monotonic clock stands still while a VM is suspended
+
+
+def now() -> float:
+    """Return seconds of a clock that goes on while the machine sleeps, where there is one."""
+    return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)
+
+
+class Lease:
+    """Until when this worker may start what it holds.
+
+    Args:
+        lease: Seconds, as the worker was told.
+    """
+
+    def __init__(self, lease: float) -> None:
+        self.ttl = lease * TTL
+        self._until = float("-inf")
+
+    def renewed(self, sent_at: float) -> None:
+        """It was prolonged by a statement that was sent then: the server counted from a later moment."""
+        self._until = max(self._until, sent_at + self.ttl * 0.98)
+
+    def lapse(self) -> None:
+        """It is over, the server says."""
+        self._until = float("-inf")
+
+    def alive(self) -> bool:
+        """Tell whether a job that is held may still be started."""
+        return now() < self._until
+
+    def wants_beat(self) -> bool:
+        """Tell whether a claim should prolong it: after an idle spell, or when heartbeats are late."""
+        return now() > self._until - self.ttl / 2
+
+
+class Heartbeat:
+    """The thread. It only reads what the worker holds, and reports by callbacks, which must be safe to call from it.
+
+    Args:
+        pulse: Its connection.
+        lease: What it prolongs.
+        held: What the worker holds, running jobs first; and how many of them run.
+        listening: Whether NOTIFY tells of cancelled jobs.
+        on_lapsed: The lease is over: nothing that is held may be started.
+        on_lost: These running jobs are no longer held.
+    """
+
+    def __init__(  # noqa: PLR0913 - what it reads and whom it tells
+        self,
+        pulse: Pulse,
+        lease: Lease,
+        *,
+        seconds: float,
+        held: Callable[[], tuple[list[Claim], bool]],
+        listening: Callable[[], bool],
+        on_lapsed: Callable[[], None],
+        on_lost: Callable[[list[Claim]], None],
+    ) -> None:
+        self._pulse, self._lease, self._seconds = pulse, lease, seconds
+        self._held, self._listening = held, listening
+        self._on_lapsed, self._on_lost = on_lapsed, on_lost
+        self._stop = threading.Event()
+        self._ran: set[Claim] = set()
+        self._troubled = False
+        self._thread = threading.Thread(target=self._run, name="dbjobq-heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, within a second even if its connection is stuck."""
+        self._stop.set()
+        self._thread.join(0.5)
+        if self._thread.is_alive():
+            self._pulse.cut()
+            self._thread.join(0.5)
+
+    def _run(self) -> None:
+        probe_at = now() + random.random() * self._seconds * PROBE  # noqa: S311 - spread, not secrecy
+        beat_at = 0.0
+        while not self._stop.wait(self._pause()):
+            try:
+                if now() >= beat_at:
+                    beat_at = now() + self._seconds * BEAT * (0.8 + 0.2 * random.random())  # noqa: S311 - as above
+                    self._beat()
+                self._look_for_lost()
+                if now() >= probe_at:
+                    probe_at = now() + self._seconds * PROBE * (0.8 + 0.2 * random.random())  # noqa: S311 - as above
+                    self._rescue()
+                self._troubled = False
+            except DBJobQError as error:
+                self._report(error)
+            except Exception:
+                worker_log.exception("heartbeat.broken")
+        self._pulse.close()
+
+    def _pause(self) -> float:
+        usual = self._seconds * BEAT / 2
+        return usual if self._listening() else min(usual, DEAF_EVERY)
+
+    def _beat(self) -> None:
+        running, holding = self._held()
+        if not (running or holding):
+            return
+        sent_at = now()
+        if self._pulse.beat(self._lease.ttl):
+            self._lease.renewed(sent_at)
+        else:
+            self._lease.lapse()
+            self._on_lapsed()
+
+    def _look_for_lost(self) -> None:
+        """Ask for the jobs that ran at the last look, too: those that come and go are not worth a question."""
+        running, _ = self._held()
+        lasting = [claim for claim in running if claim in self._ran]
+        self._ran = set(running)
+        if lasting and (lost := self._pulse.lost(lasting)):
+            self._on_lost(lost)
+
+    def _rescue(self) -> None:
+        for job in self._pulse.rescue():
+            fields = {"job_id": job.id, "job_type": job.type, "queue": job.queue, "attempt": job.attempts + 1}
+            worker_log.warning("job.dead" if job.dead else "job.rescued", extra=fields)
+
+    def _report(self, error: DBJobQError) -> None:
+        if not self._troubled:
+            worker_log.warning("heartbeat.failing", extra={"error": str(error)})
+        self._troubled = True

@@ -1,0 +1,52 @@
+"""NOTIFY → wake. Losing the connection costs latency, never jobs: polling goes on, and this reconnects."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from dbjobq.errors import DBJobQError
+from dbjobq.runtime.backoff import ReconnectBackoff
+from dbjobq.storage.base import Session
+from dbjobq.telemetry import worker_log
+
+__all__ = ["Listener"]
+
+
+class Listener:
+    """Listens for one worker.
+
+    Args:
+        session: Where the notices come from.
+        on_work: There may be work. Called after every (re)connection, too, for what was missed.
+        on_cancel: A job was cancelled while it ran; perhaps here.
+    """
+
+    def __init__(self, session: Session, *, on_work: Callable[[], None], on_cancel: Callable[[str], None]) -> None:
+        self._session, self._on_work, self._on_cancel = session, on_work, on_cancel
+        self.listening = False
+
+    async def run(self) -> None:
+        """Listen until cancelled."""
+        backoff, troubled = ReconnectBackoff(), False
+        while True:
+            try:
+                async for notice in self._session.notices():
+                    if not self.listening and troubled:
+                        worker_log.info("listener.restored")
+                    self.listening, troubled = True, False
+                    backoff.reset()
+                    if notice.kind == "cancel":
+                        self._on_cancel(notice.job_id)
+                    else:
+                        self._on_work()
+                reason = "the connection ended"
+            except DBJobQError as error:
+                reason = str(error)
+            finally:
+                self.listening = False
+            if not troubled:
+                worker_log.warning("listener.lost", extra={"error": reason})
+            troubled = True
+            await asyncio.sleep(backoff.next(random.random()))  # noqa: S311 - spread, not secrecy

@@ -1,0 +1,229 @@
+"""Claims, starts and waits: one coroutine, one connection, one exchange with the database after the other.
+
+What was finished while the last exchange was under way goes out with the next, together with the next claim: under load
+a few hundred jobs share one transaction and one flush to disk, and at rest a result goes out at once. Decides what to
+claim and when to sleep; runs nothing itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Final
+
+from dbjobq.errors import StorageUnavailable
+from dbjobq.runtime.alarm import Alarm
+from dbjobq.runtime.backoff import PollBackoff, ReconnectBackoff
+from dbjobq.runtime.config import WorkerConfig
+from dbjobq.runtime.executor import Executor
+from dbjobq.runtime.lease import Lease, now
+from dbjobq.storage.base import Claim, Outcome, Session
+from dbjobq.telemetry import job_fields, worker_log
+
+__all__ = ["Poller"]
+
+BATCH: Final = 500
+"""The most jobs in one claim: beyond that nothing is gained."""
+PREFETCH: Final = 0.03
+"""Seconds of work to claim ahead, by the mean of what jobs took."""
+LONG: Final = 0.02
+"""Jobs that take longer than this many seconds are not claimed ahead at all."""
+UNSTARTED: Final = 0.1
+"""Seconds after which what was claimed ahead, but not started, goes back: somebody else may be idle."""
+LOOK: Final = 1.0
+"""Seconds between looks at what running jobs say of their progress."""
+GRACE: Final = 5.0
+"""Seconds that the last results get to be written when the time for stopping is over."""
+
+
+class Poller:
+    """See the module.
+
+    Args:
+        config: The worker's settings.
+        session: Its exchange with the database, open.
+        executor: Where claims go and outcomes come from.
+        lease: What claims prolong.
+        alarm: What ends a wait.
+    """
+
+    def __init__(
+        self, config: WorkerConfig, session: Session, executor: Executor, lease: Lease, alarm: Alarm
+    ) -> None:
+        self._config, self._session, self._executor = config, session, executor
+        self._lease, self._alarm = lease, alarm
+        self._backoff = PollBackoff(config.poll_interval, config.max_poll_interval)
+        self._reconnect = ReconnectBackoff()
+        self._unsent: list[Outcome] = []
+        self._told = False
+        self._asleep_until = 0.0
+        self._due_at = float("inf")
+        self._claimed_at = 0.0
+        self._troubled = False
+        self._stop_by: float | None = None
+        self._hasten = False
+
+    # What others tell, on the worker's loop.
+
+    def wake(self) -> None:
+        """There may be work: look now, and as often as at first."""
+        self._told = True
+        self._backoff.reset()
+        self._alarm.ring()
+
+    def stop(self, *, hasten: bool = False) -> None:
+        """Claim no more; `run` returns when what runs has ended, or has been handed back.
+
+        Args:
+            hasten: Hand it back now.
+        """
+        if self._stop_by is None or hasten:
+            self._stop_by = now() + (0.0 if hasten else self._config.shutdown_timeout)
+        self._alarm.ring()
+
+    # The loop.
+
+    async def run(self) -> None:
+        """Work until `stop`. Raises ConfigError or SchemaError if the database will not have this worker any more."""
+        while True:
+            if self._executor.holding and not self._lease.alive():
+                await self._begin_anew()
+            outcomes = self._unsent = self._unsent + self._executor.take_outcomes()
+            if self._stop_by is not None:
+                outcomes = self._unsent = outcomes + self._wind_down()
+                if self._drained() or now() > self._stop_by + GRACE:
+                    return
+            want = self._want() if self._stop_by is None else 0
+            progress = self._executor.take_progress()
+            if not (outcomes or want or progress):
+                await self._alarm.wait(self._pause())
+                continue
+            try:
+                await self._exchange(outcomes, want, progress)
+            except StorageUnavailable as error:
+                await self._recover(error)
+
+    async def _exchange(self, outcomes: list[Outcome], want: int, progress: dict[Claim, str]) -> None:
+        sent_at = now()
+        self._told = self._told and not want
+        beat = self._lease.ttl if want and self._lease.wants_beat() else None
+        promote = bool(want) and sent_at >= self._due_at
+        step = await self._session.step(outcomes, want, beat=beat, promote=promote, progress=progress)
+        self._unsent = []
+        self._reconnect.reset()
+        for outcome in step.refused:
+            worker_log.warning("job.refused", extra=job_fields(outcome.claim))
+        self._note_due(step.next_due, asked=promote)
+        retries = [sent_at + outcome.delay for outcome in outcomes if outcome.event == "retry"]
+        self._due_at = min(self._due_at, *retries) if retries else self._due_at
+        if step.claims:
+            if beat is not None:
+                self._lease.renewed(sent_at)
+            self._backoff.reset()
+            self._asleep_until = 0.0
+            self._claimed_at = now()
+            self._executor.add(step.claims)
+            await asyncio.sleep(0)  # let the slots begin before the next look at what they need
+        elif want:
+            await self._doze()
+
+    async def _doze(self) -> None:
+        """Nothing is there. Have enqueues notify from now on, look once more if one may have slipped by, then sleep."""
+        idle = await self._session.idle()
+        self._due_at = float("inf")
+        self._note_due(idle.next_due, asked=True)
+        if not self._told:
+            self._asleep_until = now() + (self._backoff.next() if idle.look_in is None else idle.look_in)
+
+    def _note_due(self, seconds: float | None, *, asked: bool) -> None:
+        if seconds is not None:
+            self._due_at = now() + seconds
+        elif asked:
+            self._due_at = float("inf")
+
+    def _want(self) -> int:
+        """Return how many jobs to claim: the free slots, and a little ahead while jobs are short."""
+        moment = now()
+        if not self._told and moment < self._asleep_until and moment < self._due_at:
+            return 0
+        executor, slots = self._executor, self._config.concurrency
+        mean = executor.seconds
+        ahead = int(PREFETCH * slots / max(mean, 1e-6)) if mean < LONG else 0
+        target = min(slots + ahead, max(BATCH, slots))
+        have = executor.waiting + executor.busy
+        if executor.idle > executor.waiting or (ahead and have <= target // 2):
+            return min(target - have, BATCH)
+        return 0
+
+    def _pause(self) -> float | None:
+        """Return how long there will be nothing to do, unless the bell rings."""
+        moment = now()
+        if self._stop_by is not None:
+            return max(0.0, self._stop_by - moment)
+        if self._executor.waiting or self._executor.busy:
+            self._executor.share()
+            if self._give_back_unstarted():
+                return 0.0
+            return UNSTARTED if self._executor.waiting else self._until(moment) if self._executor.idle else LOOK
+        return self._until(moment)
+
+    def _until(self, moment: float) -> float:
+        wait = min(self._asleep_until, self._due_at) - moment
+        return max(0.0, min(wait, LOOK) if self._executor.busy else wait)
+
+    def _give_back_unstarted(self) -> bool:
+        """Return to the queue what was claimed ahead and is not started: somebody else may be idle."""
+        if not self._executor.waiting or self._executor.idle or now() - self._claimed_at < UNSTARTED:
+            return False
+        self._executor.seconds = max(self._executor.seconds, UNSTARTED)  # so that they are not claimed ahead again
+        self._release(self._executor.take_back())
+        return True
+
+    def _release(self, claims: list[Claim]) -> None:
+        self._unsent += [Outcome(claim, "release") for claim in claims]
+
+    # Ends.
+
+    def _wind_down(self) -> list[Outcome]:
+        """Give back what is not started, and, when the time is over, what has not ended."""
+        back = self._executor.take_back()
+        if self._stop_by is not None and now() >= self._stop_by:
+            unfinished = self._executor.hand_back()
+            for claim in unfinished:
+                worker_log.warning("job.released", extra=job_fields(claim))
+            back += unfinished + self._executor.take_back()
+        return [Outcome(claim, "release") for claim in back]
+
+    def _drained(self) -> bool:
+        return not (self._unsent or self._executor.running() or self._executor.waiting)
+
+    async def _begin_anew(self) -> None:
+        """The lease is over: others may have what this worker holds. Start none of it, and register as a new worker.
+
+        What is not started goes back if it is still ours; what runs may still be completed if nobody took it.
+        """
+        worker_log.warning("worker.lapsed", extra={"worker": self._executor.worker_id})
+        self._release(self._executor.take_back())
+        self._session.forget()
+        sent_at = now()
+        try:
+            await self._session.close()
+            await self._session.open()
+        except StorageUnavailable as error:
+            await self._recover(error)
+        self._lease.renewed(sent_at)  # of the new worker, which holds nothing yet
+
+    async def _recover(self, error: StorageUnavailable) -> None:
+        """Reconnect; what was not written stays in memory, and is sent again."""
+        if not self._troubled:
+            worker_log.warning("database.lost", extra={"error": str(error)})
+        self._troubled = True
+        await self._session.close()
+        await asyncio.sleep(self._reconnect.next(random.random()))  # noqa: S311 - spread, not secrecy
+        try:
+            await self._session.open()
+        except StorageUnavailable:
+            return
+        worker_log.info("database.restored")
+        self._troubled = False
+        self.wake()

@@ -1,0 +1,130 @@
+"""Starts a worker's services, and stops them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from dbjobq.errors import DBJobQError, StorageUnavailable
+from dbjobq.runtime.alarm import Alarm
+from dbjobq.runtime.backoff import ReconnectBackoff
+from dbjobq.runtime.config import WorkerConfig
+from dbjobq.runtime.executor import Executor
+from dbjobq.runtime.lease import Heartbeat, Lease
+from dbjobq.runtime.listener import Listener
+from dbjobq.runtime.poller import Poller
+from dbjobq.storage.base import BaseStorage, Claim
+from dbjobq.telemetry import worker_log
+
+__all__ = ["Supervisor"]
+
+LISTEN_FIRST: Final = 2.0
+"""Seconds to wait for the listening connection before the first claim, so that nothing is missed in between."""
+
+
+class Supervisor:
+    """One worker on the running event loop.
+
+    Args:
+        config: Its settings.
+        storage: Where the jobs are.
+        worker_id: Its name.
+    """
+
+    def __init__(self, config: WorkerConfig, storage: BaseStorage, worker_id: str) -> None:
+        self._config, self._storage, self.worker_id = config, storage, worker_id
+        self._loop = asyncio.get_running_loop()
+        self._lease = Lease(config.lease)
+        self._alarm = Alarm(self._loop)
+        self._session = storage.session(worker_id, config.queues, self._lease.ttl)
+        self._executor = Executor(config, storage, self._lease, self._alarm, worker_id)
+        self._poller = Poller(config, self._session, self._executor, self._lease, self._alarm)
+        self._listener = Listener(self._session, on_work=self._poller.wake, on_cancel=self._executor.cancel)
+        self._stopping = asyncio.Event()
+
+    def running(self) -> list[Claim]:
+        """Return what runs; from any thread."""
+        return self._executor.running()
+
+    def stop(self, *, hasten: bool = False) -> None:
+        """Begin to stop; from the loop."""
+        self._stopping.set()
+        self._poller.stop(hasten=hasten)
+
+    async def run(self) -> None:
+        """Work until `stop`; on return every job has ended or is handed back.
+
+        Order matters: claiming ends first, and leases are kept until the last job is out, so that none is rescued while
+        it finishes. A service that raises is a bug, or the end of the tables: it ends the worker, which still hands back.
+        """
+        if not await self._open():
+            return
+        heartbeat = Heartbeat(
+            self._session.pulse(),
+            self._lease,
+            seconds=self._config.lease,
+            held=lambda: (self._executor.running(), self._executor.holding),
+            listening=lambda: self._listener.listening,
+            on_lapsed=lambda: self._from_thread(self._alarm.ring),
+            on_lost=lambda claims: self._from_thread(lambda: self._executor.lost(claims)),
+        )
+        heartbeat.start()
+        services: list[asyncio.Task[None]] = []
+        try:
+            if "listen" in self._storage.supports:
+                services.append(self._loop.create_task(self._listener.run(), name="dbjobq-listener"))
+                await self._first_notice(services[0])
+            self._executor.start()
+            poller = self._loop.create_task(self._poller.run(), name="dbjobq-poller")
+            services.append(poller)
+            await asyncio.wait(services, return_when=asyncio.FIRST_COMPLETED)
+            for service in services:
+                if service.done():
+                    service.result()  # raises what ended it
+        finally:
+            await self._close(services)
+            await asyncio.to_thread(heartbeat.stop)
+
+    async def _open(self) -> bool:
+        """Connect, for as long as it takes; False if told to stop before. Raises what waiting would not mend."""
+        backoff, troubled = ReconnectBackoff(), False
+        while not self._stopping.is_set():
+            try:
+                await self._session.open()
+            except StorageUnavailable as error:
+                if not troubled:
+                    worker_log.warning("database.unavailable", extra={"error": str(error)})
+                troubled = True
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(backoff.next(random.random())):  # noqa: S311 - spread, not secrecy
+                        await self._stopping.wait()
+            else:
+                return True
+        return False
+
+    async def _first_notice(self, listener: asyncio.Task[None]) -> None:
+        by = self._loop.time() + LISTEN_FIRST
+        while not (self._listener.listening or listener.done() or self._stopping.is_set() or self._loop.time() > by):
+            await self._alarm.wait(by - self._loop.time())
+
+    async def _close(self, services: list[asyncio.Task[None]]) -> None:
+        for service in services:
+            service.cancel()
+        await asyncio.gather(*services, return_exceptions=True)
+        await self._executor.close()
+        try:
+            async with asyncio.timeout(5.0):
+                await self._session.release()
+        except (DBJobQError, TimeoutError) as error:
+            worker_log.warning("worker.unreleased", extra={"error": str(error) or "timed out"})
+        await self._session.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(2.0):
+                await self._storage.aclose()
+
+    def _from_thread(self, call: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(call)

@@ -1,0 +1,109 @@
+"""`def` jobs: daemon threads that take chunks of claims from a queue, so that short jobs cost no hand-over each.
+
+A thread cannot be stopped from outside. One whose job timed out, was cancelled or outlived the worker is abandoned: what
+its function still returns is dropped, the thread ends then, and another has taken its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import copy_context
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+from dbjobq.registry import Task
+from dbjobq.storage.base import Claim, Outcome
+
+if TYPE_CHECKING:
+    from dbjobq.context import JobContext
+
+__all__ = ["Chunk", "Threads"]
+
+
+class Chunk:
+    """Claims that one thread works off in order. The loop may take back those that are not started."""
+
+    __slots__ = ("abandoned", "claim", "context", "done", "outcomes", "waiting")
+
+    def __init__(self, waiting: deque[tuple[Claim, Task]], done: asyncio.Future[None]) -> None:
+        self.waiting = waiting
+        self.done = done
+        self.claim: Claim | None = None
+        """What runs now."""
+        self.context: JobContext | None = None
+        self.outcomes: list[Outcome] = []
+        self.abandoned = False
+
+    def take_back(self) -> list[Claim]:
+        """Return the claims that are not started, in order; the thread will not see them."""
+        taken: list[Claim] = []
+        with suppress(IndexError):
+            while True:
+                taken.append(self.waiting.pop()[0])
+        return taken[::-1]
+
+
+class Threads:
+    """As many threads as were ever needed at once, at most `limit`.
+
+    Args:
+        limit: The worker's concurrency.
+        run: Runs one job in a thread and returns its outcome; None if it may not be started, or has been recorded.
+    """
+
+    def __init__(self, limit: int, run: Callable[[Claim, Task, Chunk], Outcome | None]) -> None:
+        self._limit, self._run = limit, run
+        self._queue: SimpleQueue[Chunk | None] = SimpleQueue()
+        self._loop = asyncio.get_running_loop()
+        self._alive = self._busy = 0
+
+    def submit(self, chunk: Chunk) -> None:
+        """Hand over a chunk; its `done` is set on the loop when it is worked off."""
+        self._busy += 1
+        if self._busy > self._alive and self._alive < self._limit:
+            self._alive += 1
+            threading.Thread(target=self._work, name="dbjobq-job", daemon=True).start()
+        self._queue.put(chunk)
+
+    def abandon(self, chunk: Chunk) -> None:
+        """Forget the chunk's thread: it ends when its function returns, and counts no more."""
+        chunk.abandoned = True
+        self._busy -= 1
+        self._alive -= 1
+
+    def stop(self) -> None:
+        """Let the idle threads end."""
+        for _ in range(self._alive):
+            self._queue.put(None)
+
+    def _work(self) -> None:
+        base = copy_context()
+        while (chunk := self._queue.get()) is not None:
+            while True:
+                try:
+                    claim, task = chunk.waiting.popleft()
+                except IndexError:
+                    break
+                chunk.claim = claim
+                # A context of its own: what a job leaves in context variables is not for the next one.
+                outcome = base.copy().run(self._run, claim, task, chunk)
+                chunk.claim = chunk.context = None
+                if chunk.abandoned:
+                    return
+                if outcome is not None:
+                    chunk.outcomes.append(outcome)
+            try:
+                self._loop.call_soon_threadsafe(self._end, chunk)
+            except RuntimeError:  # the loop is closed: the worker has stopped without us
+                return
+            chunk = None  # type: ignore[assignment] - so that an idle thread keeps no job's data alive
+
+    def _end(self, chunk: Chunk) -> None:
+        if not chunk.abandoned:
+            self._busy -= 1
+        if not chunk.done.done():
+            chunk.done.set_result(None)
