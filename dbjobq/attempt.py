@@ -25,7 +25,11 @@ def completed(claim: Claim, result: Any) -> Outcome:
     try:
         return Outcome(claim, "complete", None, dump_result(result))
     except (TypeError, ValueError) as error:
-        return Outcome(claim, "complete", storable_text(f"{error}; the job ran to its end, and is not run again for that"))
+        return Outcome(
+            claim,
+            "complete",
+            storable_text(f"{error}; the job ran to its end, and is not run again for that"),
+        )
 
 
 def failed(claim: Claim, error: BaseException, policy: RetryPolicy = DEFAULT_RETRY) -> Outcome:

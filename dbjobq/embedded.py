@@ -136,9 +136,7 @@ class _Account:
         Returns:
             Its exit code (126 if the account may not execute it) and its output.
         """
-        with (
-            tempfile.TemporaryFile() as output
-        ):  # not a pipe: a server that pg_ctl starts would keep that open
+        with tempfile.TemporaryFile() as output:  # not a pipe: a server that pg_ctl starts would keep that open
             try:
                 done = subprocess.run(  # noqa: S603 - the server's own programs
                     command,
@@ -277,9 +275,7 @@ class EmbeddedPostgres:
         guard, self._guard = self._guard, None
         if guard is None or guard.stdin is None:
             return
-        if (
-            self._owner != os.getpid()
-        ):  # a forked child leaves the server alone, and drops its copy of the pipe
+        if self._owner != os.getpid():  # a forked child leaves the server alone, and drops its copy of the pipe
             guard.stdin.close()
             guard.poll()
             return

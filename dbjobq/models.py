@@ -97,6 +97,7 @@ class Job:
         known = {f.name: mapping[f.name] for f in fields(cls) if f.name in mapping}
         if isinstance(data := known.get("data"), str | bytes | bytearray):
             known["data"] = json.loads(data)
-        if not isinstance(known.get("data", {}), dict):
-            raise ValueError(f"data={known['data']!r}: must be a JSON object, the function's keyword arguments")
+        if not isinstance(known.get("data", {}), dict):  # JSON text of another kind is a wrong value, not a wrong type
+            said = f"data={known['data']!r}: must be a JSON object, the function's keyword arguments"
+            raise ValueError(said)  # noqa: TRY004
         return cls(**known)

@@ -9,7 +9,7 @@ from typing import Any, Concatenate, Final, ParamSpec, Self, Unpack, overload
 
 from dbjobq.attempt import completed, failed, failed_with
 from dbjobq.context import JobContext
-from dbjobq.errors import LeaseLost, UnknownJobType
+from dbjobq.errors import LeaseLost
 from dbjobq.models import STATUSES, Job, Status
 from dbjobq.options import EnqueueOptions, Options
 from dbjobq.registry import (
@@ -105,11 +105,6 @@ class _Calls:
     def _finish(self, outcome: Outcome) -> Request[set[str]]:
         return self.storage.finish([outcome])
 
-    def _finished(self, outcome: Outcome, accepted: set[str]) -> None:
-        self.storage.forget_claim(outcome.claim)
-        if outcome.claim.id not in accepted:
-            raise LeaseLost(outcome.claim.id)
-
     def _retry(self, job_id: str, delay: float) -> Request[bool]:
         return self.storage.retry(job_id, check_seconds(delay, "delay_seconds"))
 
@@ -157,7 +152,7 @@ def _check_status(status: str | None) -> Status | None:
 
 
 def _counted(stats: Mapping[Status, int]) -> dict[str, int]:
-    return {**stats, "total": sum(stats.values())}
+    return {**{str(status): jobs for status, jobs in stats.items()}, "total": sum(stats.values())}
 
 
 def _waiting_or_running(queues: Iterable[QueueStats], status: Status) -> int:
@@ -315,7 +310,7 @@ class JobQueue(_Calls):
             LeaseLost: It is not held any more, or not here; nothing was written.
         """
         outcome = completed(self.storage.claim_of(job), result)
-        self._finished(outcome, self._finish(outcome).run())
+        _check_accepted(self.storage, outcome, self._finish(outcome).run())
 
     def fail(self, job: Job | str, error: str | BaseException) -> None:
         """End an attempt that failed: back to pending after the retry delay while `attempts < max_retries`.
@@ -324,7 +319,7 @@ class JobQueue(_Calls):
             LeaseLost: It is not held any more, or not here; nothing was written.
         """
         outcome = self._failure(job, error)
-        self._finished(outcome, self._finish(outcome).run())
+        _check_accepted(self.storage, outcome, self._finish(outcome).run())
 
     def execute_job(self, job: Job) -> None:
         """Run a job that `dequeue` returned, here and now, and record its outcome, failure included.
@@ -335,31 +330,9 @@ class JobQueue(_Calls):
             LeaseLost: It took longer than the lease; the outcome was not written.
         """
         claim = self.storage.claim_of(job)
-        try:
-            task = find(claim.type)
-        except UnknownJobType as error:
-            outcome = failed(claim, error)
-        else:
-            outcome = self._execute(task, claim, job)
+        outcome = _attempt(self, claim, job)
         if outcome is not None:
-            self._finished(outcome, self._finish(outcome).run())
-
-    def _execute(self, task: Task, claim: Claim, job: Job) -> Outcome | None:
-        """Return the outcome; None if a transactional job has recorded its own."""
-        if task.is_async:
-            return asyncio.run(AsyncJobQueue(self.storage)._execute_alone(task, claim, job))  # noqa: SLF001 - its twin
-        try:
-            if not task.transactional:
-                return completed(claim, task.function(**_arguments(task, job, self, None)))
-            self.storage.require("transactional")
-            with self.storage.transaction() as connection:
-                outcome = completed(claim, task.function(**_arguments(task, job, self, connection)))
-                self._finished(outcome, self.storage.finish([outcome], connection).run())
-        except LeaseLost:
-            raise
-        except Exception as error:
-            return failed(claim, error, task.retry)
-        return None
+            _check_accepted(self.storage, outcome, self._finish(outcome).run())
 
     def retry(self, job_id: str, delay_seconds: float = 0) -> bool:
         """Put a failed or cancelled job back to pending, its attempts counted from 0.
@@ -480,47 +453,19 @@ class AsyncJobQueue(_Calls):
     async def complete(self, job: Job | str, result: Any = None) -> None:
         """See `JobQueue.complete`."""
         outcome = completed(self.storage.claim_of(job), result)
-        self._finished(outcome, await self._finish(outcome).arun())
+        _check_accepted(self.storage, outcome, await self._finish(outcome).arun())
 
     async def fail(self, job: Job | str, error: str | BaseException) -> None:
         """See `JobQueue.fail`."""
         outcome = self._failure(job, error)
-        self._finished(outcome, await self._finish(outcome).arun())
+        _check_accepted(self.storage, outcome, await self._finish(outcome).arun())
 
     async def execute_job(self, job: Job) -> None:
         """See `JobQueue.execute_job`; here a `def` runs on a thread."""
         claim = self.storage.claim_of(job)
-        try:
-            task = find(claim.type)
-        except UnknownJobType as error:
-            outcome = failed(claim, error)
-        else:
-            outcome = await self._execute(task, claim, job)
+        outcome = await _aattempt(self, claim, job)
         if outcome is not None:
-            self._finished(outcome, await self._finish(outcome).arun())
-
-    async def _execute(self, task: Task, claim: Claim, job: Job) -> Outcome | None:
-        if not task.is_async:
-            return await asyncio.to_thread(JobQueue(self.storage)._execute, task, claim, job)  # noqa: SLF001 - its twin
-        try:
-            if not task.transactional:
-                return completed(claim, await task.function(**_arguments(task, job, self, None)))
-            self.storage.require("transactional")
-            async with self.storage.atransaction() as connection:
-                outcome = completed(claim, await task.function(**_arguments(task, job, self, connection)))
-                self._finished(outcome, await self.storage.finish([outcome], connection).arun())
-        except LeaseLost:
-            raise
-        except Exception as error:
-            return failed(claim, error, task.retry)
-        return None
-
-    async def _execute_alone(self, task: Task, claim: Claim, job: Job) -> Outcome | None:
-        """Run on a loop that ends with the job."""
-        try:
-            return await self._execute(task, claim, job)
-        finally:
-            await self.storage.aclose()
+            _check_accepted(self.storage, outcome, await self._finish(outcome).arun())
 
     async def retry(self, job_id: str, delay_seconds: float = 0) -> bool:
         """See `JobQueue.retry`."""
@@ -574,6 +519,63 @@ class AsyncJobQueue(_Calls):
 
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
+
+
+# One attempt by hand. None for an outcome: a transactional job has recorded its own.
+
+
+def _attempt(queue: JobQueue, claim: Claim, job: Job) -> Outcome | None:
+    storage, policy = queue.storage, DEFAULT_RETRY
+    try:
+        task = find(claim.type)
+        policy = task.retry
+        if task.is_async:
+            return asyncio.run(_alone(AsyncJobQueue(storage), claim, job))
+        if not task.transactional:
+            return completed(claim, task.function(**_arguments(task, job, queue, None)))
+        storage.require("transactional")
+        with storage.transaction() as connection:
+            outcome = completed(claim, task.function(**_arguments(task, job, queue, connection)))
+            _check_accepted(storage, outcome, storage.finish([outcome], connection).run())
+    except LeaseLost:
+        raise
+    except Exception as error:
+        return failed(claim, error, policy)
+    return None
+
+
+async def _aattempt(queue: AsyncJobQueue, claim: Claim, job: Job) -> Outcome | None:
+    storage, policy = queue.storage, DEFAULT_RETRY
+    try:
+        task = find(claim.type)
+        policy = task.retry
+        if not task.is_async:
+            return await asyncio.to_thread(_attempt, JobQueue(storage), claim, job)
+        if not task.transactional:
+            return completed(claim, await task.function(**_arguments(task, job, queue, None)))
+        storage.require("transactional")
+        async with storage.atransaction() as connection:
+            outcome = completed(claim, await task.function(**_arguments(task, job, queue, connection)))
+            _check_accepted(storage, outcome, await storage.finish([outcome], connection).arun())
+    except LeaseLost:
+        raise
+    except Exception as error:
+        return failed(claim, error, policy)
+    return None
+
+
+async def _alone(queue: AsyncJobQueue, claim: Claim, job: Job) -> Outcome | None:
+    """Run on a loop that ends with the job."""
+    try:
+        return await _aattempt(queue, claim, job)
+    finally:
+        await queue.close()
+
+
+def _check_accepted(storage: BaseStorage, outcome: Outcome, accepted: set[str]) -> None:
+    storage.forget_claim(outcome.claim)
+    if outcome.claim.id not in accepted:
+        raise LeaseLost(outcome.claim.id)
 
 
 def _arguments(task: Task, job: Job, queue: JobQueue | AsyncJobQueue, connection: Any) -> dict[str, Any]:

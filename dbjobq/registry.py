@@ -38,7 +38,7 @@ def check_seconds(value: object, what: str, *, above_zero: bool = False) -> floa
     """Return `value` as seconds if it is a number in range. Raises TypeError or ValueError, naming `what`."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise TypeError(f"{what}={value!r}: must be a number of seconds, not {type(value).__name__}")
-    if not (0 < value if above_zero else 0 <= value) or value > 100 * 366 * 86400:
+    if not (value > 0 if above_zero else value >= 0) or value > 100 * 366 * 86400:
         raise ValueError(f"{what}={value}: must be {'above' if above_zero else 'at least'} 0 seconds, within a century")
     return float(value)
 
@@ -79,7 +79,9 @@ class Task:
         if not self.required <= given:
             raise TypeError(f"{self.name}() is missing {_names(self.required - given)}")
         if not self.any_keyword and (unknown := given - set(self.parameters)):
-            raise TypeError(f"{self.name}() has no argument {_names(unknown)}; it takes {_names(self.parameters) or 'none'}")
+            raise TypeError(
+                f"{self.name}() has no argument {_names(unknown)}; it takes {_names(self.parameters) or 'none'}"
+            )
         if self.context in given:
             raise TypeError(f"{self.name}(): {self.context!r} is the JobContext, which the worker fills in")
         return keywords
@@ -131,8 +133,8 @@ def job(  # noqa: PLR0913 - the options of a job type
         queue: Where its jobs go unless the call says otherwise.
         priority: Higher runs first.
         max_retries: A job starts at most `max_retries + 1` times.
-        timeout: Seconds an attempt may take. An `async def` is cancelled then; a `def` cannot be stopped, but its result
-            no longer counts, and `ctx.cancelled` tells it.
+        timeout: Seconds an attempt may take. An `async def` is cancelled then; a `def` cannot be stopped, but its
+            result no longer counts, and `ctx.cancelled` tells it.
         retry: A `RetryPolicy`, or a constant number of seconds between attempts.
         transactional: `ctx.connection` is a connection whose transaction commits together with the job's completion:
             what the function writes there happens exactly once.
@@ -156,7 +158,9 @@ def job(  # noqa: PLR0913 - the options of a job type
         )
         other = _tasks.get(task.name)
         if other is not None and _origin(other.function) != _origin(function):
-            raise ValueError(f"job type {task.name!r} is taken by {'.'.join(_origin(other.function))}: give one a name=")
+            raise ValueError(
+                f"job type {task.name!r} is taken by {'.'.join(_origin(other.function))}: give one a name="
+            )
         _add(task)
         return function
 

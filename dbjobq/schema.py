@@ -132,7 +132,7 @@ def _steps(before: str | None, to: str, schema: str) -> list[Script]:
         check_version(before, schema)
     if to not in {*known, "base"}:
         raise SchemaError(f"there is no migration {to!r}: this library has {', '.join(known)} and base")
-    now, then = (0 if at in {None, "base"} else known.index(at) + 1 for at in (before, to))
+    now, then = (0 if at is None or at == "base" else known.index(at) + 1 for at in (before, to))
     return scripts[now:then] if then >= now else scripts[then:now][::-1]
 
 
@@ -146,9 +146,7 @@ def offline_sql(schema: str = "dbjobq") -> str:
     return config.output_buffer.getvalue()
 
 
-def migration_sql(
-    schema: str = "dbjobq", *, since: str | None = None, to: str = HEAD, undo: bool = False
-) -> list[str]:
+def migration_sql(schema: str = "dbjobq", *, since: str | None = None, to: str = HEAD, undo: bool = False) -> list[str]:
     """Return migrations as statements for a migration of your own (docs: your own Alembic history).
 
     They keep dbjobq's version table, so that workers find the version they expect.
@@ -163,7 +161,7 @@ def migration_sql(
         SchemaError: There is no such revision.
     """
     name, table = quoted(schema), f"{quoted(schema)}.{VERSION_TABLE}"
-    statements = []
+    statements: list[str] = []
     if undo:
         for script in _steps(to, since or "base", schema):
             statements += _texts(script, "DOWNGRADE")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 if sys.version_info >= (3, 14):
@@ -27,8 +27,10 @@ __all__ = [
 MAX_DATA_BYTES: Final = 32 * 1024 * 1024
 """The largest JSON of one job's arguments, or of its result. What is larger belongs in a store of its own."""
 
-_encode: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode  # ASCII only: no encoding can refuse it
-_scan: Final = json.JSONDecoder().scan_once
+_encode: Final = json.JSONEncoder(
+    allow_nan=False, separators=(",", ":")
+).encode  # ASCII only: no encoding can refuse it
+_scan: Final[Callable[[str, int], tuple[Any, int]]] = vars(json.JSONDecoder())["scan_once"]
 _ENCODING_ERRORS: Final = (TypeError, ValueError, RecursionError)
 
 

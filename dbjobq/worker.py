@@ -24,8 +24,8 @@ __all__ = ["Worker"]
 class Worker:
     """Processes jobs in a background thread, until `stop()`.
 
-    `async def` jobs run on the thread's event loop, `def` jobs on threads of their own. Polls adaptively: while there are
-    due jobs it claims one after the other; when there are none the waits double from `poll_interval` to
+    `async def` jobs run on the thread's event loop, `def` jobs on threads of their own. Polls adaptively: while there
+    are due jobs it claims one after the other; when there are none the waits double from `poll_interval` to
     `max_poll_interval`, and a NOTIFY, or a job that falls due, ends the wait at once.
 
     Args:
@@ -35,7 +35,7 @@ class Worker:
         concurrency: How many jobs run at once.
         queues: Which queues, served in this order; all if not given.
         lease: Seconds within which the jobs of a dead worker run elsewhere.
-        shutdown_timeout: Seconds that `stop()` gives to jobs that run; what is left then is handed back, free of charge.
+        shutdown_timeout: Seconds that `stop()` gives to jobs that run; what is left then is handed back, at no charge.
         imports: Modules to import, whose functions may be run (contract §3).
 
     Raises:

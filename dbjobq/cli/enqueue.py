@@ -28,7 +28,7 @@ class _Moment(click.ParamType[datetime]):
         try:
             return datetime.fromisoformat(value)
         except ValueError as error:
-            self.fail(f"{error}; write it as 2026-01-31T09:30, or with an offset as 2026-01-31T09:30+01:00", param, ctx)
+            self.fail(f"{error}; write 2026-01-31T09:30, or with an offset 2026-01-31T09:30+01:00", param, ctx)
 
 
 @click.command()
@@ -42,7 +42,7 @@ class _Moment(click.ParamType[datetime]):
 @click.option("--timeout", type=float, metavar="SECONDS", help="How long one attempt may take.")
 @click.option("--unique-key", metavar="KEY", help="While a job with this key waits or runs, print its id instead.")
 @click.option("--id", "job_id", metavar="UUID", help="An id of your own: a second call changes nothing.")
-@click.option("--import", "modules", multiple=True, metavar="MODULE", help="Import it, so that its @job options count.")
+@click.option("--import", "modules", multiple=True, metavar="MODULE", help="Import it: its @job options count.")
 @json_option
 @database_options
 def enqueue(  # noqa: PLR0913 - the command's options
@@ -57,8 +57,8 @@ def enqueue(  # noqa: PLR0913 - the command's options
 ) -> None:
     """Write a job of type NAME, and print its id.
 
-    Its arguments are a JSON object, or KEY=VALUE, where a VALUE that is JSON is taken as such: n=1 is a number,
-    n='"1"' a text, name=ann a text too.
+    Its arguments are a JSON object, or KEY=VALUE, where a VALUE that is JSON is taken as such: n=1 is a
+    number, n='"1"' a text, name=ann a text too.
 
     \b
       dbjobq enqueue myapp.jobs.send to=ann@example.com copies=2

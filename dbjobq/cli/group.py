@@ -1,6 +1,6 @@
 """`dbjobq`: the group of commands, and what becomes of an error.
 
-An operating error (`DBJobQError`) is one line on standard error and exit code 1; a wrong call is click's exit code 2.
+An operating error (`DBJobQError`) is one line on standard error and exit code 1; a wrong call is click's 2.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def import_modules(names: Iterable[str]) -> None:
 def _why(name: str, error: Exception) -> str:
     if name.endswith(".py") or "/" in name:
         return f"write a module, not a file, such as {name.removesuffix('.py').strip('./').replace('/', '.')!r}"
-    if isinstance(error, ModuleNotFoundError) and error.name and (name == error.name or name.startswith(f"{error.name}.")):
+    if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
         return f"there is no module {error.name!r} in {Path.cwd()} or where Python looks for modules"
     last = traceback.extract_tb(error.__traceback__)[-1]
     where = "" if isinstance(error, SyntaxError) else f" ({last.filename}, line {last.lineno})"

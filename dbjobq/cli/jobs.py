@@ -133,9 +133,7 @@ def cancel(database: Database, *, ids: tuple[str, ...], as_json: bool) -> None:
         _each(storage, ids, lambda jobs, job_id: jobs.cancel(job_id), "cancelled", as_json=as_json)
 
 
-def _each(
-    storage: Any, ids: Iterable[str], act: Callable[[JobQueue, str], bool], done: str, *, as_json: bool
-) -> None:
+def _each(storage: Any, ids: Iterable[str], act: Callable[[JobQueue, str], bool], done: str, *, as_json: bool) -> None:
     """Do something to each job; exit code 1 if one could not be had, after all the others."""
     from dbjobq.queue import JobQueue
 

@@ -28,8 +28,8 @@ def migrate(  # noqa: PLR0913 - the command's options
 ) -> None:
     """Make dbjobq's tables, or bring them up to date.
 
-    Everything happens in one transaction, in a schema of its own. Safe to run from many places at once: one works,
-    the others wait. Run it before the workers of a new release start.
+    Everything happens in one transaction, in a schema of its own. Safe to run from many places at once: one
+    works, the others wait. Run it before the workers of a new release start.
 
     \b
       dbjobq migrate                        to the newest revision
@@ -45,7 +45,8 @@ def migrate(  # noqa: PLR0913 - the command's options
         _check(database, as_json=as_json)
     else:
         if to == "base" and not yes:
-            click.confirm(f"This deletes the tables in schema {database.schema!r}, and all jobs. Go on?", abort=True, err=True)
+            question = f"This deletes the tables in schema {database.schema!r}, and all jobs. Go on?"
+            click.confirm(question, abort=True, err=True)
         _migrate(database, to, as_json=as_json)
 
 

@@ -33,7 +33,7 @@ def one_line(error: BaseException) -> str:
 
 
 def printable(text: str) -> str:
-    """Return text with what could move a terminal's cursor written as escapes: names come from the database."""
+    """Return text with what could move a terminal's cursor written as escapes: it comes from the database."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
@@ -46,13 +46,13 @@ def moment(at: datetime | None) -> str:
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return rows as aligned columns: numbers to the right, all else to the left."""
-    lines = [list(header), *([printable(str(cell)) for cell in row] for row in (rows := list(rows)))]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    right = [bool(rows) and all(isinstance(row[at], int | float) for row in rows) for at in range(len(header))]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if flush else cell.ljust(width)
-            for cell, width, flush in zip(line, widths, right, strict=True)
-        ).rstrip()
-        for line in lines
-    )
+    rows = list(rows)
+    columns = [_column(name, [row[at] for row in rows]) for at, name in enumerate(header)]
+    return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
+
+
+def _column(name: str, cells: Sequence[object]) -> list[str]:
+    texts = [name, *(printable(str(cell)) for cell in cells)]
+    width = max(map(len, texts))
+    numbers = bool(cells) and all(isinstance(cell, int | float) for cell in cells)
+    return [text.rjust(width) if numbers else text.ljust(width) for text in texts]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Database", "database_options", "libpq_form"]
 
-P = ParamSpec("P")
 R = TypeVar("R")
 
 _URL: Final = re.compile(r"(?P<scheme>[a-zA-Z][\w.-]*)(?:\+\w+)?://")
@@ -39,9 +39,12 @@ class Database:
         return PostgresStorage(self.dsn, schema=self.schema, listen_conninfo=self.listen_dsn)
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that make a child process use the same: a command line would show the password."""
-        found = {"DBJOBQ_DSN": self.dsn, "DBJOBQ_SCHEMA": self.schema, "DBJOBQ_LISTEN_DSN": self.listen_dsn or ""}
-        return found | ({} if self.dsn else {"DATABASE_URL": ""})
+        """Return the variables that make a child process use the same: its command line would show a password."""
+        return {
+            "DBJOBQ_DSN": self.dsn,
+            "DBJOBQ_SCHEMA": self.schema,
+            "DBJOBQ_LISTEN_DSN": self.listen_dsn or "",
+        }
 
 
 def libpq_form(dsn: str) -> str:
@@ -58,26 +61,17 @@ def libpq_form(dsn: str) -> str:
     return f"postgresql://{dsn[found.end() :]}"
 
 
-def database_options(command: Callable[Concatenate[Database, P], R]) -> Callable[..., R]:
-    """Give a command the options that say which database it works on; it is passed them as a `Database`, first."""
+def database_options(command: Callable[..., R]) -> Callable[..., R]:
+    """Give a command the options that say which database it works on; it gets them as a `Database`, first."""
 
-    def with_database(
-        *args: P.args, dsn: str | None, schema: str, listen_dsn: str | None, **kwargs: P.kwargs
-    ) -> R:
+    @wraps(command)
+    def with_database(dsn: str | None, schema: str, listen_dsn: str | None, **others: Any) -> R:
         database = Database(libpq_form(dsn or ""), schema, libpq_form(listen_dsn) if listen_dsn else None)
-        return command(database, *args, **kwargs)
+        return command(database, **others)
 
-    with_database.__doc__ = command.__doc__
     for option in reversed(_OPTIONS):
         option(with_database)
-    return _keep_options(with_database, command)
-
-
-def _keep_options(new: Callable[..., R], old: Callable[..., Any]) -> Callable[..., R]:
-    """Hand on what click's decorators have noted on the function so far."""
-    new.__dict__.setdefault("__click_params__", []).extend(getattr(old, "__click_params__", ()))
-    new.__name__ = old.__name__
-    return new
+    return with_database
 
 
 _OPTIONS: Final = (

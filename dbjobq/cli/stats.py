@@ -14,7 +14,7 @@ __all__ = ["stats"]
 @json_option
 @database_options
 def stats(database: Database, *, as_json: bool) -> None:
-    """Count the jobs of each status, and what waits and runs in each queue.
+    """Count jobs by status and by queue.
 
     A queue's `scheduled` jobs are not due yet; `oldest` is for how long its oldest due job has been waiting.
 

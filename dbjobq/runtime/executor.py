@@ -69,9 +69,7 @@ class Executor:
         worker_id: For `Job.worker_id`.
     """
 
-    def __init__(
-        self, config: WorkerConfig, storage: BaseStorage, lease: Lease, alarm: Alarm, worker_id: str
-    ) -> None:
+    def __init__(self, config: WorkerConfig, storage: BaseStorage, lease: Lease, alarm: Alarm, worker_id: str) -> None:
         self._config, self._storage, self._lease, self._alarm = config, storage, lease, alarm
         self.worker_id = worker_id
         self.seconds = 0.05
@@ -245,7 +243,7 @@ class Executor:
     def _account(self, jobs: int, seconds: float) -> None:
         self.seconds += (seconds / jobs - self.seconds) * min(1.0, 0.2 + 0.05 * jobs)
 
-    async def _work(self, slot: _Slot) -> None:  # noqa: C901, PLR0912 - the hot loop: a call for each step would cost more than the step
+    async def _work(self, slot: _Slot) -> None:  # noqa: C901, PLR0912, PLR0915 - the hot loop: a call for each step would cost more than the step
         buffer, tasks, clock = self._buffer, registered(), time.perf_counter
         debug = worker_log.isEnabledFor(logging.DEBUG)
         clean = copy_context()
@@ -356,7 +354,11 @@ class Executor:
         return JobContext(claim.job(self.worker_id), queue, connection, on_progress)
 
     async def _in_transaction(
-        self, slot: _Slot, claim: Claim, task: Task, timeout: float | None  # noqa: ASYNC109 - the job's own
+        self,
+        slot: _Slot,
+        claim: Claim,
+        task: Task,
+        timeout: float | None,  # noqa: ASYNC109 - the job's own
     ) -> Outcome | None:
         """Run a transactional job: its writes and its completion commit together, or not at all."""
         async with self._storage.atransaction() as connection:

@@ -47,9 +47,7 @@ class Poller:
         alarm: What ends a wait.
     """
 
-    def __init__(
-        self, config: WorkerConfig, session: Session, executor: Executor, lease: Lease, alarm: Alarm
-    ) -> None:
+    def __init__(self, config: WorkerConfig, session: Session, executor: Executor, lease: Lease, alarm: Alarm) -> None:
         self._config, self._session, self._executor = config, session, executor
         self._lease, self._alarm = lease, alarm
         self._backoff = PollBackoff(config.poll_interval, config.max_poll_interval)

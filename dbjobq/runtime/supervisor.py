@@ -58,7 +58,8 @@ class Supervisor:
         """Work until `stop`; on return every job has ended or is handed back.
 
         Order matters: claiming ends first, and leases are kept until the last job is out, so that none is rescued while
-        it finishes. A service that raises is a bug, or the end of the tables: it ends the worker, which still hands back.
+        it finishes. A service that raises is a bug, or the end of the tables: it ends the worker,
+        which still hands back.
         """
         if not await self._open():
             return

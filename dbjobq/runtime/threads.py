@@ -1,7 +1,7 @@
 """`def` jobs: daemon threads that take chunks of claims from a queue, so that short jobs cost no hand-over each.
 
-A thread cannot be stopped from outside. One whose job timed out, was cancelled or outlived the worker is abandoned: what
-its function still returns is dropped, the thread ends then, and another has taken its place.
+A thread cannot be stopped from outside. One whose job timed out, was cancelled or outlived the worker is abandoned:
+what its function still returns is dropped, the thread ends then, and another has taken its place.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Threads:
                 self._loop.call_soon_threadsafe(self._end, chunk)
             except RuntimeError:  # the loop is closed: the worker has stopped without us
                 return
-            chunk = None  # type: ignore[assignment] - so that an idle thread keeps no job's data alive
+            del chunk  # an idle thread keeps no job's data alive
 
     def _end(self, chunk: Chunk) -> None:
         if not chunk.abandoned:

@@ -187,7 +187,10 @@ class QueueStats(NamedTuple):
 
 
 class Session(ABC):
-    """One worker's exchange with the database, on its event loop. Raises StorageUnavailable when it must be reopened."""
+    """One worker's exchange with the database, on its event loop.
+
+    Raises StorageUnavailable when it must be reopened.
+    """
 
     worker_id: str
     """The worker's name, as `Job.worker_id` has it."""
@@ -246,7 +249,10 @@ class Session(ABC):
 
 
 class Pulse(ABC):
-    """A worker's heartbeat, used by one thread alone. Its methods raise StorageUnavailable, and may then be called again."""
+    """A worker's heartbeat, used by one thread alone.
+
+    Its methods raise StorageUnavailable, and may then be called again.
+    """
 
     @abstractmethod
     def beat(self, seconds: float) -> bool:
@@ -351,11 +357,11 @@ class BaseStorage(ABC):
 
     @abstractmethod
     def retry(self, job_id: str, delay: float) -> Request[bool]:
-        """failed or cancelled → pending, attempts from 0. False in another status. Raises JobNotFound."""
+        """Make a failed or cancelled job pending, attempts from 0. False in another status. Raises JobNotFound."""
 
     @abstractmethod
     def cancel(self, job_id: str) -> Request[bool]:
-        """pending or running → cancelled. False if it had ended. Raises JobNotFound."""
+        """Make a pending or running job cancelled. False if it had ended. Raises JobNotFound."""
 
     @abstractmethod
     def get_job(self, job_id: str) -> Request[Job | None]:
@@ -363,7 +369,11 @@ class BaseStorage(ABC):
 
     @abstractmethod
     def list_jobs(
-        self, status: Status | None, limit: int | None, queue: str | None = None, type: str | None = None  # noqa: A002
+        self,
+        status: Status | None,
+        limit: int | None,
+        queue: str | None = None,
+        type: str | None = None,  # noqa: A002
     ) -> Request[list[Job]]:
         """Return jobs, newest first."""
 

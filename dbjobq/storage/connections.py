@@ -46,7 +46,8 @@ def resolve_conninfo(conninfo: str | None) -> str:
     """
     given = os.environ.get("DBJOBQ_DSN", "") if conninfo is None else conninfo
     try:
-        return make_conninfo(**{**BOUNDED, **conninfo_to_dict(given)})
+        known: dict[str, Any] = {**BOUNDED, **conninfo_to_dict(given)}
+        return make_conninfo(**known)
     except psycopg.ProgrammingError as error:
         raise ConfigError(f"the DSN cannot be read: {str(error).strip()}") from None
 

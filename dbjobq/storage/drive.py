@@ -9,7 +9,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
-from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
+from functools import partial
+from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeGuard, TypeVar
 
 import psycopg
 from psycopg.rows import dict_row, tuple_row
@@ -41,7 +42,7 @@ class CopyIn(NamedTuple):
 Call: TypeAlias = Generator[Send | CopyIn, Any, R]
 
 _BROKEN: Final = (
-    "connection={!r}: must be a psycopg 3 connection, or SQLAlchemy's Connection or Session (or their async kinds) on "
+    "connection={}: must be a psycopg 3 connection, or SQLAlchemy's Connection or Session (or their async kinds) on "
     "psycopg: {}"
 )
 
@@ -61,7 +62,7 @@ class PostgresRequest(Generic[R]):
 
     __slots__ = ("_atomic", "_connection", "_connections", "_first", "_make", "_repeat")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - how a call is made
         self,
         connections: Connections,
         make: Callable[[bool], Call[R]],
@@ -125,7 +126,8 @@ def _drive(call: Call[R], perform: Callable[[Send | CopyIn], Any]) -> R:
         try:
             step = call.send(answer)
         except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return] - a generator's return type is lost in StopIteration
+            value: R = stop.value
+            return value
         answer = perform(step)
 
 
@@ -135,7 +137,8 @@ async def _adrive(call: Call[R], perform: Callable[[Send | CopyIn], Any]) -> R:
         try:
             step = call.send(answer)
         except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return] - as above
+            value: R = stop.value
+            return value
         answer = await perform(step)
 
 
@@ -163,11 +166,19 @@ async def _aperform(connection: psycopg.AsyncConnection[Any], step: Send | CopyI
 # Callers' connections. SQLAlchemy's are driven through SQLAlchemy, so that it knows of the transaction that begins.
 
 
-def _sync_caller(connection: Any) -> Callable[[Send | CopyIn], Any]:
-    if isinstance(connection, psycopg.Connection):
-        return lambda step: _perform(connection, step)
-    if isinstance(connection, psycopg.AsyncConnection):
-        raise TypeError(_BROKEN.format(connection, "an async connection goes with AsyncJobQueue"))
+def _is_sync(connection: object) -> TypeGuard[psycopg.Connection[Any]]:
+    return isinstance(connection, psycopg.Connection)
+
+
+def _is_async(connection: object) -> TypeGuard[psycopg.AsyncConnection[Any]]:
+    return isinstance(connection, psycopg.AsyncConnection)
+
+
+def _sync_caller(connection: object) -> Callable[[Send | CopyIn], Any]:
+    if _is_sync(connection):
+        return partial(_perform, connection)
+    if _is_async(connection):
+        raise TypeError(_BROKEN.format(type(connection).__name__, "an async connection goes with AsyncJobQueue"))
     if "sqlalchemy" in sys.modules:
         from sqlalchemy import Connection
         from sqlalchemy.orm import Session, scoped_session
@@ -185,14 +196,14 @@ def _sync_caller(connection: Any) -> Callable[[Send | CopyIn], Any]:
                 return result.fetchall() if result.returns_rows else []
 
             return perform
-    raise TypeError(_BROKEN.format(connection, f"{type(connection).__name__} is none of these"))
+    raise TypeError(_BROKEN.format(type(connection).__name__, "it is none of these"))
 
 
-async def _async_caller(connection: Any) -> Callable[[Send | CopyIn], Any]:
-    if isinstance(connection, psycopg.AsyncConnection):
-        return lambda step: _aperform(connection, step)
-    if isinstance(connection, psycopg.Connection):
-        raise TypeError(_BROKEN.format(connection, "a sync connection goes with JobQueue"))
+async def _async_caller(connection: object) -> Callable[[Send | CopyIn], Any]:
+    if _is_async(connection):
+        return partial(_aperform, connection)
+    if _is_sync(connection):
+        raise TypeError(_BROKEN.format(type(connection).__name__, "a sync connection goes with JobQueue"))
     if "sqlalchemy" in sys.modules:
         from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
 
@@ -209,12 +220,12 @@ async def _async_caller(connection: Any) -> Callable[[Send | CopyIn], Any]:
                 return result.fetchall() if result.returns_rows else []
 
             return perform
-    raise TypeError(_BROKEN.format(connection, f"{type(connection).__name__} is none of these"))
+    raise TypeError(_BROKEN.format(type(connection).__name__, "it is none of these"))
 
 
 def _check_driver(connection: object, driver: str) -> None:
     if not driver.startswith("psycopg") or driver == "psycopg2":
-        raise TypeError(_BROKEN.format(connection, f"this one runs on {driver}"))
+        raise TypeError(_BROKEN.format(type(connection).__name__, f"this one runs on {driver}"))
 
 
 def _driver_connection(fairy: Any) -> Any:

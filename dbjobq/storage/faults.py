@@ -43,7 +43,7 @@ def is_lost(error: BaseException) -> bool:
     return isinstance(error, _UNAVAILABLE) and not isinstance(error, (*_TOO_MUCH, PoolTimeout))
 
 
-def translate(error: BaseException, schema: str) -> Exception | None:
+def translate(error: BaseException, schema: str) -> Exception | None:  # noqa: PLR0911 - a table
     """Return our error for one of psycopg's; None where there is none, such as for broken SQL."""
     if isinstance(error, DBJobQError):
         return error
@@ -66,7 +66,7 @@ def translate(error: BaseException, schema: str) -> Exception | None:
 
 
 def _cause(error: BaseException) -> str:
-    """libpq's last line says why: the first ones name each address it tried."""
+    """Return the line that says why: libpq's first ones name each address it tried."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return first_line(error) if not lines else min(lines, key=lambda line: "FATAL" not in line)
 

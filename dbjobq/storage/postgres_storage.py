@@ -16,7 +16,16 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 from dbjobq.errors import JobNotFound, StorageUnavailable
 from dbjobq.models import Job, Status
 from dbjobq.serialize import as_uuid
-from dbjobq.storage.base import BaseStorage, Claim, Feature, NewJob, Outcome, QueueStats, Request, job_from_row
+from dbjobq.storage.base import (
+    BaseStorage,
+    Claim,
+    Feature,
+    NewJob,
+    Outcome,
+    QueueStats,
+    Request,
+    job_from_row,
+)
 from dbjobq.storage.connections import Connections
 from dbjobq.storage.drive import Call, CopyIn, PostgresRequest, Send
 from dbjobq.storage.session import PostgresSession
@@ -102,10 +111,13 @@ class PostgresStorage(BaseStorage):
 
     # Queues by number.
 
-    def _know_queue(self, number: int, name: str) -> None:
+    def know_queue(self, number: int, name: str) -> None:
+        """Remember a queue's number, which the database has given it for good."""
         self._queue_ids[name], self._queue_names[number] = number, name
 
-    def _intern(self, name: str) -> PostgresRequest[int]:
+    def intern(self, name: str) -> PostgresRequest[int]:
+        """Describe how a queue gets its number."""
+
         def call(_: bool) -> Call[int]:
             for _try in range(_TRIES):
                 for (number,) in (yield self._send("intern", {"name": name})):
@@ -262,7 +274,11 @@ class PostgresStorage(BaseStorage):
         return self._request(call)
 
     def list_jobs(
-        self, status: Status | None, limit: int | None, queue: str | None = None, type: str | None = None  # noqa: A002
+        self,
+        status: Status | None,
+        limit: int | None,
+        queue: str | None = None,
+        type: str | None = None,  # noqa: A002
     ) -> PostgresRequest[list[Job]]:
         """See `BaseStorage.list_jobs`."""
         name = "list_all" if status is None else f"list_{'finished' if status in FINISHED else status}"
@@ -326,10 +342,10 @@ class _Knowing:
         self._storage, self._queue = storage, queue
 
     def run(self) -> None:
-        self._storage._know_queue(self._storage._intern(self._queue).run(), self._queue)  # noqa: SLF001
+        self._storage.know_queue(self._storage.intern(self._queue).run(), self._queue)
 
     async def arun(self) -> None:
-        self._storage._know_queue(await self._storage._intern(self._queue).arun(), self._queue)  # noqa: SLF001
+        self._storage.know_queue(await self._storage.intern(self._queue).arun(), self._queue)
 
 
 def _known_form(job_id: str) -> str:

@@ -6,7 +6,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -22,6 +23,8 @@ from dbjobq.storage.wire import POSITION, array, claims_of, finish_params, held_
 
 __all__ = ["PostgresSession"]
 
+AsyncCursor: TypeAlias = psycopg.AsyncCursor[Any]
+
 DURABLE: Final = set_local(synchronous_commit="on")
 PINNED: Final = set_local(**SESSION_SETTINGS)
 PINNED_DURABLE: Final = set_local(**(SESSION_SETTINGS | {"synchronous_commit": "on"}))
@@ -34,6 +37,41 @@ BUSY_AFTER: Final = 3
 """Full claims in a row after which enqueues need not notify any more."""
 BUSY_EVERY: Final = 1.0
 """Seconds between two such remarks."""
+
+
+class _Hint(NamedTuple):
+    """Where the last claim ended."""
+
+    queue: int
+    priority: int
+    position: int
+
+
+@dataclass(slots=True, kw_only=True)
+class _Exchange:
+    """What one pipeline carries, and the cursors that take its answers."""
+
+    connection: AsyncConnection = field(kw_only=False)
+    worker: int = field(kw_only=False)
+    plain: list[Outcome]
+    other: list[Outcome]
+    want: int
+    beat: float | None
+    promote: bool
+    progress: Mapping[Claim, str]
+    hint: _Hint | None
+    ask_due: bool
+    say_busy: bool
+    completed: AsyncCursor = field(init=False)
+    finished: AsyncCursor = field(init=False)
+    claimed: AsyncCursor = field(init=False)
+    due: AsyncCursor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.completed = self.connection.cursor(binary=True)
+        self.finished = self.connection.cursor()
+        self.claimed = self.connection.cursor(binary=True)
+        self.due = self.connection.cursor(binary=True)
 
 
 class PostgresSession(Session):
@@ -55,7 +93,7 @@ class PostgresSession(Session):
         self._names: dict[int, str] = {}
         self._served: list[int] = []
         self._stale_queues = False
-        self._hint: tuple[int, int, int] | None = None
+        self._hint: _Hint | None = None
         self._hint_until = 0.0
         self._full = 0
         self._busy_at = self._due_at = float("-inf")
@@ -72,8 +110,7 @@ class PostgresSession(Session):
                 rows = await self._rows(connection, "version")
                 check_version(rows[0][0] if rows else None, self._connections.schema)
                 for name in self._queues or ():
-                    while not await self._rows(connection, "intern", {"name": name}):
-                        await asyncio.sleep(0.01)
+                    await self._rows(connection, "intern", {"name": name})
                 await self._learn_queues(connection)
                 if self._worker is None:
                     params = {"name": self.worker_id, "ttl": self._ttl}
@@ -106,7 +143,7 @@ class PostgresSession(Session):
 
     async def _learn_queues(self, connection: AsyncConnection) -> bool:
         """Read the queues; return whether there are new ones to serve."""
-        self._names = {number: name for number, name in await self._rows(connection, "queues")}
+        self._names = dict(await self._rows(connection, "queues"))
         self._stale_queues = False
         before = set(self._served)
         if self._queues is None:
@@ -130,85 +167,85 @@ class PostgresSession(Session):
     ) -> Step:
         """See `Session.step`: one pipeline, so one transaction, one flush to disk and one wait for an answer."""
         connection, worker = self._opened()
+        now = time.monotonic()
+        plain = [outcome for outcome in outcomes if outcome.plain]
+        exchange = _Exchange(
+            connection,
+            worker,
+            plain=plain,
+            other=[o for o in outcomes if not o.plain] if len(plain) < len(outcomes) else [],
+            want=want,
+            beat=beat,
+            promote=promote,
+            progress=progress,
+            hint=self._hint if now < self._hint_until and not promote else None,
+            ask_due=want > 0 and (promote or now - self._due_at > DUE_EVERY),
+            say_busy=want > 0 and self._full >= BUSY_AFTER and now - self._busy_at > BUSY_EVERY,
+        )
         with translated(self._connections.schema):
             if self._stale_queues:
                 await self._learn_queues(connection)
-            plain = [o for o in outcomes if o.plain]
-            other = [o for o in outcomes if not o.plain] if len(plain) < len(outcomes) else []
             try:
-                return await self._exchange(connection, worker, plain, other, want, beat, promote, progress)
+                await self._send(exchange)
             except psycopg.Error as error:
                 if is_lost(error) or not outcomes:
                     raise
+            else:
+                return await self._read(exchange, now)
             refused = [o for o in outcomes if not await self._finish_alone(connection, o)]
             return Step([], refused, None)
 
-    async def _exchange(  # noqa: PLR0913 - all that one pipeline carries
-        self,
-        connection: AsyncConnection,
-        worker: int,
-        plain: list[Outcome],
-        other: list[Outcome],
-        want: int,
-        beat: float | None,
-        promote: bool,  # noqa: FBT001 - passed through
-        progress: Mapping[Claim, str],
-    ) -> Step:
-        now = time.monotonic()
-        sql = self._statements
-        hint = self._hint if now < self._hint_until and not promote else None
-        ask_due = bool(want) and (promote or now - self._due_at > DUE_EVERY)
-        say_busy = bool(want) and self._full >= BUSY_AFTER and now - self._busy_at > BUSY_EVERY
-        completed = connection.cursor(binary=True)
-        finished, due = connection.cursor(), connection.cursor(binary=True)
-        claimed = connection.cursor(binary=True)
-        async with connection.pipeline():
+    async def _send(self, it: _Exchange) -> None:
+        sql, results = self._statements, it.plain or it.other
+        async with it.connection.pipeline():
             if self._connections.pooled:
-                await connection.execute(PINNED_DURABLE if plain or other else PINNED)
-            elif plain or other:
-                await connection.execute(DURABLE)
-            if plain:
-                await completed.execute(sql["finish_completed"], held_params(o.claim for o in plain))
-            if other:
-                await finished.execute(sql["finish"], finish_params(other))
-            if progress:
-                said = {**held_params(progress), "progress": list(progress.values())}
-                await connection.execute(sql["progress"], said)
-            if want and promote:
-                await connection.execute(sql["promote"])
-            if want:
-                await self._claim(claimed, worker, want, beat, hint)
-            if say_busy:
-                await connection.execute(sql["busy"], {"queues": array(map(str, self._served))})
-            if ask_due:
-                await due.execute(sql["next_due"])
-        refused = []
-        if plain and completed.rowcount != len(plain):
-            refused += await self._refused(connection, plain, set())
-        if other and finished.rowcount != len(other):
-            refused += await self._refused(connection, other, {row[0] for row in await finished.fetchall()})
-        rows = await claimed.fetchall() if want else []
-        if hint and len(rows) < want:  # behind the hint there is too little: look from the start
+                await it.connection.execute(PINNED_DURABLE if results else PINNED)
+            elif results:
+                await it.connection.execute(DURABLE)
+            if it.plain:
+                await it.completed.execute(sql["finish_completed"], held_params(o.claim for o in it.plain))
+            if it.other:
+                await it.finished.execute(sql["finish"], finish_params(it.other))
+            if it.progress:
+                said = {**held_params(it.progress), "progress": list(it.progress.values())}
+                await it.connection.execute(sql["progress"], said)
+            if it.promote and it.want:
+                await it.connection.execute(sql["promote"])
+            if it.want:
+                await self._claim(it, it.want, it.hint)
+            if it.say_busy:
+                await it.connection.execute(sql["busy"], {"queues": array(map(str, self._served))})
+            if it.ask_due:
+                await it.due.execute(sql["next_due"])
+
+    async def _read(self, it: _Exchange, now: float) -> Step:
+        refused: list[Outcome] = []
+        if it.plain and it.completed.rowcount != len(it.plain):
+            refused += await self._refused(it.connection, it.plain, set())
+        if it.other and it.finished.rowcount != len(it.other):
+            accepted = {row[0] for row in await it.finished.fetchall()}
+            refused += await self._refused(it.connection, it.other, accepted)
+        rows = await it.claimed.fetchall() if it.want else []
+        if it.hint and len(rows) < it.want:  # behind the hint there is too little: look from the start
             self._hint = None
-            await self._claim(claimed, worker, want - len(rows), None if rows else beat, None)
-            rows += await claimed.fetchall()
-        if say_busy:
+            await self._claim(it, it.want - len(rows), None)
+            rows += await it.claimed.fetchall()
+        if it.say_busy:
             self._busy_at = now
-        if want:
-            self._remember(rows, want, now)
-        if ask_due:
-            self._due_at = now
-        next_due = (await due.fetchall())[0][0] if ask_due else None
+        if it.want:
+            self._remember(rows, it.want, now)
+        if not it.ask_due:
+            return Step(claims_of(rows, self._names), refused, None)
+        self._due_at = now
+        ((next_due,),) = await it.due.fetchall()
         return Step(claims_of(rows, self._names), refused, next_due)
 
-    async def _claim(
-        self, cursor: psycopg.AsyncCursor[Any], worker: int, want: int, beat: float | None, hint: tuple[int, int, int] | None
-    ) -> None:
+    async def _claim(self, it: _Exchange, want: int, hint: _Hint | None) -> None:
         params: dict[str, Any] = {"queues": array(map(str, self._served)), "limit": want, "lease": None}
-        params |= {"worker": worker, "beat": beat}
+        params |= {"worker": it.worker, "beat": it.beat}
         if hint is not None:
             params |= zip(("after", "priorities", "positions"), (array([str(n)]) for n in hint), strict=True)
-        await cursor.execute(self._statements["claim_after" if hint else "claim"], params)
+        await it.claimed.execute(self._statements["claim_after" if hint else "claim"], params)
 
     def _remember(self, rows: Sequence[tuple[Any, ...]], want: int, now: float) -> None:
         """Draw conclusions from what a claim brought."""
@@ -219,13 +256,11 @@ class PostgresSession(Session):
         last = rows[-1]
         if self._hint is None:
             self._hint_until = now + HINT_LIFE
-        self._hint = (last[5], last[6], last[POSITION])
+        self._hint = _Hint(last[5], last[6], last[POSITION])
         if self._queues is None and len(self._served) > 1:  # all queues: each in its turn
             self._served = [*self._served[1:], self._served[0]]
 
-    async def _refused(
-        self, connection: AsyncConnection, sent: Sequence[Outcome], accepted: set[str]
-    ) -> list[Outcome]:
+    async def _refused(self, connection: AsyncConnection, sent: Sequence[Outcome], accepted: set[str]) -> list[Outcome]:
         """Tell results that came late from those that were written before, when the reply was lost."""
         accepted |= {row[0] for row in await self._rows(connection, "accepted", held_params(o.claim for o in sent))}
         return [o for o in sent if o.claim.id not in accepted and o.event != "release"]
@@ -239,7 +274,7 @@ class PostgresSession(Session):
                     await connection.execute(DURABLE)
                     cursor = await connection.execute(self._statements["finish"], finish_params([form]))
             except psycopg.Error as error:
-                if is_lost(error) or form is spare and form.error is None:
+                if is_lost(error) or (form is spare and form.error is None):
                     raise
                 said = f"its result could not be stored: {first_line(error)}"
                 spare = spare._replace(error=ascii(said if form.error is None else form.error)[1:-1])
@@ -260,7 +295,7 @@ class PostgresSession(Session):
             ((changed, next_due),) = await self._rows(connection, "idle", params)
             new = every and await self._learn_queues(connection)
             if changed or self._writers:
-                writers = set((await self._rows(connection, "writers"))[0][0] or ())
+                writers: set[str] = set((await self._rows(connection, "writers"))[0][0] or ())
                 self._look_in = 0.0 if changed else min(max(0.02, self._look_in * 2), 0.25)
                 self._writers = writers if changed else writers & self._writers
             look_in = self._look_in if changed or self._writers else 0.0 if new else None

@@ -1,0 +1,162 @@
+"""One worker in this process: checks, starts, waits for a signal, stops."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import SimpleQueue
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import click
+
+from dbjobq.cli.imports import import_modules
+from dbjobq.cli.lifeline import Lifeline
+from dbjobq.cli.settings import Database
+
+if TYPE_CHECKING:
+    from dbjobq.storage.postgres_storage import PostgresStorage
+    from dbjobq.worker import Worker
+
+__all__ = ["STOP_SIGNALS", "WorkerSettings", "on_stop_signals", "serve"]
+
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+log: Final = logging.getLogger("dbjobq.cli")
+
+Event = Literal["stop", "ended"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """What `dbjobq worker` was told; durations in seconds. `Worker` checks them."""
+
+    modules: tuple[str, ...]
+    queues: tuple[str, ...]
+    """All if empty."""
+    concurrency: int
+    poll_interval: float
+    max_poll_interval: float
+    lease: float
+    shutdown_timeout: float
+
+    def arguments(self) -> list[str]:
+        """Return the words of a command line that says the same."""
+        options: dict[str, Any] = {
+            "--concurrency": self.concurrency,
+            "--poll-interval": self.poll_interval,
+            "--max-poll-interval": self.max_poll_interval,
+            "--lease": self.lease,
+            "--shutdown-timeout": self.shutdown_timeout,
+        }
+        words = [f"{name}={value}" for name, value in options.items()]
+        return [*self.modules, *words, *(f"--queue={name}" for name in self.queues)]
+
+
+def on_stop_signals(call: Callable[[], None]) -> None:
+    """Have SIGTERM and SIGINT make a call, in the main thread, between any two of its steps."""
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        call()
+
+    for number in STOP_SIGNALS:
+        signal.signal(number, handle)
+
+
+def serve(database: Database, settings: WorkerSettings, lifeline: Lifeline | None = None) -> int:
+    """Run a worker until it is told to stop, or cannot go on.
+
+    Args:
+        database: Where the jobs are.
+        settings: The worker's.
+        lifeline: To the process that started this one.
+
+    Returns:
+        The exit code: 0 after a signal or the parent's end.
+
+    Raises:
+        DBJobQError: It cannot start: a module, the database or its tables are not as they should be.
+    """
+    on_stop_signals(lambda: sys.exit(0))  # until there is a worker, there is nothing to finish
+    import_modules(settings.modules)
+    with database.storage() as storage:
+        where = _check(storage)
+        worker = _make(storage, settings)
+        events: SimpleQueue[Event] = SimpleQueue()  # unlike an Event or a Queue it may be put to by a signal handler
+        on_stop_signals(lambda: events.put("stop"))
+        worker.start()
+        _log_start(settings, storage.schema, where)
+        if lifeline is not None:
+            lifeline.when_cut(lambda: events.put("stop"))
+            lifeline.ready()
+        _call_then(worker._worker_thread.join, lambda: events.put("ended"))  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - in the contract
+        _wait(worker, events)
+    return 0 if worker.error is None else 1  # it has logged why
+
+
+def _check(storage: PostgresStorage) -> str:
+    """Refuse tables that are missing, older or newer; return which database it is."""
+    storage.check().run()
+    with storage.transaction() as connection:
+        where = f"{connection.info.dbname}@{connection.info.host or 'local'}"
+    storage.close()  # most jobs need no connection of their own, and the pool opens again for those that do
+    return where
+
+
+def _make(storage: PostgresStorage, settings: WorkerSettings) -> Worker:
+    from dbjobq.queue import JobQueue
+    from dbjobq.worker import Worker
+
+    try:
+        return Worker(
+            JobQueue(storage),
+            settings.poll_interval,
+            settings.max_poll_interval,
+            concurrency=settings.concurrency,
+            queues=settings.queues or None,
+            lease=settings.lease,
+            shutdown_timeout=settings.shutdown_timeout,
+            imports=settings.modules,
+        )
+    except (TypeError, ValueError) as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _log_start(settings: WorkerSettings, schema: str, where: str) -> None:
+    from dbjobq.registry import registered
+
+    known = sorted(registered())
+    said = {
+        "tasks": ",".join(known) if len(known) <= 10 else len(known),
+        "queues": ",".join(settings.queues) or "all",
+        "database": where,
+        "schema": schema,
+        "concurrency": settings.concurrency,
+        "pid": os.getpid(),
+    }
+    log.info("worker.serving", extra=said)
+
+
+def _call_then(call: Callable[[], None], then: Callable[[], None]) -> None:
+    def run() -> None:
+        call()
+        then()
+
+    threading.Thread(target=run, name="dbjobq-cli", daemon=True).start()
+
+
+def _wait(worker: Worker, events: SimpleQueue[Event]) -> None:
+    """Return when the worker has ended, or has been given up on by its `stop`."""
+    stops = 0
+    while events.get() == "stop":
+        stops += 1
+        if stops == 1:
+            log.info("worker.stopping", extra={"pid": os.getpid()})
+            _call_then(worker.stop, lambda: events.put("ended"))
+        else:
+            worker.hasten()
