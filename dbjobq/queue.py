@@ -100,7 +100,7 @@ class _Calls:
         if claim is None:
             return None
         self.storage.remember(claim)
-        return claim.job(None)
+        return claim.job(self.storage.dequeuer)
 
     def _finish(self, outcome: Outcome) -> Request[set[str]]:
         return self.storage.finish([outcome])

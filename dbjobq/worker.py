@@ -73,7 +73,7 @@ class Worker:
         self.worker_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
         self.error: BaseException | None = None
         """What ended the worker's thread, if it was not `stop()`."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may call `stop` while `start` holds it
         self._loop: asyncio.AbstractEventLoop | None = None
         self._supervisor: Supervisor | None = None
         self._stopping = False
@@ -94,29 +94,27 @@ class Worker:
             for module in self.config.imports:
                 _import(module)
             self._worker_thread = threading.Thread(target=self.run, name="dbjobq-worker", daemon=True)
-            if not self._stopping:
-                self._worker_thread.start()
+            self._worker_thread.start()
 
     def stop(self, timeout: float | None = None) -> None:
         """Claim no more, let the running jobs finish, hand back the rest, and end the thread.
 
-        May be called any number of times, from any thread, also before `start()`.
+        May be called any number of times, from any thread; before `start()` it does nothing.
 
         Args:
             timeout: Seconds to give to the running jobs; `shutdown_timeout` by default.
         """
         with self._lock:
-            self._stopping = True
             thread = getattr(self, "_worker_thread", None)
-        if thread is None or thread is threading.current_thread() or not thread.is_alive():
-            self._tell(lambda supervisor: supervisor.stop())
-            return
+            self._stopping = thread is not None
         self._tell(lambda supervisor: supervisor.stop())
+        if thread is None or thread is threading.current_thread():
+            return
         limit = self.config.shutdown_timeout if timeout is None else timeout
         thread.join(limit)
         if thread.is_alive():
             self.hasten()
-            thread.join(10.0)  # for writing what was handed back
+            thread.join(5.0)  # for writing what was handed back, and no longer if the database does not answer
         if thread.is_alive():
             worker_log.error("worker.stuck", extra={"worker": self.worker_id})
 

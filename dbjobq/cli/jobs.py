@@ -52,7 +52,9 @@ def list_jobs(  # noqa: PLR0913 - the command's options
         found = storage.list_jobs(status, limit, queue, job_type).run()
     if as_json:
         echo_json([job_as_json(job) for job in found])
-    elif found:
+    elif not found:
+        click.echo("no such jobs", err=True)
+    else:
         header = ("id", "status", "type", "queue", "priority", "attempts", "created", "error")
         click.echo(table(header, map(_row, found)))
 

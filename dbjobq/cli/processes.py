@@ -231,5 +231,6 @@ def watch_python_files(directory: Path) -> Iterator[Sequence[str]]:
     except ImportError:
         raise ConfigError("--reload needs watchfiles: pip install 'dbjobq[reload]'") from None
 
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # we say ourselves what changed
     changes = watch(directory, watch_filter=PythonFilter(), raise_interrupt=False)
     return (sorted({str(Path(path).relative_to(directory)) for _, path in found}) for found in changes)

@@ -7,11 +7,12 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import SimpleQueue
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 import click
 
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
     from dbjobq.storage.postgres_storage import PostgresStorage
     from dbjobq.worker import Worker
 
-__all__ = ["STOP_SIGNALS", "WorkerSettings", "on_stop_signals", "serve"]
+__all__ = ["STOP_SIGNALS", "WorkerSettings", "leave", "on_stop_signals", "serve"]
+
+THREADS_GRACE: Final = 1.0
+"""Seconds that threads other than the worker's get to end when it has ended."""
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -151,12 +155,28 @@ def _call_then(call: Callable[[], None], then: Callable[[], None]) -> None:
 
 
 def _wait(worker: Worker, events: SimpleQueue[Event]) -> None:
-    """Return when the worker has ended, or has been given up on by its `stop`."""
+    """Return when the worker has ended, has been given up on by its `stop`, or a third signal came."""
     stops = 0
-    while events.get() == "stop":
+    while events.get() == "stop" and stops < 2:
         stops += 1
         if stops == 1:
             log.info("worker.stopping", extra={"pid": os.getpid()})
             _call_then(worker.stop, lambda: events.put("ended"))
         else:
             worker.hasten()
+
+
+def leave(code: int) -> NoReturn:
+    """Exit, even if a job has left a thread that does not end: the interpreter would wait for it forever."""
+    by = time.monotonic() + THREADS_GRACE
+    others = [thread for thread in threading.enumerate() if not (thread.daemon or thread is threading.main_thread())]
+    for thread in others:
+        thread.join(max(0.0, by - time.monotonic()))
+    stuck = [thread.name for thread in others if thread.is_alive()]
+    if stuck:
+        log.warning("threads.abandoned", extra={"threads": ",".join(stuck)})
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    raise click.exceptions.Exit(code)

@@ -82,7 +82,7 @@ def worker(  # noqa: PLR0913 - the command's options
       dbjobq worker myapp.jobs --reload --log-level debug    while you write them
     """  # noqa: D301 - click's mark for a block that is not wrapped
     from dbjobq.cli.processes import Processes, watch_python_files
-    from dbjobq.cli.serve import WorkerSettings, serve
+    from dbjobq.cli.serve import WorkerSettings, leave, serve
 
     log_to_stderr(log_level, as_json=log_json)
     chosen = WorkerSettings(**settings)
@@ -99,4 +99,4 @@ def worker(  # noqa: PLR0913 - the command's options
             changes=watch_python_files(Path.cwd()) if reload_ else None,
         )
         code = parent.run()
-    raise click.exceptions.Exit(code)
+    leave(code)

@@ -99,13 +99,18 @@ class Executor:
 
     @property
     def waiting(self) -> int:
-        """How many claims are not started; those in a thread's chunk are not counted."""
-        return len(self._buffer)
+        """How many claims are not started."""
+        return len(self._buffer) + sum(len(slot.chunk.waiting) for slot in self._slots if slot.chunk is not None)
 
     @property
     def busy(self) -> int:
         """How many slots are at work."""
         return len(self._slots) - len(self._idle)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the outcome of all that was claimed is known, though some handler may not have noticed."""
+        return self.waiting == 0 and len(self._idle) + sum(bool(s.verdict) for s in self._slots) >= len(self._slots)
 
     @property
     def holding(self) -> bool:
@@ -159,6 +164,7 @@ class Executor:
         for slot in tuple(self._slots):
             claim = slot.running()
             if claim is not None and claim.id == job_id:
+                worker_log.info("job.cancelled", extra=job_fields(claim))
                 self._abandon(slot, "lost")
 
     def lost(self, claims: list[Claim]) -> None:
@@ -180,6 +186,9 @@ class Executor:
         return unfinished
 
     def _abandon(self, slot: _Slot, verdict: Literal["lost", "released"]) -> None:
+        claim = slot.running()
+        if claim is None or slot.verdict:
+            return
         slot.verdict = verdict
         context = slot.context if slot.chunk is None else slot.chunk.context
         if context is not None:
@@ -189,6 +198,7 @@ class Executor:
             self._threads.abandon(slot.chunk)
             if not slot.chunk.done.done():
                 slot.chunk.done.set_result(None)
+            worker_log.warning("thread.abandoned", extra=job_fields(claim))
         elif slot.task is not None:
             slot.task.cancel()
 

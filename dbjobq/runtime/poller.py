@@ -32,8 +32,10 @@ UNSTARTED: Final = 0.1
 """Seconds after which what was claimed ahead, but not started, goes back: somebody else may be idle."""
 LOOK: Final = 1.0
 """Seconds between looks at what running jobs say of their progress."""
-GRACE: Final = 5.0
-"""Seconds that the last results get to be written when the time for stopping is over."""
+HAND_BACK: Final = 1.0
+"""Seconds before the end of the time for stopping at which what still runs is handed back (at most a tenth of it)."""
+GRACE: Final = 2.0
+"""Seconds that the last results get to be written when that time is over."""
 
 
 class Poller:
@@ -59,7 +61,6 @@ class Poller:
         self._claimed_at = 0.0
         self._troubled = False
         self._stop_by: float | None = None
-        self._hasten = False
 
     # What others tell, on the worker's loop.
 
@@ -76,7 +77,8 @@ class Poller:
             hasten: Hand it back now.
         """
         if self._stop_by is None or hasten:
-            self._stop_by = now() + (0.0 if hasten else self._config.shutdown_timeout)
+            seconds = self._config.shutdown_timeout
+            self._stop_by = now() + (0.0 if hasten else max(seconds - HAND_BACK, seconds * 0.9))
         self._alarm.ring()
 
     # The loop.
@@ -157,12 +159,14 @@ class Poller:
         """Return how long there will be nothing to do, unless the bell rings."""
         moment = now()
         if self._stop_by is not None:
-            return max(0.0, self._stop_by - moment)
+            return max(self._stop_by - moment, UNSTARTED)
         if self._executor.waiting or self._executor.busy:
             self._executor.share()
             if self._give_back_unstarted():
                 return 0.0
-            return UNSTARTED if self._executor.waiting else self._until(moment) if self._executor.idle else LOOK
+            if self._executor.waiting:
+                return UNSTARTED
+            return self._until(moment) if self._executor.idle else LOOK
         return self._until(moment)
 
     def _until(self, moment: float) -> float:
@@ -193,7 +197,7 @@ class Poller:
         return [Outcome(claim, "release") for claim in back]
 
     def _drained(self) -> bool:
-        return not (self._unsent or self._executor.running() or self._executor.waiting)
+        return not self._unsent and self._executor.settled
 
     async def _begin_anew(self) -> None:
         """The lease is over: others may have what this worker holds. Start none of it, and register as a new worker.

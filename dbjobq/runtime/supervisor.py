@@ -117,13 +117,13 @@ class Supervisor:
         await asyncio.gather(*services, return_exceptions=True)
         await self._executor.close()
         try:
-            async with asyncio.timeout(5.0):
+            async with asyncio.timeout(1.0):
                 await self._session.release()
         except (DBJobQError, TimeoutError) as error:
             worker_log.warning("worker.unreleased", extra={"error": str(error) or "timed out"})
         await self._session.close()
         with suppress(TimeoutError):
-            async with asyncio.timeout(2.0):
+            async with asyncio.timeout(1.0):
                 await self._storage.aclose()
 
     def _from_thread(self, call: Callable[[], None]) -> None:

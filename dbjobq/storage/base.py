@@ -7,6 +7,8 @@ own).
 
 from __future__ import annotations
 
+import os
+import socket
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -283,6 +285,8 @@ class BaseStorage(ABC):
 
     def __init__(self) -> None:
         self._dequeued: dict[str, Claim] = {}
+        self.dequeuer = f"{socket.gethostname()}:{os.getpid()}:dequeue"
+        """`Job.worker_id` of what `dequeue` hands out."""
 
     def require(self, feature: Feature) -> None:
         """Refuse what this storage cannot do.

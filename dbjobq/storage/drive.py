@@ -82,7 +82,7 @@ class PostgresRequest(Generic[R]):
         with translated(self._connections.schema):
             try:
                 return self._once(again=False)
-            except (psycopg.Error, OSError) as error:
+            except psycopg.Error as error:
                 if not (self._repeat and is_lost(error)):
                     raise
             return self._once(again=True)
@@ -103,7 +103,7 @@ class PostgresRequest(Generic[R]):
         with translated(self._connections.schema):
             try:
                 return await self._aonce(again=False)
-            except (psycopg.Error, OSError) as error:
+            except psycopg.Error as error:
                 if not (self._repeat and is_lost(error)):
                     raise
             return await self._aonce(again=True)

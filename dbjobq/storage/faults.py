@@ -21,7 +21,6 @@ _UNAVAILABLE: Final = (
     psycopg.InterfaceError,
     pg.ReadOnlySqlTransaction,  # a primary that has become a standby
     PoolTimeout,
-    OSError,
 )
 _REFUSED: Final = re.compile(
     r"password authentication failed|no password supplied|no pg_hba\.conf entry"
@@ -76,7 +75,7 @@ def translated(schema: str) -> Generator[None]:
     """Raise our errors in place of psycopg's, the cause kept."""
     try:
         yield
-    except (psycopg.Error, PoolTimeout, PoolClosed, OSError) as error:
+    except (psycopg.Error, PoolTimeout, PoolClosed) as error:
         if (ours := translate(error, schema)) is None:
             raise
         raise ours from error

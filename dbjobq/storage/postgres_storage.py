@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from itertools import islice
@@ -208,14 +206,16 @@ class PostgresStorage(BaseStorage):
 
         def call(_: bool) -> Call[Claim | None]:
             if self._dequeuer is None:
-                name = f"{socket.gethostname()}:{os.getpid()}:dequeue"
-                ((self._dequeuer,),) = yield self._send("register", {"name": name, "ttl": 0.0})
+                ((self._dequeuer,),) = yield self._send("register", {"name": self.dequeuer, "ttl": 0.0})
             ((due,),) = yield self._send("next_due")
             if due is not None and due <= 0:
                 yield self._send("promote")
             served = [self._queue_ids[queue]]
             params = {"queues": served, "limit": 1, "lease": lease, "worker": self._dequeuer, "beat": None}
             rows = yield self._send("claim", params)
+            if not rows and (yield self._send("rescue_needed"))[0][0]:  # there may be no worker to do it
+                yield self._send("rescue")
+                rows = yield self._send("claim", params)
             return next(iter(claims_of(rows, self._queue_names)), None)
 
         return self._request(call, first=self._knowing(queue), repeat=False)

@@ -292,8 +292,8 @@ class PostgresSession(Session):
         every = self._queues is None
         with translated(self._connections.schema):
             params = {"queues": None if every else array(map(str, self._served))}
-            ((changed, next_due),) = await self._rows(connection, "idle", params)
-            new = every and await self._learn_queues(connection)
+            ((changed, queues, next_due),) = await self._rows(connection, "idle", params)
+            new = every and queues != len(self._names) and await self._learn_queues(connection)
             if changed or self._writers:
                 writers: set[str] = set((await self._rows(connection, "writers"))[0][0] or ())
                 self._look_in = 0.0 if changed else min(max(0.02, self._look_in * 2), 0.25)
