@@ -15,7 +15,7 @@ from dbjobq.errors import ConfigError
 if TYPE_CHECKING:
     from dbjobq.storage.postgres_storage import PostgresStorage
 
-__all__ = ["Database", "database_options", "libpq_form"]
+__all__ = ["Database", "database_options", "dsn_option", "libpq_form", "listen_dsn_option"]
 
 R = TypeVar("R")
 
@@ -61,6 +61,28 @@ def libpq_form(dsn: str) -> str:
     return f"postgresql://{dsn[found.end() :]}"
 
 
+dsn_option: Final = click.option(
+    "--dsn",
+    envvar=["DBJOBQ_DSN", "DATABASE_URL"],
+    metavar="DSN",
+    help="The database: a URL or libpq's key=value form. [env: DBJOBQ_DSN, DATABASE_URL, PG*]",
+)
+_schema_option: Final = click.option(
+    "--schema",
+    envvar="DBJOBQ_SCHEMA",
+    default="dbjobq",
+    show_default=True,
+    metavar="NAME",
+    help="The schema of dbjobq's tables. [env: DBJOBQ_SCHEMA]",
+)
+listen_dsn_option: Final = click.option(
+    "--listen-dsn",
+    envvar="DBJOBQ_LISTEN_DSN",
+    metavar="DSN",
+    help="A direct way to the server where --dsn leads through PgBouncer. [env: DBJOBQ_LISTEN_DSN]",
+)
+
+
 def database_options(command: Callable[..., R]) -> Callable[..., R]:
     """Give a command the options that say which database it works on; it gets them as a `Database`, first."""
 
@@ -69,30 +91,4 @@ def database_options(command: Callable[..., R]) -> Callable[..., R]:
         database = Database(libpq_form(dsn or ""), schema, libpq_form(listen_dsn) if listen_dsn else None)
         return command(database, **others)
 
-    for option in reversed(_OPTIONS):
-        option(with_database)
-    return with_database
-
-
-_OPTIONS: Final = (
-    click.option(
-        "--dsn",
-        envvar=["DBJOBQ_DSN", "DATABASE_URL"],
-        metavar="DSN",
-        help="The database: a URL or libpq's key=value form. [env: DBJOBQ_DSN, DATABASE_URL, PG*]",
-    ),
-    click.option(
-        "--schema",
-        envvar="DBJOBQ_SCHEMA",
-        default="dbjobq",
-        show_default=True,
-        metavar="NAME",
-        help="The schema of dbjobq's tables. [env: DBJOBQ_SCHEMA]",
-    ),
-    click.option(
-        "--listen-dsn",
-        envvar="DBJOBQ_LISTEN_DSN",
-        metavar="DSN",
-        help="A direct way to the server where --dsn leads through PgBouncer. [env: DBJOBQ_LISTEN_DSN]",
-    ),
-)
+    return dsn_option(_schema_option(listen_dsn_option(with_database)))

@@ -131,6 +131,10 @@ class Connections:
                 pool = self._pool
         return pool
 
+    def heal(self) -> None:
+        """Drop the pool's connections that are gone: after a restart of the server that is all of them."""
+        self._sync_pool().check()
+
     def connect(self, **kwargs: Any) -> SyncConnection:
         """Return a new connection of one's own."""
         return psycopg.connect(self.conninfo, **{**self._kwargs, **kwargs})
@@ -160,6 +164,10 @@ class Connections:
             pool = self._pools.setdefault(loop, pool)
             await pool.open()
         return pool
+
+    async def aheal(self) -> None:
+        """See `heal`, for the running loop's pool."""
+        await (await self.async_pool()).check()
 
     async def async_connect(self, **kwargs: Any) -> AsyncConnection:
         """Return a new connection of one's own."""

@@ -85,6 +85,7 @@ class PostgresRequest(Generic[R]):
             except psycopg.Error as error:
                 if not (self._repeat and is_lost(error)):
                     raise
+            self._connections.heal()
             return self._once(again=True)
 
     def _once(self, *, again: bool) -> R:
@@ -106,6 +107,7 @@ class PostgresRequest(Generic[R]):
             except psycopg.Error as error:
                 if not (self._repeat and is_lost(error)):
                     raise
+            await self._connections.aheal()
             return await self._aonce(again=True)
 
     async def _aonce(self, *, again: bool) -> R:
