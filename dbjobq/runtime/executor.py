@@ -165,7 +165,7 @@ class Executor:
             claim = slot.running()
             if claim is not None and claim.id == job_id:
                 worker_log.info("job.cancelled", extra=job_fields(claim))
-                self._abandon(slot, "lost")
+                self._abandon(slot, claim, "lost")
 
     def lost(self, claims: list[Claim]) -> None:
         """These are no longer held: as if cancelled."""
@@ -174,7 +174,7 @@ class Executor:
             claim = slot.running()
             if claim is not None and claim.claim + claim.id in gone:
                 worker_log.warning("job.lost", extra=job_fields(claim))
-                self._abandon(slot, "lost")
+                self._abandon(slot, claim, "lost")
 
     def hand_back(self) -> list[Claim]:
         """End what runs, as far as it can be ended, and return it to be released."""
@@ -182,12 +182,11 @@ class Executor:
         for slot in tuple(self._slots):
             if (claim := slot.running()) is not None and not slot.verdict:
                 unfinished.append(claim)
-                self._abandon(slot, "released")
+                self._abandon(slot, claim, "released")
         return unfinished
 
-    def _abandon(self, slot: _Slot, verdict: Literal["lost", "released"]) -> None:
-        claim = slot.running()
-        if claim is None or slot.verdict:
+    def _abandon(self, slot: _Slot, claim: Claim, verdict: Literal["lost", "released"]) -> None:
+        if slot.verdict:
             return
         slot.verdict = verdict
         context = slot.context if slot.chunk is None else slot.chunk.context
@@ -254,7 +253,7 @@ class Executor:
         self.seconds += (seconds / jobs - self.seconds) * min(1.0, 0.2 + 0.05 * jobs)
 
     async def _work(self, slot: _Slot) -> None:  # noqa: C901, PLR0912, PLR0915 - the hot loop: a call for each step would cost more than the step
-        buffer, tasks, clock = self._buffer, registered(), time.perf_counter
+        buffer, tasks, clock, alarm = self._buffer, registered(), time.perf_counter, self._alarm
         debug = worker_log.isEnabledFor(logging.DEBUG)
         clean = copy_context()
         jobs, since = 0, clock()
@@ -263,11 +262,11 @@ class Executor:
                 if jobs:
                     self._account(jobs, clock() - since)
                 await self._wait_for_work()
+                debug = worker_log.isEnabledFor(logging.DEBUG)
                 jobs, since = 0, clock()
                 continue
-            if jobs >= 8 and clock() - since > SLICE:
-                self._account(jobs, clock() - since)
-                self._alarm.ring()
+            if jobs and (taken := clock() - since) > SLICE:
+                self._account(jobs, taken)
                 await asyncio.sleep(0)
                 jobs, since = 0, clock()
                 continue
@@ -311,13 +310,11 @@ class Executor:
                 self._uncancel(slot)
             elif outcome is not None:
                 self._outcomes.append(outcome)
+                if not alarm.rung:
+                    alarm.ring()
                 if debug or outcome.event != "complete":
                     self._log(outcome)
             slot.claim = slot.context = None
-            if jobs == 1 and clock() - since > SLICE:  # a job that took its time: report at once
-                self._account(1, clock() - since)
-                self._alarm.ring()
-                jobs, since = 0, clock()
             if copy_context() != clean:  # it left context variables behind: let a fresh slot go on
                 if jobs:
                     self._account(jobs, clock() - since)
@@ -396,8 +393,10 @@ class Executor:
         try:
             await (chunk.done if timeout is None else asyncio.wait_for(asyncio.shield(chunk.done), timeout))
         except TimeoutError:
-            if not chunk.abandoned and not chunk.outcomes:
-                self._abandon(slot, "released")
+            if chunk.take_back():  # no thread has come to it
+                self._release(claim)
+            elif not chunk.abandoned and not chunk.outcomes:
+                self._abandon(slot, claim, "released")
                 self._ended(failed(claim, TimeoutError(_OVERRUN.format(timeout)), task.retry))
         finally:
             slot.chunk, slot.verdict = None, ""

@@ -81,6 +81,11 @@ class Poller:
             self._stop_by = now() + (0.0 if hasten else max(seconds - HAND_BACK, seconds * 0.9))
         self._alarm.ring()
 
+    @property
+    def unwritten(self) -> bool:
+        """Whether outcomes are held in memory that the database does not have; from any thread."""
+        return bool(self._unsent)
+
     # The loop.
 
     async def run(self) -> None:

@@ -67,7 +67,7 @@ class Supervisor:
             self._session.pulse(),
             self._lease,
             seconds=self._config.lease,
-            held=lambda: (self._executor.running(), self._executor.holding),
+            held=lambda: (self._executor.running(), self._executor.holding or self._poller.unwritten),
             listening=lambda: self._listener.listening,
             on_lapsed=lambda: self._from_thread(self._alarm.ring),
             on_lost=lambda claims: self._from_thread(lambda: self._executor.lost(claims)),
