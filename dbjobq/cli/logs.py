@@ -19,6 +19,7 @@ _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asc
 def log_to_stderr(level: str, *, as_json: bool) -> None:
     """Send all loggers' lines of `level` and above to standard error, in place of what was set up before."""
     handler = logging.StreamHandler()
+    handler.setLevel(level.upper())  # some loggers, such as psycopg, have levels of their own
     handler.setFormatter(_JsonFormatter() if as_json else _TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 

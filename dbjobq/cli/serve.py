@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["STOP_SIGNALS", "WorkerSettings", "leave", "on_stop_signals", "serve"]
 
 THREADS_GRACE: Final = 1.0
-"""Seconds that threads other than the worker's get to end when it has ended."""
+"""Seconds that threads which jobs have started get to end when the worker has ended."""
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -167,16 +168,15 @@ def _wait(worker: Worker, events: SimpleQueue[Event]) -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """Exit, even if a job has left a thread that does not end: the interpreter would wait for it forever."""
+    """End this process as usual, but without waiting for what jobs have left: threads that never end.
+
+    The interpreter would wait for those of a `ThreadPoolExecutor` even if they are daemons.
+    """
     by = time.monotonic() + THREADS_GRACE
-    others = [thread for thread in threading.enumerate() if not (thread.daemon or thread is threading.main_thread())]
-    for thread in others:
-        thread.join(max(0.0, by - time.monotonic()))
-    stuck = [thread.name for thread in others if thread.is_alive()]
-    if stuck:
-        log.warning("threads.abandoned", extra={"threads": ",".join(stuck)})
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    raise click.exceptions.Exit(code)
+    for thread in threading.enumerate():
+        if not thread.daemon and thread is not threading.main_thread():
+            thread.join(max(0.0, by - time.monotonic()))
+    atexit._run_exitfuncs()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - there is no public name
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -87,16 +87,14 @@ def worker(  # noqa: PLR0913 - the command's options
     log_to_stderr(log_level, as_json=log_json)
     chosen = WorkerSettings(**settings)
     if processes == 1 and not reload_:
-        code = serve(database, chosen, None if lifeline is None else Lifeline(lifeline))
-    else:
-        if reload_:
-            chosen = replace(chosen, shutdown_timeout=min(chosen.shutdown_timeout, RELOAD_TIMEOUT))
-        parent = Processes(
-            [*chosen.arguments(), f"--log-level={log_level}", *["--log-json"] * log_json],
-            database.environment(),
-            size=processes,
-            shutdown_timeout=chosen.shutdown_timeout,
-            changes=watch_python_files(Path.cwd()) if reload_ else None,
-        )
-        code = parent.run()
-    leave(code)
+        leave(serve(database, chosen, None if lifeline is None else Lifeline(lifeline)))
+    if reload_:
+        chosen = replace(chosen, shutdown_timeout=min(chosen.shutdown_timeout, RELOAD_TIMEOUT))
+    parent = Processes(
+        [*chosen.arguments(), f"--log-level={log_level}", *["--log-json"] * log_json],
+        database.environment(),
+        size=processes,
+        shutdown_timeout=chosen.shutdown_timeout,
+        changes=watch_python_files(Path.cwd()) if reload_ else None,
+    )
+    raise click.exceptions.Exit(parent.run())

@@ -233,7 +233,7 @@ class PostgresSession(Session):
         if it.say_busy:
             self._busy_at = now
         if it.want:
-            self._remember(rows, it.want, now)
+            self._remember(rows, it, now)
         if not it.ask_due:
             return Step(claims_of(rows, self._names), refused, None)
         self._due_at = now
@@ -247,14 +247,14 @@ class PostgresSession(Session):
             params |= zip(("after", "priorities", "positions"), (array([str(n)]) for n in hint), strict=True)
         await it.claimed.execute(self._statements["claim_after" if hint else "claim"], params)
 
-    def _remember(self, rows: Sequence[tuple[Any, ...]], want: int, now: float) -> None:
+    def _remember(self, rows: Sequence[tuple[Any, ...]], it: _Exchange, now: float) -> None:
         """Draw conclusions from what a claim brought."""
-        if len(rows) < want:
+        if len(rows) < it.want:
             self._full, self._hint = 0, None
             return
         self._full += 1
         last = rows[-1]
-        if self._hint is None:
+        if it.hint is None:  # it looked from the start
             self._hint_until = now + HINT_LIFE
         self._hint = _Hint(last[5], last[6], last[POSITION])
         if self._queues is None and len(self._served) > 1:  # all queues: each in its turn
