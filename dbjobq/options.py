@@ -64,6 +64,8 @@ def _check_delay(value: object) -> float:
 def _check_moment(value: object) -> datetime:
     if not isinstance(value, datetime):
         raise TypeError(f"execute_at={value!r}: must be a datetime, not {type(value).__name__}")
+    if not 1970 <= value.year < 9000:  # beyond that a time zone's offset may lead out of Python's calendar
+        raise ValueError(f"execute_at={value}: must be between the years 1970 and 9000")
     try:
         return value.astimezone() if value.tzinfo is None else value  # naive is local time (contract §4)
     except (OverflowError, ValueError, OSError) as error:

@@ -13,11 +13,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Final, NamedTuple
 
+from dbjobq.cli.events import Events, on_stop_signals
 from dbjobq.cli.lifeline import WorkerProcess
-from dbjobq.cli.serve import on_stop_signals
 from dbjobq.errors import ConfigError
 
 __all__ = ["Processes", "restart_delay", "watch_python_files"]
@@ -103,7 +102,7 @@ class Processes:
     ) -> None:
         self._spawn: Callable[[], WorkerProcess] = lambda: WorkerProcess(arguments, environment)
         self._size, self._grace, self._changes = size, shutdown_timeout + GRACE, changes
-        self._events: SimpleQueue[Event] = SimpleQueue()
+        self._events: Events[Event] = Events()
         self._children: dict[WorkerProcess, _Child] = {}
         self._start_at = 0.0
         self._crashes = self._failed_starts = 0
@@ -121,12 +120,9 @@ class Processes:
             self._in_thread(self._watch, self._changes)
         while not self._stopping or self._children:
             self._fill()
-            try:
-                event = self._events.get(timeout=self._patience())
-            except Empty:
-                self._kill_overdue()
-            else:
+            if (event := self._events.get(self._patience())) is not None:
                 self._handle(event)
+            self._kill_overdue()
         return self._code
 
     def _handle(self, event: Event) -> None:
@@ -196,13 +192,13 @@ class Processes:
                 log.error("process.killed", extra={"pid": process.pid, "why": "it did not end in time"})
                 process.kill()
 
-    def _patience(self) -> float | None:
+    def _patience(self) -> float:
         """Return for how long nothing has to be done."""
         now = time.monotonic()
         times = [child.kill_at for child in self._children.values() if child.kill_at is not None]
         if not self._stopping and now < self._start_at < float("inf"):
             times.append(self._start_at)
-        return max(0.01, min(times) - now) if times else None
+        return max(0.01, min(times) - now) if times else float("inf")
 
     # What threads do: wait, and put what happened.
 

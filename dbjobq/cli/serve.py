@@ -5,18 +5,16 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from queue import SimpleQueue
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 import click
 
+from dbjobq.cli.events import Events, on_stop_signals
 from dbjobq.cli.imports import import_modules
 from dbjobq.cli.lifeline import Lifeline
 from dbjobq.cli.settings import Database
@@ -25,12 +23,10 @@ if TYPE_CHECKING:
     from dbjobq.storage.postgres_storage import PostgresStorage
     from dbjobq.worker import Worker
 
-__all__ = ["STOP_SIGNALS", "WorkerSettings", "leave", "on_stop_signals", "serve"]
+__all__ = ["WorkerSettings", "leave", "serve"]
 
 THREADS_GRACE: Final = 1.0
 """Seconds that threads which jobs have started get to end when the worker has ended."""
-
-STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 log: Final = logging.getLogger("dbjobq.cli")
 
@@ -63,16 +59,6 @@ class WorkerSettings:
         return [*self.modules, *words, *(f"--queue={name}" for name in self.queues)]
 
 
-def on_stop_signals(call: Callable[[], None]) -> None:
-    """Have SIGTERM and SIGINT make a call, in the main thread, between any two of its steps."""
-
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        call()
-
-    for number in STOP_SIGNALS:
-        signal.signal(number, handle)
-
-
 def serve(database: Database, settings: WorkerSettings, lifeline: Lifeline | None = None) -> int:
     """Run a worker until it is told to stop, or cannot go on.
 
@@ -92,7 +78,7 @@ def serve(database: Database, settings: WorkerSettings, lifeline: Lifeline | Non
     with database.storage() as storage:
         where = _check(storage)
         worker = _make(storage, settings)
-        events: SimpleQueue[Event] = SimpleQueue()  # unlike an Event or a Queue it may be put to by a signal handler
+        events: Events[Event] = Events()
         on_stop_signals(lambda: events.put("stop"))
         worker.start()
         _log_start(settings, storage.schema, where)
@@ -155,7 +141,7 @@ def _call_then(call: Callable[[], None], then: Callable[[], None]) -> None:
     threading.Thread(target=run, name="dbjobq-cli", daemon=True).start()
 
 
-def _wait(worker: Worker, events: SimpleQueue[Event]) -> None:
+def _wait(worker: Worker, events: Events[Event]) -> None:
     """Return when the worker has ended, has been given up on by its `stop`, or a third signal came."""
     stops = 0
     while events.get() == "stop" and stops < 2:

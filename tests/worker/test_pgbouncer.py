@@ -1,0 +1,133 @@
+"""Behind PgBouncer in transaction mode, the real one: everything but listening works through it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from dbjobq import JobContext, JobQueue, PostgresStorage, Worker, job
+from dbjobq.embedded import EmbeddedPostgres
+from dbjobq.schema import migrate
+from tests.support.waiting import until
+
+PGBOUNCER = shutil.which("pgbouncer", path=os.environ.get("PATH", "") + ":/usr/sbin")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(PGBOUNCER is None, reason="PgBouncer is not installed"),
+]
+
+SETTINGS = """
+[databases]
+* = {server}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = any
+logfile = {home}/log
+pidfile = {home}/pid
+pool_mode = transaction
+default_pool_size = 3
+max_client_conn = 500
+"""
+
+
+@job(name="pgbouncer.short", max_retries=2, retry=0.05)
+async def short(number: int, ctx: JobContext) -> int:
+    if number % 100 == 7 and ctx.job.attempts == 0:
+        raise ValueError("the first time")
+    return number
+
+
+@job(name="pgbouncer.transactional", transactional=True)
+def transactional(ctx: JobContext) -> None:
+    ctx.connection.execute("select 1")
+
+
+class PgBouncer:
+    """One PgBouncer in front of a server that is reached over TCP."""
+
+    def __init__(self, direct: str, home: Path) -> None:
+        known = conninfo_to_dict(direct)
+        server = " ".join(f"{k}='{v}'" for k in ("host", "port", "user", "password") if (v := known.get(k)))
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = probe.getsockname()[1]
+        home.chmod(0o777)
+        (home / "ini").write_text(SETTINGS.format(server=server, port=self.port, home=home))
+        self._command = [str(PGBOUNCER), *(["-u", "nobody"] if os.geteuid() == 0 else []), str(home / "ini")]
+        self.direct = direct
+        self.dsn = make_conninfo(direct, host="127.0.0.1", port=str(self.port))
+        self.start()
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until(self._answers, 10)
+
+    def _answers(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait(10)
+
+
+@pytest.fixture
+def bouncer() -> Iterator[PgBouncer]:
+    with EmbeddedPostgres(tcp=True) as server, TemporaryDirectory() as home:
+        migrate(server.dsn(tcp=True))
+        bouncer = PgBouncer(server.dsn(tcp=True), Path(home))
+        yield bouncer
+        bouncer.stop()
+
+
+def work_through(queue: JobQueue, jobs: int) -> None:
+    """Enqueue in every way there is, and wait until three workers have done it all."""
+    before = queue.count("completed")
+    queue.enqueue_many(short, ({"number": n} for n in range(jobs)))
+    queue.options(unique_key="once").enqueue(short, 1)
+    queue.options(delay=0.2).enqueue(short, 2)
+    queue.enqueue(transactional)
+    until(lambda: queue.count("pending") + queue.count("running") == 0, 30, "the queue's end")
+    assert queue.count("completed") - before == jobs + 3
+
+
+def test_workers_behind_a_pooler_work_and_are_woken_through_a_direct_connection(bouncer: PgBouncer) -> None:
+    with PostgresStorage(bouncer.dsn, listen_conninfo=bouncer.direct) as storage:
+        queue = JobQueue(storage)
+        with Worker(queue, concurrency=5, max_poll_interval=60), Worker(queue), Worker(queue):
+            work_through(queue, 1000)
+            since = time.monotonic()
+            last = queue.enqueue(short, number=1)
+            until(lambda: (job := queue.get_job(last)) is not None and job.status == "completed")
+            assert time.monotonic() - since < 0.5
+
+
+def test_without_a_direct_connection_polling_does_it(bouncer: PgBouncer) -> None:
+    with PostgresStorage(bouncer.dsn, listen_conninfo=bouncer.dsn) as storage:
+        queue = JobQueue(storage)
+        with Worker(queue, 0.1, 0.5, concurrency=5), Worker(queue, 0.1, 0.5):
+            work_through(queue, 1000)
+
+
+def test_a_restart_of_the_pooler_is_survived(bouncer: PgBouncer) -> None:
+    with PostgresStorage(bouncer.dsn, listen_conninfo=bouncer.direct) as storage:
+        queue = JobQueue(storage)
+        with Worker(queue, concurrency=5), Worker(queue):
+            work_through(queue, 100)
+            bouncer.stop()
+            bouncer.start()
+            work_through(queue, 100)
