@@ -3,163 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, Concatenate, Final, ParamSpec, Self, Unpack, overload
+from typing import Any, Concatenate, ParamSpec, Self, Unpack, overload
 
-from dbjobq.attempt import completed, failed, failed_with
+from dbjobq.attempt import completed, failed
+from dbjobq.calls import Calls, Function, check_status, counted, waiting_or_running
 from dbjobq.context import JobContext
 from dbjobq.errors import LeaseLost
-from dbjobq.models import STATUSES, Job, Status
-from dbjobq.options import EnqueueOptions, Options
-from dbjobq.registry import (
-    DEFAULT_MAX_RETRIES,
-    DEFAULT_PRIORITY,
-    DEFAULT_QUEUE,
-    Task,
-    check_integer,
-    check_seconds,
-    find,
-    registered,
-    task_of,
-)
+from dbjobq.models import Job
+from dbjobq.options import EnqueueOptions
+from dbjobq.registry import Task, find
 from dbjobq.retry import DEFAULT_RETRY
-from dbjobq.serialize import check_name, dump_arguments, new_id
-from dbjobq.storage.base import BaseStorage, Claim, NewJob, Outcome, QueueStats, Request
+from dbjobq.storage.base import BaseStorage, Claim, Outcome
 
 __all__ = ["AsyncJobQueue", "AsyncWithOptions", "JobQueue", "WithOptions"]
 
 P = ParamSpec("P")
-Function = Callable[..., Any]
-
-LONGEST_NAME: Final = 500
-LONGEST_LEASE: Final = 366 * 86400.0
 
 
-class _Calls:
-    """What both queues do: check a call and describe it as a `Request`."""
-
-    def __init__(self, storage: BaseStorage, options: Options = Options()) -> None:  # noqa: B008 - frozen
-        if not isinstance(storage, BaseStorage):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
-            raise TypeError(f"storage={storage!r}: must be a storage, such as PostgresStorage(dsn)")
-        self.storage = storage
-        self._options = options
-
-    def _job(self, what: Function | str, options: Options, data: str, task: Task | None) -> NewJob:
-        def option(name: str, default: Any) -> Any:
-            own = getattr(options, name)
-            return own if own is not None else getattr(task, name) if task is not None else default
-
-        return NewJob(
-            id=options.id or new_id(),
-            type=task.name if task is not None else check_name(what, "the job's name", LONGEST_NAME),
-            data=data,
-            queue=option("queue", DEFAULT_QUEUE),
-            priority=option("priority", DEFAULT_PRIORITY),
-            max_retries=option("max_retries", DEFAULT_MAX_RETRIES),
-            timeout=options.timeout,
-            execute_at=options.execute_at,
-            delay=options.delay or None,
-            unique_key=options.unique_key,
-            own_id=options.id is not None,
-        )
-
-    def _enqueue(
-        self, what: Function | str, options: Options, arguments: tuple[Any, ...], keywords: Mapping[str, Any]
-    ) -> Request[str]:
-        task = _task(what)
-        if task is not None and callable(what):
-            keywords = task.bind(arguments, keywords)
-        elif arguments:
-            raise TypeError(f"{what!r} is a name: its arguments go by name, too")
-        if options.connection is not None:
-            self.storage.require("connection")
-        return self.storage.enqueue(self._job(what, options, dump_arguments(keywords), task), options.connection)
-
-    def _enqueue_many(
-        self, what: Function | str, options: Options, jobs: Iterable[Mapping[str, Any]]
-    ) -> Request[list[str]]:
-        if options.unique_key is not None or options.id is not None:
-            raise ValueError("unique_key and id are one job's: enqueue_many cannot take them")
-        task = _task(what)
-        like = self._job(what, options, "", task)
-        rows = _rows(jobs, task if callable(what) else None)
-        if options.connection is None:
-            return self.storage.enqueue_many(like, rows)
-        self.storage.require("connection")
-        # Every row is checked before the first is sent: the transaction is the caller's, and may go on.
-        return self.storage.enqueue_many(like, list(rows), options.connection)
-
-    def _dequeue(self, queue: str, lease: float) -> Request[Claim | None]:
-        seconds = check_seconds(lease, "lease", above_zero=True)
-        if seconds > LONGEST_LEASE:
-            raise ValueError(f"lease={lease}: must be at most a year")
-        return self.storage.dequeue(check_name(queue, "queue"), seconds)
-
-    def _dequeued(self, claim: Claim | None) -> Job | None:
-        if claim is None:
-            return None
-        self.storage.remember(claim)
-        return claim.job(self.storage.dequeuer)
-
-    def _finish(self, outcome: Outcome) -> Request[set[str]]:
-        return self.storage.finish([outcome])
-
-    def _retry(self, job_id: str, delay: float) -> Request[bool]:
-        return self.storage.retry(job_id, check_seconds(delay, "delay_seconds"))
-
-    def _list(self, status: str | None, limit: int | None) -> Request[list[Job]]:
-        if limit is not None:
-            check_integer(limit, "limit", 0, 2**63 - 1)
-        return self.storage.list_jobs(_check_status(status), limit)
-
-    def _failure(self, job: Job | str, error: object) -> Outcome:
-        claim = self.storage.claim_of(job)
-        task = registered().get(claim.type)
-        policy = task.retry if task is not None else DEFAULT_RETRY
-        if isinstance(error, BaseException):
-            return failed(claim, error, policy)
-        return failed_with(claim, str(error), policy)
-
-
-def _task(what: Function | str) -> Task | None:
-    if isinstance(what, str):
-        return registered().get(what)
-    if not callable(what):
-        raise TypeError(f"{what!r}: must be a function or the name of one")
-    return task_of(what)
-
-
-def _rows(jobs: Iterable[Mapping[str, Any]], task: Task | None) -> Iterator[tuple[str, str]]:
-    for number, keywords in enumerate(jobs):
-        if not isinstance(keywords, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
-            raise TypeError(f"job {number}: must be a mapping of the function's arguments, not {keywords!r}")
-        try:
-            yield new_id(), dump_arguments(keywords if task is None else task.bind((), keywords))
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"job {number}: {error}") from None
-
-
-def _check_status(status: str | None) -> Status | None:
-    if status is None:
-        return None
-    for known in STATUSES:
-        if status == known:
-            return known
-    if not isinstance(status, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
-        raise TypeError(f"status={status!r}: must be a string, one of {', '.join(STATUSES)}")
-    raise ValueError(f"status={status!r}: must be one of {', '.join(STATUSES)}")
-
-
-def _counted(stats: Mapping[Status, int]) -> dict[str, int]:
-    return {**{str(status): jobs for status, jobs in stats.items()}, "total": sum(stats.values())}
-
-
-def _waiting_or_running(queues: Iterable[QueueStats], status: Status) -> int:
-    return sum(q.running if status == "running" else q.ready + q.scheduled for q in queues)
-
-
-class WithOptions(_Calls):
+class WithOptions(Calls):
     """A queue with options (`JobQueue.options`): here every argument is the job's own, typed as the function's."""
 
     def options(self, **options: Unpack[EnqueueOptions]) -> WithOptions:
@@ -183,7 +46,7 @@ class WithOptions(_Calls):
         return self._enqueue_many(function, self._options, jobs).run()
 
 
-class AsyncWithOptions(_Calls):
+class AsyncWithOptions(Calls):
     """An async queue with options: `WithOptions`, awaited."""
 
     def options(self, **options: Unpack[EnqueueOptions]) -> AsyncWithOptions:
@@ -207,7 +70,7 @@ class AsyncWithOptions(_Calls):
         return await self._enqueue_many(function, self._options, jobs).arun()
 
 
-class JobQueue(_Calls):
+class JobQueue(Calls):
     """A queue for threads and plain code (contract §4). Safe to share between threads.
 
     Args:
@@ -391,14 +254,14 @@ class JobQueue(_Calls):
 
     def count(self, status: str | None = None) -> int:
         """Count jobs of one status, or all. Ended jobs are counted row by row; those that wait or run are few."""
-        known = _check_status(status)
+        known = check_status(status)
         if known in {"pending", "running"}:
-            return _waiting_or_running(self.storage.queue_stats().run(), known)
+            return waiting_or_running(self.storage.queue_stats().run(), known)
         return self.stats()[known or "total"]
 
     def stats(self) -> dict[str, int]:
         """Count the jobs of each status, and all of them as `total`."""
-        return _counted(self.storage.stats().run())
+        return counted(self.storage.stats().run())
 
     def close(self) -> None:
         """Give up the storage's connections."""
@@ -411,7 +274,7 @@ class JobQueue(_Calls):
         self.close()
 
 
-class AsyncJobQueue(_Calls):
+class AsyncJobQueue(Calls):
     """A queue for event loops: `JobQueue`'s methods, awaited (contract §4)."""
 
     def options(self, **options: Unpack[EnqueueOptions]) -> AsyncWithOptions:
@@ -501,14 +364,14 @@ class AsyncJobQueue(_Calls):
 
     async def count(self, status: str | None = None) -> int:
         """See `JobQueue.count`."""
-        known = _check_status(status)
+        known = check_status(status)
         if known in {"pending", "running"}:
-            return _waiting_or_running(await self.storage.queue_stats().arun(), known)
+            return waiting_or_running(await self.storage.queue_stats().arun(), known)
         return (await self.stats())[known or "total"]
 
     async def stats(self) -> dict[str, int]:
         """See `JobQueue.stats`."""
-        return _counted(await self.storage.stats().arun())
+        return counted(await self.storage.stats().arun())
 
     async def close(self) -> None:
         """Give up this event loop's connections."""

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 __all__ = ["Lifeline", "WorkerProcess"]
 
@@ -30,13 +31,15 @@ class Lifeline:
 
     def ready(self) -> None:
         """Tell the parent that this worker works."""
-        self._socket.sendall(b"r")
+        with suppress(OSError):  # the parent is gone; `when_cut` will say so
+            self._socket.sendall(b"r")
 
     def when_cut(self, call: Callable[[], None]) -> None:
         """Make a call, in a thread, when the parent is gone."""
 
         def watch() -> None:
-            self._socket.recv(1)
+            with suppress(OSError):  # the parent went without having read what was sent
+                self._socket.recv(1)
             call()
 
         threading.Thread(target=watch, name="dbjobq-lifeline", daemon=True).start()

@@ -18,6 +18,7 @@ from dbjobq.cli.events import Events, on_stop_signals
 from dbjobq.cli.imports import import_modules
 from dbjobq.cli.lifeline import Lifeline
 from dbjobq.cli.settings import Database
+from dbjobq.storage.faults import translated
 
 if TYPE_CHECKING:
     from dbjobq.storage.postgres_storage import PostgresStorage
@@ -93,7 +94,7 @@ def serve(database: Database, settings: WorkerSettings, lifeline: Lifeline | Non
 def _check(storage: PostgresStorage) -> str:
     """Refuse tables that are missing, older or newer; return which database it is."""
     storage.check().run()
-    with storage.transaction() as connection:
+    with translated(storage.schema), storage.transaction() as connection:
         where = f"{connection.info.dbname}@{connection.info.host or 'local'}"
     storage.close()  # most jobs need no connection of their own, and the pool opens again for those that do
     return where

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Final
@@ -26,14 +27,29 @@ SESSION_SETTINGS: Final = {
 that turn over in seconds. Claims and heartbeats need not be durable (losing one is a redelivery); a pipeline that
 holds results switches `synchronous_commit` on for itself."""
 
-_VARIANTS: Final = {
+_VARIANTS: Final[Mapping[str, Mapping[str, str]]] = {
     "claim": {"served": "unnest(%(queues)s::int[]) as served (queue)", "behind": ""},
     "claim_after": {
         "served": "unnest(%(after)s::int[], %(priorities)s::int[], %(positions)s::bigint[])\n"
         "               as served (queue, priority, position)",
         "behind": "\n                  and ready.priority = served.priority and ready.position > served.position",
     },
+    "list_all": {"members": "{schema}.job as body", "condition": ""},
+    "list_pending": {
+        "members": "(select job_id from {schema}.ready union all select job_id from {schema}.scheduled) as waiting\n"
+        "          join {schema}.job as body on body.id = waiting.job_id",
+        "condition": "",
+    },
+    "list_running": {
+        "members": "{schema}.lease join {schema}.job as body on body.id = lease.job_id",
+        "condition": "",
+    },
+    "list_finished": {
+        "members": "{schema}.done join {schema}.job as body on body.id = done.job_id",
+        "condition": "\n           and done.status = %(code)s",
+    },
 }
+"""Statements that share a file, and what is put into it for each."""
 
 
 def check_schema_name(schema: str) -> str:
@@ -88,10 +104,10 @@ class Statements:
         """Return a statement as bytes, comments stripped. Raises KeyError for a name that has no file."""
         found = self._cache.get(name)
         if found is None:
-            variant = _VARIANTS.get(name, {})
-            text = _texts()["claim" if variant else name]
+            parts = {part: text.format_map(self._names) for part, text in _VARIANTS.get(name, {}).items()}
+            text = _texts()[name.partition("_")[0] if parts else name]
             code = "\n".join(line for line in text.splitlines() if not line.startswith("--"))
-            found = self._cache[name] = code.format_map({**self._names, **variant}).encode()
+            found = self._cache[name] = code.format_map(self._names | parts).encode()
         return found
 
     def copy(self, table: str, columns: str) -> bytes:

@@ -1,0 +1,156 @@
+"""What both queues do: check a call at the edge, and describe it to the storage as a `Request`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final, TypeAlias
+
+from dbjobq.attempt import failed, failed_with
+from dbjobq.models import STATUSES, Job, Status
+from dbjobq.options import Options
+from dbjobq.registry import (
+    DEFAULT_MAX_RETRIES,
+    DEFAULT_PRIORITY,
+    DEFAULT_QUEUE,
+    Task,
+    check_integer,
+    check_seconds,
+    registered,
+    task_of,
+)
+from dbjobq.retry import DEFAULT_RETRY
+from dbjobq.serialize import check_name, dump_arguments, new_id
+from dbjobq.storage.base import BaseStorage, Claim, NewJob, Outcome, QueueStats, Request
+
+__all__ = ["Calls", "Function", "check_status", "counted", "waiting_or_running"]
+
+Function: TypeAlias = Callable[..., Any]
+
+LONGEST_NAME: Final = 500
+LONGEST_LEASE: Final = 366 * 86400.0
+
+
+class Calls:
+    """What both queues do: check a call and describe it as a `Request`."""
+
+    def __init__(self, storage: BaseStorage, options: Options = Options()) -> None:  # noqa: B008 - frozen
+        if not isinstance(storage, BaseStorage):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
+            raise TypeError(f"storage={storage!r}: must be a storage, such as PostgresStorage(dsn)")
+        self.storage = storage
+        self._options = options
+
+    def _job(self, what: Function | str, options: Options, data: str, task: Task | None) -> NewJob:
+        def option(name: str, default: Any) -> Any:
+            own = getattr(options, name)
+            return own if own is not None else getattr(task, name) if task is not None else default
+
+        return NewJob(
+            id=options.id or new_id(),
+            type=task.name if task is not None else check_name(what, "the job's name", LONGEST_NAME),
+            data=data,
+            queue=option("queue", DEFAULT_QUEUE),
+            priority=option("priority", DEFAULT_PRIORITY),
+            max_retries=option("max_retries", DEFAULT_MAX_RETRIES),
+            timeout=options.timeout,
+            execute_at=options.execute_at,
+            delay=options.delay or None,
+            unique_key=options.unique_key,
+            own_id=options.id is not None,
+        )
+
+    def _enqueue(
+        self, what: Function | str, options: Options, arguments: tuple[Any, ...], keywords: Mapping[str, Any]
+    ) -> Request[str]:
+        task = _task(what)
+        if task is not None and callable(what):
+            keywords = task.bind(arguments, keywords)
+        elif arguments:
+            raise TypeError(f"{what!r} is a name: its arguments go by name, too")
+        if options.connection is not None:
+            self.storage.require("connection")
+        return self.storage.enqueue(self._job(what, options, dump_arguments(keywords), task), options.connection)
+
+    def _enqueue_many(
+        self, what: Function | str, options: Options, jobs: Iterable[Mapping[str, Any]]
+    ) -> Request[list[str]]:
+        if options.unique_key is not None or options.id is not None:
+            raise ValueError("unique_key and id are one job's: enqueue_many cannot take them")
+        task = _task(what)
+        like = self._job(what, options, "", task)
+        rows = _rows(jobs, task if callable(what) else None)
+        if options.connection is None:
+            return self.storage.enqueue_many(like, rows)
+        self.storage.require("connection")
+        # Every row is checked before the first is sent: the transaction is the caller's, and may go on.
+        return self.storage.enqueue_many(like, list(rows), options.connection)
+
+    def _dequeue(self, queue: str, lease: float) -> Request[Claim | None]:
+        seconds = check_seconds(lease, "lease", above_zero=True)
+        if seconds > LONGEST_LEASE:
+            raise ValueError(f"lease={lease}: must be at most a year")
+        return self.storage.dequeue(check_name(queue, "queue"), seconds)
+
+    def _dequeued(self, claim: Claim | None) -> Job | None:
+        if claim is None:
+            return None
+        self.storage.remember(claim)
+        return claim.job(self.storage.dequeuer)
+
+    def _finish(self, outcome: Outcome) -> Request[set[str]]:
+        return self.storage.finish([outcome])
+
+    def _retry(self, job_id: str, delay: float) -> Request[bool]:
+        return self.storage.retry(job_id, check_seconds(delay, "delay_seconds"))
+
+    def _list(self, status: str | None, limit: int | None) -> Request[list[Job]]:
+        if limit is not None:
+            check_integer(limit, "limit", 0, 2**63 - 1)
+        return self.storage.list_jobs(check_status(status), limit)
+
+    def _failure(self, job: Job | str, error: object) -> Outcome:
+        claim = self.storage.claim_of(job)
+        task = registered().get(claim.type)
+        policy = task.retry if task is not None else DEFAULT_RETRY
+        if isinstance(error, BaseException):
+            return failed(claim, error, policy)
+        return failed_with(claim, str(error), policy)
+
+
+def _task(what: Function | str) -> Task | None:
+    if isinstance(what, str):
+        return registered().get(what)
+    if not callable(what):
+        raise TypeError(f"{what!r}: must be a function or the name of one")
+    return task_of(what)
+
+
+def _rows(jobs: Iterable[Mapping[str, Any]], task: Task | None) -> Iterator[tuple[str, str]]:
+    for number, keywords in enumerate(jobs):
+        if not isinstance(keywords, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
+            raise TypeError(f"job {number}: must be a mapping of the function's arguments, not {keywords!r}")
+        try:
+            yield new_id(), dump_arguments(keywords if task is None else task.bind((), keywords))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"job {number}: {error}") from None
+
+
+def check_status(status: str | None) -> Status | None:
+    """Return a status that exists. Raises TypeError or ValueError."""
+    if status is None:
+        return None
+    for known in STATUSES:
+        if status == known:
+            return known
+    if not isinstance(status, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
+        raise TypeError(f"status={status!r}: must be a string, one of {', '.join(STATUSES)}")
+    raise ValueError(f"status={status!r}: must be one of {', '.join(STATUSES)}")
+
+
+def counted(stats: Mapping[Status, int]) -> dict[str, int]:
+    """Return counts by status, and all of them as `total`."""
+    return {**{str(status): jobs for status, jobs in stats.items()}, "total": sum(stats.values())}
+
+
+def waiting_or_running(queues: Iterable[QueueStats], status: Status) -> int:
+    """Count jobs that have not ended, from the queues' figures."""
+    return sum(q.running if status == "running" else q.ready + q.scheduled for q in queues)

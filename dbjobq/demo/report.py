@@ -1,0 +1,106 @@
+"""What the demo prints at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Any, NamedTuple
+
+from dbjobq.demo.totals import Totals
+
+__all__ = ["Kill", "Report", "percentile"]
+
+
+class Kill(NamedTuple):
+    """What became of a killed worker's jobs."""
+
+    pid: int
+    held: int
+    recovered_after: float
+    """Seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What came of the demo; durations in seconds."""
+
+    server: str
+    workers: int
+    by_queue: Totals
+    without_queue: Totals
+    lost: int
+    seconds: float
+    plain_seconds: float
+    jobs_per_second: float
+    """Until one worker was killed."""
+    kill: Kill
+    attempts_charged: int
+    begun_twice: int
+    ended_twice: int
+    latencies: Sequence[float]
+
+    @property
+    def ok(self) -> bool:
+        """Nothing is lost, and the totals agree."""
+        return self.lost == 0 and self.by_queue == self.without_queue
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report for programs."""
+        return {
+            "ok": self.ok,
+            "server": self.server,
+            "workers": self.workers,
+            "by_queue": self.by_queue._asdict(),
+            "without_queue": self.without_queue._asdict(),
+            "lost": self.lost,
+            "seconds": round(self.seconds, 3),
+            "plain_seconds": round(self.plain_seconds, 3),
+            "jobs_per_second": round(self.jobs_per_second, 1),
+            "kill": self.kill._asdict(),
+            "attempts_charged": self.attempts_charged,
+            "begun_twice": self.begun_twice,
+            "ended_twice": self.ended_twice,
+            "pickup_p50_ms": round(percentile(self.latencies, 50) * 1000, 2),
+            "pickup_p99_ms": round(percentile(self.latencies, 99) * 1000, 2),
+        }
+
+    def lines(self) -> Iterator[str]:
+        """Yield the report for people."""
+        yield f"{'':<12}{'by the queue':>28}{'without it':>28}"
+        for name, one, other in _compared(self.by_queue, self.without_queue):
+            yield f"{name:<12}{one:>28}{other:>28}  {'=' if one == other else 'DIFFERS'}"
+        yield ""
+        yield f"time        {self.seconds:.1f} s by {self.workers} workers; {self.plain_seconds:.1f} s by a plain loop"
+        yield f"rate        {self.jobs_per_second:,.0f} jobs/s until the kill"
+        if self.latencies:
+            p50, p99 = (percentile(self.latencies, part) * 1000 for part in (50, 99))
+            yield f"pick-up     {p50:.1f} ms p50, {p99:.1f} ms p99: {len(self.latencies)} jobs, while workers slept"
+        yield (
+            f"kill        {self.kill.held} jobs held by the killed worker, taken away after "
+            f"{self.kill.recovered_after:.1f} s; {self.attempts_charged} attempts charged"
+        )
+        yield f"run again   {self.begun_twice} jobs begun twice, {self.ended_twice} run to their end twice"
+        yield f"lost        {self.lost} jobs"
+        yield ""
+        yield "OK: nothing is lost, and all totals agree" if self.ok else "FAILED: see above"
+
+
+def _compared(one: Totals, other: Totals) -> Iterator[tuple[str, str, str]]:
+    for name in ("files", "size_bytes", "lines", "words"):
+        yield name, f"{getattr(one, name):,}", f"{getattr(other, name):,}"
+    yield "digest", one.digest[:16], other.digest[:16]
+    for place in range(max(len(one.most_used), len(other.most_used))):
+        yield f"word no. {place + 1}", _used(one, place), _used(other, place)
+
+
+def _used(totals: Totals, place: int) -> str:
+    if place >= len(totals.most_used):
+        return "-"
+    word, count = totals.most_used[place]
+    return f"{word[:16]} {count:,}"
+
+
+def percentile(values: Sequence[float], part: float) -> float:
+    """Return the value that `part` percent of all do not exceed; 0 if there are none."""
+    return sorted(values)[max(0, ceil(len(values) * part / 100) - 1)] if values else 0.0
