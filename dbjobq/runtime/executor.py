@@ -10,18 +10,15 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Coroutine
-from contextlib import suppress
 from contextvars import copy_context
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from dbjobq.attempt import completed, failed
 from dbjobq.context import JobContext
-from dbjobq.errors import LeaseLost
-from dbjobq.queue import AsyncJobQueue, JobQueue
 from dbjobq.registry import Task, find, registered
 from dbjobq.runtime.alarm import Alarm
 from dbjobq.runtime.config import WorkerConfig
+from dbjobq.runtime.handlers import OVERRUN, Handlers, Refused, within
 from dbjobq.runtime.lease import Lease
 from dbjobq.runtime.threads import Chunk, Threads
 from dbjobq.serialize import load_arguments
@@ -36,7 +33,6 @@ CHUNK: Final = 64
 """The most jobs in one."""
 SHORT: Final = 0.0005
 """Jobs that take less than this many seconds go to threads by the chunk."""
-_OVERRUN: Final = "the attempt took longer than its timeout of {} s"
 
 
 class _Slot:
@@ -70,14 +66,12 @@ class Executor:
     """
 
     def __init__(self, config: WorkerConfig, storage: BaseStorage, lease: Lease, alarm: Alarm, worker_id: str) -> None:
-        self._config, self._storage, self._lease, self._alarm = config, storage, lease, alarm
-        self.worker_id = worker_id
+        self._config, self._lease, self._alarm = config, lease, alarm
         self.seconds = 0.05
         """A running mean of what a job takes; a guess at first, too long for prefetching."""
-        self._queue, self._aqueue = JobQueue(storage), AsyncJobQueue(storage)
+        self.handlers = Handlers(storage, worker_id)
         self._buffer: deque[Claim] = deque()
         self._outcomes: list[Outcome] = []
-        self._progress: dict[Claim, str] = {}
         self._loop = asyncio.get_running_loop()
         self._threads = Threads(config.concurrency, self._run_on_thread)
         self._context = copy_context()
@@ -129,15 +123,6 @@ class Executor:
     def take_outcomes(self) -> list[Outcome]:
         """Return the outcomes since the last call; they are the caller's to write."""
         taken, self._outcomes = self._outcomes, []
-        return taken
-
-    def take_progress(self) -> dict[Claim, str]:
-        """Return what running jobs said of themselves since the last call."""
-        taken: dict[Claim, str] = {}
-        with suppress(KeyError):  # one by one: threads add to it meanwhile
-            while True:
-                claim, said = self._progress.popitem()
-                taken.setdefault(claim, said)
         return taken
 
     def take_back(self) -> list[Claim]:
@@ -254,6 +239,7 @@ class Executor:
 
     async def _work(self, slot: _Slot) -> None:  # noqa: C901, PLR0912, PLR0915 - the hot loop: a call for each step would cost more than the step
         buffer, tasks, clock, alarm = self._buffer, registered(), time.perf_counter, self._alarm
+        handlers = self.handlers
         debug = worker_log.isEnabledFor(logging.DEBUG)
         clean = copy_context()
         jobs, since = 0, clock()
@@ -290,18 +276,21 @@ class Executor:
             try:
                 timeout = claim.timeout or task.timeout
                 if task.transactional:
-                    outcome = await self._in_transaction(slot, claim, task, timeout)
+                    outcome = await handlers.ain_transaction(claim, task, timeout, slot)
                 else:
                     arguments = load_arguments(claim.data)
                     if task.context is not None:
-                        arguments[task.context] = slot.context = self._context_for(claim, self._aqueue)
+                        arguments[task.context] = slot.context = handlers.acontext(claim)
                     if timeout is None:
                         result = await task.function(**arguments)
                     else:
-                        result = await _within(timeout, task.function(**arguments))
+                        result = await within(timeout, task.function(**arguments))
                     outcome = Outcome(claim, "complete") if result is None else completed(claim, result)
             except GeneratorExit:
                 raise
+            except Refused:
+                outcome = None
+                worker_log.warning("job.refused", extra=job_fields(claim))
             except BaseException as error:  # sys.exit() in a handler is the job's failure, not the worker's end
                 if self._closing:
                     raise
@@ -354,32 +343,6 @@ class Executor:
         self._outcomes.append(Outcome(claim, "release"))
         self._alarm.ring()
 
-    def _context_for(self, claim: Claim, queue: JobQueue | AsyncJobQueue, connection: Any = None) -> JobContext:
-        def on_progress(said: str) -> None:
-            self._progress[claim] = said
-
-        return JobContext(claim.job(self.worker_id), queue, connection, on_progress)
-
-    async def _in_transaction(
-        self,
-        slot: _Slot,
-        claim: Claim,
-        task: Task,
-        timeout: float | None,  # noqa: ASYNC109 - the job's own
-    ) -> Outcome | None:
-        """Run a transactional job: its writes and its completion commit together, or not at all."""
-        async with self._storage.atransaction() as connection:
-            arguments = load_arguments(claim.data)
-            if task.context is not None:
-                arguments[task.context] = slot.context = self._context_for(claim, self._aqueue, connection)
-            call = task.function(**arguments)
-            outcome = completed(claim, await (call if timeout is None else _within(timeout, call)))
-            if not await self._storage.finish([outcome], connection).arun():
-                slot.verdict = "lost"
-                worker_log.warning("job.refused", extra=job_fields(claim))
-                raise LeaseLost(claim.id)
-        return None
-
     # `def` jobs.
 
     async def _hand_to_thread(self, slot: _Slot, claim: Claim, task: Task) -> None:
@@ -397,7 +360,7 @@ class Executor:
                 self._release(claim)
             elif not chunk.abandoned and not chunk.outcomes:
                 self._abandon(slot, claim, "released")
-                self._ended(failed(claim, TimeoutError(_OVERRUN.format(timeout)), task.retry))
+                self._ended(failed(claim, TimeoutError(OVERRUN.format(timeout)), task.retry))
         finally:
             slot.chunk, slot.verdict = None, ""
         self._outcomes += chunk.outcomes
@@ -420,35 +383,4 @@ class Executor:
         """Run one `def` job; called in its thread."""
         if not self._lease.alive() or chunk.abandoned:
             return Outcome(claim, "release")
-        try:
-            if task.transactional:
-                with self._storage.transaction() as connection:
-                    outcome = completed(claim, self._call(claim, task, chunk, connection))
-                    if chunk.abandoned or not self._storage.finish([outcome], connection).run():
-                        raise LeaseLost(claim.id)
-                return None
-            result = self._call(claim, task, chunk, None)
-            return Outcome(claim, "complete") if result is None else completed(claim, result)
-        except LeaseLost as error:
-            worker_log.warning("job.refused", extra=job_fields(claim, error=str(error)))
-            return None
-        except BaseException as error:
-            return failed(claim, error, task.retry)
-
-    def _call(self, claim: Claim, task: Task, chunk: Chunk, connection: Any) -> Any:
-        arguments = load_arguments(claim.data)
-        if task.context is not None:
-            arguments[task.context] = chunk.context = self._context_for(claim, self._queue, connection)
-        return task.function(**arguments)
-
-
-async def _within(seconds: float, call: Coroutine[Any, Any, Any]) -> Any:
-    """Await a handler's call for so long. Raises TimeoutError, which says so, after cancelling it."""
-    limit = asyncio.timeout(seconds)
-    try:
-        async with limit:
-            return await call
-    except TimeoutError as error:
-        if limit.expired():
-            raise TimeoutError(_OVERRUN.format(seconds)) from error
-        raise
+        return self.handlers.run(claim, task, chunk)

@@ -99,7 +99,7 @@ class Poller:
                 if self._drained() or now() > self._stop_by + GRACE:
                     return
             want = self._want() if self._stop_by is None else 0
-            progress = self._executor.take_progress()
+            progress = self._executor.handlers.take_progress()
             if not (outcomes or want or progress):
                 await self._alarm.wait(self._pause())
                 continue
@@ -209,7 +209,7 @@ class Poller:
 
         What is not started goes back if it is still ours; what runs may still be completed if nobody took it.
         """
-        worker_log.warning("worker.lapsed", extra={"worker": self._executor.worker_id})
+        worker_log.warning("worker.lapsed", extra={"worker": self._session.worker_id})
         self._release(self._executor.take_back())
         self._session.forget()
         sent_at = now()
