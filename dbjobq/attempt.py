@@ -15,6 +15,8 @@ __all__ = ["completed", "failed", "failed_with"]
 
 MAX_ERROR: Final = 16_000
 """Characters of a traceback that are kept: its end, where the cause is."""
+MAX_DELAY: Final = 100 * 366 * 86400.0
+"""Seconds until a retry: a century, which PostgreSQL's calendar and Python's both have room for."""
 
 
 def completed(claim: Claim, result: Any) -> Outcome:
@@ -36,28 +38,30 @@ def failed(claim: Claim, error: BaseException, policy: RetryPolicy = DEFAULT_RET
     """Return the outcome of an attempt that raised: a retry after the policy's delay, or the end."""
     event = after_failure(claim.attempts, claim.max_retries) if policy.worth(error) else "fail"
     delay = error.after if isinstance(error, Retry) else None
-    if delay is None:
-        delay = policy.delay(claim.attempts + 1, random.random())  # noqa: S311 - jitter
-    return Outcome(claim, event, describe(error), None, delay)
+    return Outcome(claim, event, describe(error), None, _delay(claim, policy, delay))
 
 
 def failed_with(claim: Claim, error: str, policy: RetryPolicy = DEFAULT_RETRY) -> Outcome:
     """Return the outcome of an attempt that is said to have failed, for `fail(job, error)`."""
     event = after_failure(claim.attempts, claim.max_retries)
-    delay = policy.delay(claim.attempts + 1, random.random())  # noqa: S311 - jitter
-    return Outcome(claim, event, storable_text(error)[-MAX_ERROR:], None, delay)
+    return Outcome(claim, event, storable_text(error)[-MAX_ERROR:], None, _delay(claim, policy, None))
+
+
+def _delay(claim: Claim, policy: RetryPolicy, asked: float | None) -> float:
+    seconds = policy.delay(claim.attempts + 1, random.random()) if asked is None else asked  # noqa: S311 - jitter
+    return min(seconds, MAX_DELAY)
 
 
 def describe(error: BaseException) -> str:
     """Return `Type: message` and the traceback, from the handler's own frame on."""
     try:
         said = str(error)
-    except Exception as broken:  # a handler's exception may be anything
+    except BaseException as broken:  # a handler's exception may do anything when it is asked
         said = f"(its message raised {type(broken).__name__})"
     head = f"{type(error).__name__}: {said}"
     trace = error.__traceback__.tb_next if error.__traceback__ is not None else None  # the first frame is ours
     try:
         lines = "".join(traceback.format_exception(type(error), error, trace))
-    except Exception:
+    except BaseException:
         lines = "(its traceback cannot be shown)"
     return storable_text(f"{head[:MAX_ERROR]}\n\n{lines[-MAX_ERROR:]}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -74,5 +75,10 @@ class JobContext:
             message: A few words for people.
         """
         if self._on_progress is not None:
-            said = {"done": done, "total": total, "message": message}
+            said = {"done": _finite(done), "total": _finite(total), "message": message and message[:1000]}
             self._on_progress(json.dumps(said))
+
+
+def _finite(number: float | None) -> float | None:
+    """JSON has no NaN and no infinity; a progress bar need not fail for that."""
+    return number if not isinstance(number, float) or math.isfinite(number) else None

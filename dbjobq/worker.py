@@ -8,7 +8,7 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Self
 
 from dbjobq.errors import ConfigError, DBJobQError
@@ -127,7 +127,7 @@ class Worker:
         """Work until `stop()`. Called by `start()` in its thread; not to be called directly."""
         try:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                runner.run(self._main())
+                _run_to_the_end(runner.get_loop(), self._main())
         except DBJobQError as error:
             self.error = error
             worker_log.critical("worker.ended", extra={"worker": self.worker_id, "error": str(error)})
@@ -179,6 +179,19 @@ def _import(module: str) -> None:
         importlib.import_module(module)
     except Exception as error:
         raise ConfigError(f"cannot import {module!r}, which the worker is to serve: {error!r}") from error
+
+
+def _run_to_the_end(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, None]) -> None:
+    """Run the worker, also past a SystemExit in some task that a handler started: asyncio ends its loop for that."""
+    task = loop.create_task(main, name="dbjobq-worker")
+    while not task.done():
+        try:
+            loop.run_until_complete(task)
+        except (SystemExit, KeyboardInterrupt) as error:
+            if task.done():
+                raise
+            worker_log.error("task.exited", extra={"error": repr(error)})
+    task.result()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

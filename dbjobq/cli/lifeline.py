@@ -22,11 +22,11 @@ class Lifeline:
     """The worker's end.
 
     Args:
-        fileno: The inherited socket's number.
+        inherited: The socket that the parent has handed over.
     """
 
-    def __init__(self, fileno: int) -> None:
-        self._socket = socket.socket(fileno=fileno)
+    def __init__(self, inherited: socket.socket) -> None:
+        self._socket = inherited
         self._socket.set_inheritable(False)  # what jobs start must not hold it open
 
     def ready(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -72,8 +73,8 @@ def worker(  # noqa: PLR0913 - the command's options
 
     They are imported from the current directory, or from where Python looks for modules.
 
-    Stops on SIGTERM and on SIGINT (Ctrl-C): it claims no more, lets running jobs finish, hands back what is
-    left, and exits with 0. A second signal makes it hand back at once.
+    Stops on SIGTERM and on SIGINT (Ctrl-C): it claims no more, lets running jobs finish, hands back what is left,
+    and exits with 0. A second signal makes it hand back at once; a third ends the process as it is.
 
     \b
       dbjobq worker myapp.jobs
@@ -87,7 +88,8 @@ def worker(  # noqa: PLR0913 - the command's options
     log_to_stderr(log_level, as_json=log_json)
     chosen = WorkerSettings(**settings)
     if processes == 1 and not reload_:
-        leave(serve(database, chosen, None if lifeline is None else Lifeline(lifeline)))
+        parent_socket = None if lifeline is None else Lifeline(socket.socket(fileno=lifeline))
+        leave(serve(database, chosen, parent_socket))
     if reload_:
         chosen = replace(chosen, shutdown_timeout=min(chosen.shutdown_timeout, RELOAD_TIMEOUT))
     parent = Processes(

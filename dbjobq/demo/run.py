@@ -24,7 +24,7 @@ LOOK_EVERY: Final = 0.05
 STALLED: Final = 30.0
 """Seconds without a job's end after which something is wrong."""
 SETTLE: Final = 0.02
-"""Seconds that an idle worker gets to fall asleep before it is woken."""
+"""Seconds that what is on its way gets to arrive, and an idle worker to fall asleep."""
 FREEZES: Final = 20
 """How often to look for a moment in which the first worker holds jobs."""
 
@@ -124,8 +124,10 @@ class _Story:
     def _kill_one(self) -> Kill:
         """Kill a worker at its work, start another, and wait until what it held is anybody's again."""
         pid = self._stage.workers.first()
-        held = self._kill_at_work(pid)
+        self._kill_at_work(pid)
         killed_at = time.monotonic()
+        time.sleep(SETTLE)  # what it had sent before arrives
+        held = self._held_by(pid)
         self._progress.say(f"killed worker process {pid} (SIGKILL), which held {len(held)} jobs; starting another")
         self._stage.workers.start(1)
         while self._held_by(pid):
@@ -137,18 +139,15 @@ class _Story:
         self._progress.say(f"its jobs were taken from it after {seconds:.1f} s; its lease was {self._plan.lease:g} s")
         return Kill(pid=pid, held=len(held), recovered_after=seconds)
 
-    def _kill_at_work(self, pid: int) -> list[str]:
-        """Kill the first worker while it holds jobs, and return their ids; without, if it never does."""
-        held: list[str] = []
+    def _kill_at_work(self, pid: int) -> None:
+        """Kill the first worker while it holds jobs; or without, if it never does."""
         for last in (*[False] * FREEZES, True):
             with self._stage.workers.first_frozen():
-                time.sleep(SETTLE)  # what it had sent before arrives
-                held = self._held_by(pid)
-                if held or last:
+                time.sleep(SETTLE)
+                if last or self._held_by(pid):
                     self._stage.workers.kill_first()
-                    break
+                    return
             time.sleep(SETTLE)
-        return held
 
     def _held_by(self, pid: int) -> list[str]:
         return [job.id for job in self._queue.get_running_jobs() if f":{pid}:" in (job.worker_id or "")]

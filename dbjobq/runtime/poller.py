@@ -90,6 +90,7 @@ class Poller:
 
     async def run(self) -> None:
         """Work until `stop`. Raises ConfigError or SchemaError if the database will not have this worker any more."""
+        self._backoff = PollBackoff(self._config.poll_interval, self._config.max_poll_interval)
         while True:
             if self._executor.holding and not self._lease.alive():
                 await self._begin_anew()

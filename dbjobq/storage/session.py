@@ -267,20 +267,20 @@ class PostgresSession(Session):
 
     async def _finish_alone(self, connection: AsyncConnection, outcome: Outcome) -> bool:
         """Write one outcome of a batch in which PostgreSQL refused some value; keep the outcome, drop the value."""
-        spare = outcome._replace(result=None)
-        for form in (outcome, spare):
-            try:
-                async with connection.transaction():
-                    await connection.execute(DURABLE)
-                    cursor = await connection.execute(self._statements["finish"], finish_params([form]))
-            except psycopg.Error as error:
-                if is_lost(error) or (form is spare and form.error is None):
-                    raise
-                said = f"its result could not be stored: {first_line(error)}"
-                spare = spare._replace(error=ascii(said if form.error is None else form.error)[1:-1])
-            else:
-                return cursor.rowcount == 1 or not await self._refused(connection, [form], set())
-        return False
+        try:
+            return await self._finish_one(connection, outcome)
+        except psycopg.Error as error:
+            if is_lost(error):
+                raise
+            said = outcome.error or f"its result could not be stored: {first_line(error)}"
+            plain = said.encode("ascii", "backslashreplace").decode()  # whatever the server's encoding
+            return await self._finish_one(connection, outcome._replace(result=None, error=plain))
+
+    async def _finish_one(self, connection: AsyncConnection, outcome: Outcome) -> bool:
+        async with connection.transaction():
+            await connection.execute(DURABLE)
+            cursor = await connection.execute(self._statements["finish"], finish_params([outcome]))
+        return cursor.rowcount == 1 or not await self._refused(connection, [outcome], set())
 
     async def idle(self) -> Idle:
         """See `Session.idle`.

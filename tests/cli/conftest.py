@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TASKS: Final = """
+import asyncio, os, threading, time
+from pathlib import Path
+from dbjobq import job
+
+@job
+def add(a, b):
+    return a + b
+
+@job
+def wait_for(file):
+    Path("running").touch()
+    while not Path(file).exists():
+        time.sleep(0.01)
+    return "saw it"
+
+@job
+def stuck():
+    Path("running").touch()
+    threading.Event().wait()
+
+@job
+async def stuck_elsewhere():
+    Path("running").touch()
+    await asyncio.to_thread(threading.Event().wait)
+
+@job(max_retries=0)
+def crash():
+    os._exit(7)
+"""
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    """A directory with a module of jobs, `tasks`."""
+    (tmp_path / "tasks.py").write_text(TASKS)
+    return tmp_path

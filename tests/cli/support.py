@@ -1,0 +1,104 @@
+"""How the tests of the command line run it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from click.testing import CliRunner, Result
+
+from dbjobq.cli import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+
+TIMEOUT: Final = 20.0
+"""Seconds that anything may take; far more than it does."""
+
+
+def invoke(dsn: str | None, *args: str, stdin: str = "") -> Result:
+    """Run a command in this process, with no settings but this DSN."""
+    unset = dict.fromkeys(("DATABASE_URL", "DBJOBQ_SCHEMA", "DBJOBQ_LISTEN_DSN"))
+    return CliRunner().invoke(main, args, input=stdin, env={**unset, "DBJOBQ_DSN": dsn})
+
+
+def eventually(condition: Callable[[], Any], timeout: float = TIMEOUT) -> Any:
+    """Return what the condition returns, once that is true."""
+    by = time.monotonic() + timeout
+    while not (found := condition()):
+        assert time.monotonic() < by, f"waited {timeout} s in vain for {condition}"
+        time.sleep(0.01)
+    return found
+
+
+class Process:
+    """A `dbjobq …` in a process of its own, in a directory with jobs in it; what it says goes to a file."""
+
+    def __init__(self, directory: Path, dsn: str, args: tuple[str, ...], env: Mapping[str, str]) -> None:
+        self._log = directory / f"log-{time.monotonic_ns()}"
+        with self._log.open("wb") as log:
+            self.popen = subprocess.Popen(
+                [sys.executable, "-m", "dbjobq", *args],
+                cwd=directory,
+                env={**os.environ, "DBJOBQ_DSN": dsn, "DATABASE_URL": "", **env},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    @property
+    def log(self) -> str:
+        """All that it, and what it has started, have said so far."""
+        return self._log.read_text()
+
+    def says(self, what: str, times: int = 1) -> None:
+        """Wait until it has said something."""
+        eventually(lambda: self.log.count(what) >= times or self._ended_silent(what))
+
+    def _ended_silent(self, what: str) -> bool:
+        assert self.popen.poll() is None, f"it ended with {self.popen.returncode}, without {what!r}:\n{self.log}"
+        return False
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        self.popen.send_signal(number)
+
+    def exit_code(self) -> int:
+        """Wait until it has ended."""
+        return self.popen.wait(TIMEOUT)
+
+    def pids(self) -> list[int]:
+        """The ids of the worker processes that have said they work, in that order."""
+        serving = (line for line in self.log.splitlines() if " worker.serving " in line)
+        return [int(line.rpartition("pid=")[2].split()[0]) for line in serving]
+
+
+@contextlib.contextmanager
+def started(directory: Path, dsn: str, *args: str, **env: str) -> Generator[Process]:
+    """Start `dbjobq …`; end it, and what it has started, with the block."""
+    process = Process(directory, dsn, args, env)
+    try:
+        yield process
+    finally:
+        process.popen.kill()
+        process.popen.wait()
+        all_gone(process.pids())
+
+
+def all_gone(pids: list[int]) -> None:
+    """Wait until these processes have ended."""
+    eventually(lambda: all(gone(pid) for pid in pids))
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended; one that nobody has waited for yet has, too."""
+    with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+        os.kill(pid, 0)
+        status = Path(f"/proc/{pid}/stat")
+        return Path("/proc/self").exists() and status.read_text().rpartition(")")[2].split()[0] == "Z"
+    return True

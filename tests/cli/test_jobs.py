@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.cli.support import invoke
+
+if TYPE_CHECKING:
+    from dbjobq import JobQueue
+
+UNKNOWN = "0190f3a0-0000-7000-8000-000000000009"
+
+
+def listed(dsn: str, *args: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(invoke(dsn, "jobs", "list", "--json", *args).stdout)
+    return found
+
+
+def fail_one(
+    queue: JobQueue, name: str = "app.fails", error: str = "ValueError: no\n\ntraceback", on: str = "default"
+) -> str:
+    job_id = queue.options(max_retries=0, queue=on).enqueue(name)
+    job = queue.dequeue(on)
+    assert job is not None
+    assert job.id == job_id
+    queue.fail(job, error)
+    return job_id
+
+
+def test_it_lists_the_newest_first(dsn: str, queue: JobQueue) -> None:
+    ids = queue.enqueue_many("app.send", [{"n": n} for n in range(3)])
+    assert [job["id"] for job in listed(dsn)] == ids[::-1]
+    assert [job["id"] for job in listed(dsn, "--limit=2")] == ids[:0:-1]
+
+
+def test_it_lists_what_is_asked_for(dsn: str, queue: JobQueue) -> None:
+    queue.enqueue("app.send")
+    mail = queue.options(queue="mail").enqueue("app.other")
+    failed = fail_one(queue, on="failing")
+    assert [job["id"] for job in listed(dsn, "--queue=mail")] == [mail]
+    assert [job["id"] for job in listed(dsn, "--type=app.other", "--status=pending")] == [mail]
+    assert [job["id"] for job in listed(dsn, "--status=failed")] == [failed]
+    assert listed(dsn, "--status=running") == []
+
+
+def test_the_table_has_one_line_a_job_whatever_the_names_hold(dsn: str, queue: JobQueue) -> None:
+    fail_one(queue, "app.\x1b[2J\nevil", "E: " + "x" * 500)
+    lines = invoke(dsn, "jobs", "list").stdout.splitlines()
+    assert len(lines) == 2
+    assert "app.\\x1b[2J\\nevil" in lines[1]
+    assert lines[1].endswith("x…")
+
+
+def test_no_jobs_are_no_lines(dsn: str) -> None:
+    result = invoke(dsn, "jobs", "list")
+    assert (result.stdout, result.exit_code) == ("", 0)
+
+
+def test_an_unknown_status_is_a_wrong_call(dsn: str) -> None:
+    assert invoke(dsn, "jobs", "list", "--status=done").exit_code == 2
+
+
+def test_it_shows_all_of_a_job(dsn: str, queue: JobQueue) -> None:
+    job_id = queue.enqueue("app.send", to="ann")
+    job = queue.dequeue()
+    assert job is not None
+    queue.complete(job, {"sent": 1})
+    shown = invoke(dsn, "jobs", "show", job_id)
+    assert shown.exit_code == 0
+    assert '{"to": "ann"}' in shown.stdout
+    assert '{"sent": 1}' in shown.stdout
+    known = json.loads(invoke(dsn, "jobs", "show", job_id, "--json").stdout)
+    assert (known["status"], known["result"], known["data"]) == ("completed", {"sent": 1}, {"to": "ann"})
+    assert known["finished_at"].endswith("+00:00")
+
+
+def test_it_shows_the_traceback_of_a_failed_job(dsn: str, queue: JobQueue) -> None:
+    shown = invoke(dsn, "jobs", "show", fail_one(queue, error="ValueError: no\n\nTrace\x1b"))
+    assert shown.stdout.endswith("  ValueError: no\n\n  Trace\\x1b\n")
+
+
+@pytest.mark.parametrize("job_id", [UNKNOWN, "nonsense"])
+def test_an_unknown_job_is_one_line(dsn: str, job_id: str) -> None:
+    for command in ("show", "retry", "cancel"):
+        result = invoke(dsn, "jobs", command, job_id)
+        assert result.exit_code == 1
+        assert result.stderr.startswith(f"Error: no job has the id '{job_id}'")
+        assert result.stderr.count("\n") == 1
+
+
+def test_it_retries_jobs_by_their_ids(dsn: str, queue: JobQueue) -> None:
+    ids = [fail_one(queue), fail_one(queue)]
+    result = invoke(dsn, "jobs", "retry", *ids)
+    assert (result.exit_code, result.stdout) == (0, "".join(f"retried {job_id}\n" for job_id in ids))
+    assert queue.count("pending") == 2
+
+
+def test_it_retries_with_a_delay(dsn: str, queue: JobQueue) -> None:
+    invoke(dsn, "jobs", "retry", fail_one(queue), "--delay=60")
+    assert queue.dequeue() is None
+
+
+def test_it_retries_all_failed_jobs_of_a_type(dsn: str, queue: JobQueue) -> None:
+    kept, retried = fail_one(queue, "app.keep"), fail_one(queue, "app.retry")
+    result = invoke(dsn, "jobs", "retry", "--all-failed", "--type=app.retry", "--json")
+    assert json.loads(result.stdout) == [{"id": retried, "retried": True, "problem": None}]
+    assert [job.id for job in queue.get_failed_jobs()] == [kept]
+    assert invoke(dsn, "jobs", "retry", "--all-failed", "--queue=empty").stdout == "no jobs to be retried\n"
+
+
+@pytest.mark.parametrize("args", [[], ["--all-failed", UNKNOWN], [UNKNOWN, "--queue=mail"]])
+def test_retry_wants_ids_or_all(dsn: str, args: list[str]) -> None:
+    assert invoke(dsn, "jobs", "retry", *args).exit_code == 2
+
+
+def test_one_that_cannot_be_had_does_not_keep_the_others(dsn: str, queue: JobQueue) -> None:
+    job_id = queue.enqueue("app.send")
+    result = invoke(dsn, "jobs", "cancel", UNKNOWN, job_id, job_id)
+    assert result.exit_code == 1
+    assert result.stdout == f"cancelled {job_id}\n"
+    assert result.stderr.splitlines()[1] == f"Error: job {job_id} is cancelled: nothing was changed"
+    assert queue.count("cancelled") == 1
+
+
+def test_a_completed_job_is_not_retried(dsn: str, queue: JobQueue) -> None:
+    job_id = queue.enqueue("app.send")
+    job = queue.dequeue()
+    assert job is not None
+    queue.complete(job)
+    result = invoke(dsn, "jobs", "retry", job_id)
+    assert result.exit_code == 1
+    assert "is completed: nothing was changed" in result.stderr

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING
+
+import pytest
+
+from dbjobq.cli.logs import log_to_stderr
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+log = logging.getLogger("dbjobq.test")
+
+
+@pytest.fixture(autouse=True)
+def root_logger() -> Iterator[None]:
+    """Undo what `log_to_stderr` does to the root logger."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    root.handlers.clear()
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def test_a_line_for_people_has_its_data_as_words(capsys: pytest.CaptureFixture[str]) -> None:
+    log_to_stderr("info", as_json=False)
+    log.info("job.retry", extra={"delay": 2.5, "error": 'it said "no"', "empty": ""})
+    log.debug("not.shown")
+    (line,) = capsys.readouterr().err.splitlines()
+    time, rest = line.split(" ", 1)
+    assert rest == 'INFO dbjobq.test job.retry delay=2.5 error="it said \\"no\\"" empty=""'
+    assert time.endswith("Z")
+
+
+def test_a_line_break_in_a_value_does_not_make_a_second_line(capsys: pytest.CaptureFixture[str]) -> None:
+    log_to_stderr("info", as_json=False)
+    log.info("job.retry", extra={"error": "one\ntwo"})
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_line_of_json_is_an_object(capsys: pytest.CaptureFixture[str]) -> None:
+    log_to_stderr("WARNING", as_json=True)
+    try:
+        raise ValueError("no")
+    except ValueError:
+        log.exception("slot.%s", "broken", extra={"where": {1}, "level": "kept out"})
+    line = json.loads(capsys.readouterr().err)
+    assert line["event"] == "slot.broken"
+    assert (line["level"], line["logger"], line["where"]) == ("error", "dbjobq.test", "{1}")
+    assert line["exception"].endswith("ValueError: no")

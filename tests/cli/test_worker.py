@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import json
+import signal
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from tests.cli.support import eventually, invoke, started
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dbjobq import Job, JobQueue
+
+RUNNING = "worker.started"
+
+
+def completed(queue: JobQueue, job_id: str) -> Job | None:
+    job = queue.get_job(job_id)
+    return job if job is not None and job.status == "completed" else None
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_runs_jobs_until_a_signal(dsn: str, queue: JobQueue, app: Path, number: int) -> None:
+    job_id = queue.enqueue("tasks.add", a=1, b=2)
+    with started(app, dsn, "worker", "tasks") as worker:
+        job = eventually(lambda: completed(queue, job_id))
+        worker.signal(number)
+        assert worker.exit_code() == 0, worker.log
+    assert job.result == 3
+
+
+def test_it_says_what_it_does_when_it_starts(dsn: str, app: Path) -> None:
+    with started(
+        app, dsn, "worker", "tasks", "--log-json", "--queue=a, b", "--queue", "c", "--concurrency=3"
+    ) as worker:
+        worker.says("worker.serving")
+    line = json.loads(worker.log.splitlines()[0])
+    assert line["event"] == "worker.serving"
+    assert line["tasks"] == "tasks.add,tasks.crash,tasks.stuck,tasks.stuck_elsewhere,tasks.wait_for"
+    assert (line["queues"], line["schema"], line["concurrency"]) == ("a,b,c", "dbjobq", 3)
+    assert "@" in line["database"]
+
+
+def test_it_serves_the_queues_that_are_named(dsn: str, queue: JobQueue, app: Path) -> None:
+    other = queue.options(queue="other").enqueue("tasks.add", a=1, b=1)
+    mine = queue.options(queue="mine").enqueue("tasks.add", a=1, b=1)
+    with started(app, dsn, "worker", "tasks", "--queue=mine") as worker:
+        eventually(lambda: completed(queue, mine))
+        worker.signal(signal.SIGTERM)
+        assert worker.exit_code() == 0
+    assert not completed(queue, other)
+
+
+def test_the_first_signal_lets_the_running_job_finish(dsn: str, queue: JobQueue, app: Path) -> None:
+    job_id = queue.enqueue("tasks.wait_for", file="go")
+    with started(app, dsn, "worker", "tasks") as worker:
+        eventually((app / "running").exists)
+        worker.signal(signal.SIGTERM)
+        worker.says("worker.stopping")
+        (app / "go").touch()
+        assert worker.exit_code() == 0
+    job = completed(queue, job_id)
+    assert job is not None
+    assert job.result == "saw it"
+
+
+def test_the_second_signal_hands_a_stuck_job_back_free_of_charge(dsn: str, queue: JobQueue, app: Path) -> None:
+    job_id = queue.enqueue("tasks.stuck")
+    with started(app, dsn, "worker", "tasks") as worker:
+        eventually((app / "running").exists)
+        worker.signal(signal.SIGINT)
+        worker.says("worker.stopping")
+        worker.signal(signal.SIGTERM)
+        assert worker.exit_code() == 0, worker.log
+    job = queue.get_job(job_id)
+    assert job is not None
+    assert (job.status, job.attempts) == ("pending", 0)
+
+
+def test_a_timeout_hands_back_and_the_process_ends(dsn: str, queue: JobQueue, app: Path) -> None:
+    queue.enqueue("tasks.stuck")
+    with started(app, dsn, "worker", "tasks", "--shutdown-timeout=0.2") as worker:
+        eventually((app / "running").exists)
+        worker.signal(signal.SIGTERM)
+        assert worker.exit_code() == 0, worker.log
+    assert queue.count("pending") == 1
+
+
+def test_a_thread_that_never_ends_does_not_keep_the_process(dsn: str, queue: JobQueue, app: Path) -> None:
+    queue.enqueue("tasks.stuck_elsewhere")
+    with started(app, dsn, "worker", "tasks") as worker:
+        eventually((app / "running").exists)
+        worker.signal(signal.SIGTERM)
+        worker.says("worker.stopping")
+        worker.signal(signal.SIGTERM)
+        eventually(lambda: queue.count("pending") == 1)
+        worker.signal(signal.SIGTERM)
+        assert worker.exit_code() == 0, worker.log
+
+
+def test_a_signal_during_the_import_ends_it(dsn: str, app: Path) -> None:
+    (app / "slow.py").write_text("import pathlib, time\npathlib.Path('importing').touch()\ntime.sleep(60)\n")
+    with started(app, dsn, "worker", "slow") as worker:
+        eventually((app / "importing").exists)
+        worker.signal(signal.SIGTERM)
+        assert worker.exit_code() == 0
+    assert worker.log == ""
+
+
+def failure(app: Path, dsn: str, *args: str) -> str:
+    """What a worker says that cannot start; it must be one line."""
+    with started(app, dsn, "worker", *args) as worker:
+        assert worker.exit_code() == 1
+    (line,) = worker.log.splitlines()
+    return line
+
+
+def test_missing_tables_are_one_line(empty_dsn: str, app: Path) -> None:
+    assert "dbjobq migrate" in failure(app, empty_dsn, "tasks")
+
+
+@pytest.mark.parametrize(("version", "said"), [("9999", "newer"), ("0000", "older")])
+def test_tables_of_another_version_are_one_line(dsn: str, app: Path, version: str, said: str) -> None:
+    with psycopg.connect(dsn) as connection:
+        connection.execute("update dbjobq.schema_version set version_num = %s", (version,))
+    assert said in failure(app, dsn, "tasks")
+
+
+def test_a_module_that_cannot_be_imported_is_one_line(dsn: str, app: Path) -> None:
+    assert failure(app, dsn, "tasks", "nowhere").startswith("Error: cannot import 'nowhere'")
+
+
+def test_a_server_that_is_not_there_is_one_line(app: Path) -> None:
+    assert failure(app, "host=/nonexistent", "tasks").startswith("Error: PostgreSQL did not answer")
+
+
+def test_a_worker_that_cannot_go_on_ends_with_one_line(dsn: str, app: Path) -> None:
+    with started(app, dsn, "worker", "tasks", "--log-level=critical", "--log-json") as worker:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            eventually(lambda: connection.execute("select from dbjobq.worker").fetchone() is not None)
+            connection.execute("update dbjobq.schema_version set version_num = '9999'")
+            connection.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                " where datname = current_database() and pid <> pg_backend_pid()"
+            )
+        assert worker.exit_code() == 1
+    assert worker.log.count("\n") == 1, worker.log
+    (line,) = worker.log.splitlines()
+    assert "newer" in json.loads(line)["error"]
+
+
+@pytest.mark.parametrize(
+    "args", [[], ["tasks", "--concurrency=0"], ["tasks", "--lease=0.5"], ["tasks", "--poll-interval=0"]]
+)
+def test_a_wrong_call_is_told_apart(args: list[str]) -> None:
+    assert invoke(None, "worker", *args).exit_code == 2
