@@ -227,6 +227,10 @@ class JobQueue(Calls):
         """Return a job; None if there is none."""
         return self.storage.get_job(job_id).run()
 
+    def get_progress(self, job_id: str) -> dict[str, Any] | None:
+        """Return what a running job last said with `ctx.progress`: `done`, `total` and `message`; None if nothing."""
+        return self.storage.get_progress(job_id).run()
+
     def list_jobs(self, status: str | None = None, limit: int | None = None) -> list[Job]:
         """Return jobs, newest first.
 
@@ -341,6 +345,10 @@ class AsyncJobQueue(Calls):
     async def get_job(self, job_id: str) -> Job | None:
         """See `JobQueue.get_job`."""
         return await self.storage.get_job(job_id).arun()
+
+    async def get_progress(self, job_id: str) -> dict[str, Any] | None:
+        """See `JobQueue.get_progress`."""
+        return await self.storage.get_progress(job_id).arun()
 
     async def list_jobs(self, status: str | None = None, limit: int | None = None) -> list[Job]:
         """See `JobQueue.list_jobs`."""

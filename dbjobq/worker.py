@@ -76,7 +76,7 @@ class Worker:
         self._lock = threading.RLock()  # a signal's handler may call `stop` while `start` holds it
         self._loop: asyncio.AbstractEventLoop | None = None
         self._supervisor: Supervisor | None = None
-        self._stopping = False
+        self._stopping = self._hastened = False
 
     def start(self) -> None:
         """Start the worker's daemon thread, and return at once.
@@ -111,7 +111,7 @@ class Worker:
         if thread is None or thread is threading.current_thread():
             return
         limit = self.config.shutdown_timeout if timeout is None else timeout
-        thread.join(limit)
+        thread.join(0.0 if self._hastened else limit)
         if thread.is_alive():
             self.hasten()
             thread.join(5.0)  # for writing what was handed back, and no longer if the database does not answer
@@ -120,7 +120,7 @@ class Worker:
 
     def hasten(self) -> None:
         """Hand back what runs at once; for a second signal while `stop()` waits. Returns at once."""
-        self._stopping = True
+        self._stopping = self._hastened = True
         self._tell(lambda supervisor: supervisor.stop(hasten=True))
 
     def run(self) -> None:

@@ -1,7 +1,7 @@
 """Alembic's environment: our tables in a schema of our own, with a version table of our own.
 
 `dbjobq.schema` hands over an open connection and the schema's name in `config.attributes`. Plain `alembic upgrade
-head` in a checkout finds neither: it connects as every command does (`DBJOBQ_DSN`, `DATABASE_URL`, `PG*`) and takes
+head` in a checkout finds neither: it connects as `PostgresStorage()` does (`DBJOBQ_DSN`, else `PG*`) and takes
 the schema from `DBJOBQ_SCHEMA`.
 """
 

@@ -73,9 +73,10 @@ def show(database: Database, *, job_id: str, as_json: bool) -> None:
     """Show all that is known of one job: its arguments, its result, its last error with the traceback."""
     with database.storage() as storage:
         job = storage.get_job(job_id).run()
+        progress = storage.get_progress(job_id).run()
     if job is None:
         raise JobNotFound(job_id)
-    known = job_as_json(job)
+    known = job_as_json(job) | {"progress": progress}
     if as_json:
         echo_json(known)
         return

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections import deque
+from contextlib import suppress
 from contextvars import copy_context
 from typing import Final, Literal
 
@@ -239,7 +240,8 @@ class Executor:
 
     async def _work(self, slot: _Slot) -> None:  # noqa: C901, PLR0912, PLR0915 - the hot loop: a call for each step would cost more than the step
         buffer, tasks, clock, alarm = self._buffer, registered(), time.perf_counter, self._alarm
-        handlers = self.handlers
+        handlers, me = self.handlers, slot.task
+        assert me is not None  # noqa: S101 - it is this task
         debug = worker_log.isEnabledFor(logging.DEBUG)
         clean = copy_context()
         jobs, since = 0, clock()
@@ -296,7 +298,7 @@ class Executor:
                     raise
                 outcome = failed(claim, error, task.retry)
             if slot.verdict:
-                self._uncancel(slot)
+                slot.verdict = ""
             elif outcome is not None:
                 self._outcomes.append(outcome)
                 if not alarm.rung:
@@ -304,17 +306,22 @@ class Executor:
                 if debug or outcome.event != "complete":
                     self._log(outcome)
             slot.claim = slot.context = None
+            if me.cancelling():
+                await self._absorb(me)
+                if self._closing:
+                    return
             if copy_context() != clean:  # it left context variables behind: let a fresh slot go on
                 if jobs:
                     self._account(jobs, clock() - since)
                 return
 
     @staticmethod
-    def _uncancel(slot: _Slot) -> None:
-        """The job was cancelled, not the slot."""
-        slot.verdict = ""
-        while slot.task is not None and slot.task.cancelling():
-            slot.task.uncancel()
+    async def _absorb(task: asyncio.Task[None]) -> None:
+        """The job was cancelled, by us or by itself, and not the slot: take what is left of it."""
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
+        while task.cancelling():
+            task.uncancel()
 
     def _find(self, claim: Claim) -> Task | None:
         try:
@@ -354,7 +361,13 @@ class Executor:
         size, since = len(waiting), time.perf_counter()
         self._threads.submit(chunk)
         try:
-            await (chunk.done if timeout is None else asyncio.wait_for(asyncio.shield(chunk.done), timeout))
+            while not chunk.done.done():
+                try:
+                    await asyncio.wait_for(asyncio.shield(chunk.done), timeout)
+                except asyncio.CancelledError:  # not by us: a handler cancels whatever task it finds
+                    if self._closing or slot.task is None:
+                        raise
+                    await self._absorb(slot.task)
         except TimeoutError:
             if chunk.take_back():  # no thread has come to it
                 self._release(claim)

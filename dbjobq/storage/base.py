@@ -372,6 +372,10 @@ class BaseStorage(ABC):
         """Return one job."""
 
     @abstractmethod
+    def get_progress(self, job_id: str) -> Request[dict[str, Any] | None]:
+        """Return what a running job last said with `ctx.progress`."""
+
+    @abstractmethod
     def list_jobs(
         self,
         status: Status | None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 import threading
 import weakref
@@ -49,7 +50,8 @@ def resolve_conninfo(conninfo: str | None) -> str:
         known: dict[str, Any] = {**BOUNDED, **conninfo_to_dict(given)}
         return make_conninfo(**known)
     except psycopg.ProgrammingError as error:
-        raise ConfigError(f"the DSN cannot be read: {str(error).strip()}") from None
+        said = re.sub(r'"[^"]*"', '"…"', str(error).strip())  # libpq quotes what it cannot read: perhaps a password
+        raise ConfigError(f"the DSN cannot be read: {said}") from None
 
 
 def cut(connection: SyncConnection | AsyncConnection | None) -> None:

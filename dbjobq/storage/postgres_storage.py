@@ -273,6 +273,15 @@ class PostgresStorage(BaseStorage):
 
         return self._request(call)
 
+    def get_progress(self, job_id: str) -> PostgresRequest[dict[str, Any] | None]:
+        """See `BaseStorage.get_progress`."""
+
+        def call(_: bool) -> Call[dict[str, Any] | None]:
+            rows = yield self._send("get_progress", {"id": _known_form(job_id)})
+            return rows[0][0] if rows else None
+
+        return self._request(call)
+
     def list_jobs(
         self,
         status: Status | None,

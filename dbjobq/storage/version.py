@@ -28,7 +28,7 @@ def check_version(found: str | None, schema: str) -> None:
     if found == HEAD:
         return
     if found is None:
-        raise SchemaError(f"there are no dbjobq tables in schema {schema!r}: run `dbjobq migrate` first")
+        raise SchemaError(f"there are no dbjobq tables in schema {schema!r}: run `dbjobq migrate`")
     if found < HEAD:
         raise SchemaError(
             f"schema {schema!r} is at migration {found}, older than this library's {HEAD}: run `dbjobq migrate`"
