@@ -6,14 +6,11 @@ import json
 import logging
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dbjobq.errors import NotSupported
 from dbjobq.models import Job
 from dbjobq.telemetry import job_fields, job_log
-
-if TYPE_CHECKING:
-    from dbjobq.queue import AsyncJobQueue, JobQueue
 
 __all__ = ["JobContext"]
 
@@ -23,7 +20,7 @@ class JobContext:
 
     Args:
         job: The job.
-        queue: The queue it came from.
+        queue: A `JobQueue` for a `def`, an `AsyncJobQueue` for an `async def`.
         connection: The transaction's connection, for a transactional job.
         on_progress: Told what `progress` says, as JSON text.
     """
@@ -33,13 +30,13 @@ class JobContext:
     def __init__(
         self,
         job: Job,
-        queue: JobQueue | AsyncJobQueue,
+        queue: Any,
         connection: Any = None,
         on_progress: Callable[[str], None] | None = None,
     ) -> None:
         self.job = job
-        self.queue: Any = queue
-        """Enqueue more with it: a `JobQueue` in a `def`, an `AsyncJobQueue` in an `async def`."""
+        self.queue = queue
+        """Enqueue more with it, awaited in an `async def`."""
         self.cancelled = False
         """True once the job was cancelled, timed out or given to another worker: whatever it returns is refused."""
         self._connection = connection
