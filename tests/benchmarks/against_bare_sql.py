@@ -16,7 +16,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import psycopg
 
@@ -27,10 +27,17 @@ from dbjobq.schema import migrate
 SCHEMA = "dbjobq_benchmark"
 JOBS, SINGLES, ROUNDS = 40_000, 1_000, 5
 PADDING = "x" * 80
+DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
+PAIRS = {
+    "enqueue_many": "bare_copy",
+    "drain_async": "bare_drain",
+    "drain_def": "bare_drain",
+    "enqueue": "bare_insert",
+}
 
 BARE = """
-create table if not exists {0}.bare (id bigint generated always as identity primary key, queue int, priority int, data json);
-create index if not exists bare_claim on {0}.bare (queue, priority desc, id);
+create table {0}.bare (id bigint generated always as identity primary key, queue int, priority int, data json);
+create index bare_claim on {0}.bare (queue, priority desc, id);
 """
 CLAIM = """
 delete from {0}.bare where id = any (array (
@@ -121,8 +128,8 @@ class Bench:
     def enqueue(self) -> float:
         """One job after the other through the pool, each durable before the next."""
         with measured(self.dsn) as taken:
-            for data in arguments(SINGLES):
-                self.queue.enqueue(noop_async, **data)
+            for number in range(SINGLES):
+                self.queue.enqueue(noop_async, number=number, padding=PADDING)
         self.wal["enqueue"] = taken["wal"] / SINGLES
         return SINGLES / taken["seconds"]
 
@@ -134,6 +141,12 @@ class Bench:
                 connection.execute(insert, (json.dumps(data),))
             connection.execute(f"delete from {SCHEMA}.bare".encode())
         return SINGLES / taken["seconds"]
+
+    def empty(self) -> None:
+        """Work off what is left."""
+        with Worker(self.queue, concurrency=100):
+            while self.queue.count("pending"):
+                time.sleep(0.02)
 
     def pickup(self) -> list[float]:
         """Milliseconds from a commit to the start of its job on an idle worker."""
@@ -149,41 +162,49 @@ class Bench:
 
 
 def main() -> None:
-    """Measure, and print a table and the medians as JSON."""
-    server = None if os.environ.get("DBJOBQ_DSN") else EmbeddedPostgres(settings={"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"})
-    dsn = os.environ.get("DBJOBQ_DSN") or server.dsn() if server else os.environ["DBJOBQ_DSN"]
-    try:
+    """Measure, and print a table."""
+    with ExitStack() as stack:
+        dsn = os.environ.get("DBJOBQ_DSN") or stack.enter_context(EmbeddedPostgres(settings=DURABLE)).dsn()
         migrate(dsn, SCHEMA)
-        report(Bench(dsn))
-    finally:
-        with psycopg.connect(dsn, autocommit=True) as connection:
-            connection.execute(f"drop schema {SCHEMA} cascade".encode())
-        if server is not None:
-            server.stop()
+        stack.callback(drop_schema, dsn)
+        bench = Bench(dsn)
+        stack.callback(bench.storage.close)
+        report(bench)
+
+
+def drop_schema(dsn: str) -> None:
+    """Leave nothing behind."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(f"drop schema {SCHEMA} cascade".encode())
 
 
 def report(bench: Bench) -> None:
-    """Run the rounds and print what came of them."""
+    """Run the rounds, the first not counted, and print what came of them."""
     order: list[Callable[[], float]] = [
-        bench.enqueue_many, bench.bare_copy, bench.drain_async, bench.bare_drain, bench.drain_def, bench.enqueue, bench.bare_insert,
+        bench.enqueue_many,
+        bench.bare_copy,
+        bench.drain_async,
+        bench.bare_drain,
+        bench.drain_def,
+        bench.enqueue,
+        bench.bare_insert,
     ]
     rounds: list[dict[str, float]] = []
     for number in range(ROUNDS + 1):
         rates = {measure.__name__: measure() for measure in order}
-        with Worker(bench.queue, concurrency=100):
-            while bench.queue.count("pending"):
-                time.sleep(0.02)
-        print(("warm-up " if not number else f"round {number} ") + str({k: round(v) for k, v in rates.items()}), file=sys.stderr)
+        bench.empty()
+        print(number or "warm-up", {name: round(rate) for name, rate in rates.items()}, file=sys.stderr)
         rounds += [rates] if number else []
-    pairs = {"enqueue_many": "bare_copy", "drain_async": "bare_drain", "drain_def": "bare_drain", "enqueue": "bare_insert"}
     print(f"{'':14}{'jobs/s':>10}{'bare':>10}{'ratio':>8}   (medians of {ROUNDS} rounds)")
-    for ours, bare in pairs.items():
-        rate, base, ratio = (statistics.median(values) for values in (
-            [r[ours] for r in rounds], [r[bare] for r in rounds], [r[ours] / r[bare] for r in rounds]))
+    for ours, bare in PAIRS.items():
+        rate = statistics.median(r[ours] for r in rounds)
+        base = statistics.median(r[bare] for r in rounds)
+        ratio = statistics.median(r[ours] / r[bare] for r in rounds)
         print(f"{ours:14}{rate:>10,.0f}{base:>10,.0f}{ratio:>8.2f}")
     print("WAL bytes a job: " + ", ".join(f"{name} {wal:,.0f}" for name, wal in bench.wal.items()))
     waits = bench.pickup()
-    print(f"idle worker, commit to start: p50 {waits[len(waits) // 2]:.1f} ms, p99 {waits[int(len(waits) * 0.99)]:.1f} ms")
+    p50, p99 = waits[len(waits) // 2], waits[int(len(waits) * 0.99)]
+    print(f"idle worker, commit to start: p50 {p50:.1f} ms, p99 {p99:.1f} ms")
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ max_client_conn = 500
 
 
 @job(name="pgbouncer.short", max_retries=2, retry=0.05)
-async def short(number: int, ctx: JobContext) -> int:
+async def short(ctx: JobContext, number: int) -> int:
     if number % 100 == 7 and ctx.job.attempts == 0:
         raise ValueError("the first time")
     return number
