@@ -128,6 +128,8 @@ def _rows(jobs: Iterable[Mapping[str, Any]], task: Task | None) -> Iterator[tupl
     for number, keywords in enumerate(jobs):
         if not isinstance(keywords, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
             raise TypeError(f"job {number}: must be a mapping of the function's arguments, not {keywords!r}")
+        if not all(isinstance(name, str) for name in keywords):  # pyright: ignore[reportUnnecessaryIsInstance] - as above
+            raise TypeError(f"job {number}: its arguments' names must be strings, not {list(keywords)!r}")
         try:
             yield new_id(), dump_arguments(keywords if task is None else task.bind((), keywords))
         except (TypeError, ValueError) as error:

@@ -10,12 +10,12 @@ from typing import Any, Concatenate, ParamSpec, Self, Unpack, overload
 from dbjobq.attempt import completed, failed
 from dbjobq.calls import Calls, Function, check_status, counted, waiting_or_running
 from dbjobq.context import JobContext
-from dbjobq.errors import LeaseLost
+from dbjobq.errors import LeaseLost, UnknownJobType
 from dbjobq.models import Job
 from dbjobq.options import EnqueueOptions
 from dbjobq.registry import Task, find
-from dbjobq.retry import DEFAULT_RETRY
 from dbjobq.storage.base import BaseStorage, Claim, Outcome
+from dbjobq.transactional import HandlerFailed, Refused, ain_transaction, in_transaction
 
 __all__ = ["AsyncJobQueue", "AsyncWithOptions", "JobQueue", "WithOptions"]
 
@@ -396,42 +396,48 @@ class AsyncJobQueue(Calls):
 
 
 def _attempt(queue: JobQueue, claim: Claim, job: Job) -> Outcome | None:
-    storage, policy = queue.storage, DEFAULT_RETRY
     try:
         task = find(claim.type)
-        policy = task.retry
-        if task.is_async:
-            return asyncio.run(_alone(AsyncJobQueue(storage), claim, job))
+    except UnknownJobType as error:
+        return failed(claim, error)
+    if task.is_async:
+        return asyncio.run(_alone(AsyncJobQueue(queue.storage), claim, job))
+    try:
         if not task.transactional:
             return completed(claim, task.function(**_arguments(task, job, queue, None)))
-        storage.require("transactional")
-        with storage.transaction() as connection:
-            outcome = completed(claim, task.function(**_arguments(task, job, queue, connection)))
-            _check_accepted(storage, outcome, storage.finish([outcome], connection).run())
-    except LeaseLost:
-        raise
-    except Exception as error:
-        return failed(claim, error, policy)
+    except (Exception, SystemExit) as error:
+        return failed(claim, error, task.retry)
+    queue.storage.require("transactional")
+    try:
+        in_transaction(queue.storage, claim, lambda given: task.function(**_arguments(task, job, queue, given)))
+    except HandlerFailed as failure:
+        return failed(claim, failure.error, task.retry)
+    except Refused:
+        raise LeaseLost(claim.id) from None
+    queue.storage.forget_claim(claim)
     return None
 
 
 async def _aattempt(queue: AsyncJobQueue, claim: Claim, job: Job) -> Outcome | None:
-    storage, policy = queue.storage, DEFAULT_RETRY
     try:
         task = find(claim.type)
-        policy = task.retry
-        if not task.is_async:
-            return await asyncio.to_thread(_attempt, JobQueue(storage), claim, job)
+    except UnknownJobType as error:
+        return failed(claim, error)
+    if not task.is_async:
+        return await asyncio.to_thread(_attempt, JobQueue(queue.storage), claim, job)
+    try:
         if not task.transactional:
             return completed(claim, await task.function(**_arguments(task, job, queue, None)))
-        storage.require("transactional")
-        async with storage.atransaction() as connection:
-            outcome = completed(claim, await task.function(**_arguments(task, job, queue, connection)))
-            _check_accepted(storage, outcome, await storage.finish([outcome], connection).arun())
-    except LeaseLost:
-        raise
-    except Exception as error:
-        return failed(claim, error, policy)
+    except (Exception, SystemExit) as error:
+        return failed(claim, error, task.retry)
+    queue.storage.require("transactional")
+    try:
+        await ain_transaction(queue.storage, claim, lambda given: task.function(**_arguments(task, job, queue, given)))
+    except HandlerFailed as failure:
+        return failed(claim, failure.error, task.retry)
+    except Refused:
+        raise LeaseLost(claim.id) from None
+    queue.storage.forget_claim(claim)
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -145,7 +146,12 @@ def job(  # noqa: PLR0913 - the options of a job type
     """
 
     def register(function: F) -> F:
-        policy = RetryPolicy(base=retry, factor=1.0) if isinstance(retry, int | float) else retry
+        if retry is not None and not isinstance(retry, RetryPolicy):
+            policy = RetryPolicy(base=check_seconds(retry, "retry"), factor=1.0)
+        else:
+            policy = retry or DEFAULT_RETRY
+        if not isinstance(transactional, bool):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
+            raise TypeError(f"transactional={transactional!r}: must be True or False")
         task = _make_task(
             function,
             name=None if name is None else check_name(name, "name"),
@@ -153,7 +159,7 @@ def job(  # noqa: PLR0913 - the options of a job type
             priority=check_integer(priority, "priority", -INT_MAX - 1),
             max_retries=check_integer(max_retries, "max_retries", 0),
             timeout=None if timeout is None else check_seconds(timeout, "timeout", above_zero=True),
-            retry=policy or DEFAULT_RETRY,
+            retry=policy,
             transactional=transactional,
         )
         other = _tasks.get(task.name)
@@ -205,7 +211,7 @@ def _make_task(function: Callable[..., Any], *, name: str | None = None, **optio
 def _is_context(annotation: object) -> bool:
     """Annotations may be text (`from __future__ import annotations`), and their names may not be importable."""
     if isinstance(annotation, str):
-        return any(part.strip().rpartition(".")[2] == "JobContext" for part in annotation.strip("'\"").split("|"))
+        return re.search(r"\bJobContext\b", annotation) is not None
     return annotation is JobContext or JobContext in getattr(annotation, "__args__", ())
 
 
@@ -264,7 +270,7 @@ def find(name: str, imports: Iterable[str] = ()) -> Task:
             if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
                 continue
             raise UnknownJobType(name, f"importing {module} failed: {error}") from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UnknownJobType(name, f"importing {module} failed: {type(error).__name__}: {error}") from error
         if (task := _tasks.get(name)) is not None:
             return task

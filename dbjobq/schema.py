@@ -170,7 +170,8 @@ def migration_sql(schema: str = "dbjobq", *, since: str | None = None, to: str =
     else:
         if since is None:
             statements += preamble(schema)
-            statements.append(f"create table {table} (version_num varchar(32) not null primary key)")
+            key = f"constraint {VERSION_TABLE}_pkc primary key"
+            statements.append(f"create table {table} (version_num varchar(32) not null {key})")
         for script in _steps(since, to, schema):
             statements += _texts(script, "UPGRADE")
         new = f"insert into {table} values ('{to}')"

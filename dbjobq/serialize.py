@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import uuid
 from collections.abc import Callable, Mapping
+from itertools import accumulate
 from typing import Any, Final
 
 if sys.version_info >= (3, 14):
@@ -31,6 +33,10 @@ _encode: Final = json.JSONEncoder(
     allow_nan=False, separators=(",", ":")
 ).encode  # ASCII only: no encoding can refuse it
 _scan: Final[Callable[[str, int], tuple[Any, int]]] = vars(json.JSONDecoder())["scan_once"]
+MAX_DEPTH: Final = 200
+"""How deeply values may be nested: whoever reads them back, perhaps from deep within other calls, must be able to."""
+_STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
+_STEP: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _ENCODING_ERRORS: Final = (TypeError, ValueError, RecursionError)
 
 
@@ -86,6 +92,16 @@ def check_name(value: object, what: str, longest: int = 200) -> str:
     return value
 
 
+def _encoded(value: Any) -> str:
+    """Return JSON text. Raises TypeError, ValueError or RecursionError."""
+    text = _encode(value)
+    if text.count("[") + text.count("{") > MAX_DEPTH:
+        brackets = re.sub(r"[^\[\]{}]", "", _STRING.sub("", text))
+        if max(accumulate(map(_STEP.__getitem__, brackets.encode()))) > MAX_DEPTH:
+            raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep")
+    return text
+
+
 def dump_arguments(arguments: Mapping[str, Any]) -> str:
     """Return a job's keyword arguments as JSON text.
 
@@ -94,11 +110,11 @@ def dump_arguments(arguments: Mapping[str, Any]) -> str:
         ValueError: All together exceed `MAX_DATA_BYTES`.
     """
     try:
-        text = _encode(arguments)
+        text = _encoded(arguments)
     except _ENCODING_ERRORS:
         for name, value in arguments.items():
             try:
-                _encode(value)
+                _encoded(value)
             except _ENCODING_ERRORS as error:
                 raise TypeError(f"argument {name!r} cannot be stored as JSON: {error}") from None
         raise
@@ -120,7 +136,7 @@ def dump_result(result: Any) -> str | None:
     if result is None:
         return None
     try:
-        text = _encode(result)
+        text = _encoded(result)
     except _ENCODING_ERRORS as error:
         raise TypeError(f"a result of type {type(result).__name__} cannot be stored as JSON: {error}") from None
     if len(text) > MAX_DATA_BYTES:

@@ -19,7 +19,7 @@ from dbjobq.context import JobContext
 from dbjobq.registry import Task, find, registered
 from dbjobq.runtime.alarm import Alarm
 from dbjobq.runtime.config import WorkerConfig
-from dbjobq.runtime.handlers import OVERRUN, Handlers, Refused, within
+from dbjobq.runtime.handlers import OVERRUN, Handlers, within
 from dbjobq.runtime.lease import Lease
 from dbjobq.runtime.threads import Chunk, Threads
 from dbjobq.serialize import load_arguments
@@ -115,6 +115,13 @@ class Executor:
     def running(self) -> list[Claim]:
         """Return what runs at this moment."""
         return [claim for slot in tuple(self._slots) if (claim := slot.running()) is not None]
+
+    def held(self) -> list[Claim]:
+        """Return all that was claimed and has no written outcome yet; perhaps a few that have."""
+        held = [*self._buffer, *(outcome.claim for outcome in self._outcomes)]
+        for slot in self._slots:
+            held += slot.chunk.claims if slot.chunk is not None else [slot.claim] if slot.claim is not None else []
+        return held
 
     def add(self, claims: list[Claim]) -> None:
         """Take over claims: idle slots start at once."""
@@ -290,9 +297,6 @@ class Executor:
                     outcome = Outcome(claim, "complete") if result is None else completed(claim, result)
             except GeneratorExit:
                 raise
-            except Refused:
-                outcome = None
-                worker_log.warning("job.refused", extra=job_fields(claim))
             except BaseException as error:  # sys.exit() in a handler is the job's failure, not the worker's end
                 if self._closing:
                     raise

@@ -9,20 +9,18 @@ from typing import Any, Final, Protocol
 
 from dbjobq.attempt import completed, failed
 from dbjobq.context import JobContext
+from dbjobq.errors import StorageUnavailable
 from dbjobq.queue import AsyncJobQueue, JobQueue
 from dbjobq.registry import Task
 from dbjobq.runtime.threads import Chunk
 from dbjobq.serialize import load_arguments
 from dbjobq.storage.base import BaseStorage, Claim, Outcome
 from dbjobq.telemetry import job_fields, worker_log
+from dbjobq.transactional import HandlerFailed, Refused, ain_transaction, in_transaction
 
-__all__ = ["OVERRUN", "Handlers", "Place", "Refused", "within"]
+__all__ = ["OVERRUN", "Handlers", "Place", "within"]
 
 OVERRUN: Final = "the attempt took longer than its timeout of {} s"
-
-
-class Refused(Exception):  # noqa: N818 - an answer
-    """A transactional job was cancelled, or given to another, before it could commit; all is rolled back."""
 
 
 class Place(Protocol):
@@ -70,23 +68,34 @@ class Handlers:
         timeout: float | None,  # noqa: ASYNC109 - the job's own
         place: Place,
     ) -> Outcome | None:
-        """Run a transactional `async def` job: its writes and its completion commit together, or not at all.
+        """Run a transactional `async def` job.
 
         Returns:
-            None: what is to be written has been written.
-
-        Raises:
-            Refused: The job was cancelled, or given to another; everything is rolled back.
+            Its outcome if it failed; None if what is to be written has been written.
         """
-        async with self._storage.atransaction() as connection:
+
+        async def call(connection: Any) -> Any:
             arguments = load_arguments(claim.data)
             if task.context is not None:
                 arguments[task.context] = place.context = self.acontext(claim, connection)
-            call = task.function(**arguments)
-            outcome = completed(claim, await (call if timeout is None else within(timeout, call)))
-            if not await self._storage.finish([outcome], connection).arun():
-                raise Refused
+            called = task.function(**arguments)
+            return await (called if timeout is None else within(timeout, called))
+
+        try:
+            await ain_transaction(self._storage, claim, call)
+        except (HandlerFailed, Refused, StorageUnavailable) as error:
+            return self._uncommitted(claim, task, error)
         return None
+
+    @staticmethod
+    def _uncommitted(claim: Claim, task: Task, error: Exception) -> Outcome | None:
+        if isinstance(error, HandlerFailed):
+            return failed(claim, error.error, task.retry)
+        if isinstance(error, Refused):
+            worker_log.warning("job.refused", extra=job_fields(claim))
+            return None
+        worker_log.warning("transaction.failed", extra=job_fields(claim, error=str(error)))
+        return Outcome(claim, "release")  # not the job's fault, so not at its charge
 
     def run(self, claim: Claim, task: Task, chunk: Chunk) -> Outcome | None:
         """Run a `def` job in its thread.
@@ -96,21 +105,16 @@ class Handlers:
         """
         try:
             if task.transactional:
-                self._in_transaction(claim, task, chunk)
+                in_transaction(self._storage, claim, lambda connection: self._call(claim, task, chunk, connection))
                 return None
             result = self._call(claim, task, chunk, None)
             return Outcome(claim, "complete") if result is None else completed(claim, result)
-        except Refused:
-            worker_log.warning("job.refused", extra=job_fields(claim))
-            return None
+        except (HandlerFailed, Refused, StorageUnavailable) as error:
+            if task.transactional:
+                return self._uncommitted(claim, task, error)
+            return failed(claim, error, task.retry)
         except BaseException as error:
             return failed(claim, error, task.retry)
-
-    def _in_transaction(self, claim: Claim, task: Task, chunk: Chunk) -> None:
-        with self._storage.transaction() as connection:
-            outcome = completed(claim, self._call(claim, task, chunk, connection))
-            if chunk.abandoned or not self._storage.finish([outcome], connection).run():
-                raise Refused
 
     def _call(self, claim: Claim, task: Task, chunk: Chunk, connection: Any) -> Any:
         arguments = load_arguments(claim.data)

@@ -61,6 +61,8 @@ class Poller:
         self._claimed_at = 0.0
         self._troubled = False
         self._stop_by: float | None = None
+        self._reconcile_at = float("inf")
+        self._reconciled = False
 
     # What others tell, on the worker's loop.
 
@@ -99,6 +101,8 @@ class Poller:
                 outcomes = self._unsent = outcomes + self._wind_down()
                 if self._drained() or now() > self._stop_by + GRACE:
                     return
+            if now() >= self._reconcile_at:
+                await self._reconcile()
             want = self._want() if self._stop_by is None else 0
             progress = self._executor.handlers.take_progress()
             if not (outcomes or want or progress):
@@ -221,6 +225,23 @@ class Poller:
             await self._recover(error)
         self._lease.renewed(sent_at)  # of the new worker, which holds nothing yet
 
+    async def _reconcile(self) -> None:
+        """Give back what a claim took whose reply was lost: nobody here knows of it, and heartbeats would keep it.
+
+        Once at once, and once more when even a claim that the server came to late must have ended.
+        """
+        keep = [*self._executor.held(), *(outcome.claim for outcome in self._unsent)]
+        again = self._reconcile_at + self._lease.ttl
+        try:
+            released = await self._session.release(keep)
+        except StorageUnavailable as error:
+            await self._recover(error)
+            return
+        self._reconcile_at = float("inf") if self._reconciled else again
+        self._reconciled = not self._reconciled
+        if released:
+            worker_log.warning("claims.recovered", extra={"jobs": released})
+
     async def _recover(self, error: StorageUnavailable) -> None:
         """Reconnect; what was not written stays in memory, and is sent again."""
         if not self._troubled:
@@ -234,4 +255,5 @@ class Poller:
             return
         worker_log.info("database.restored")
         self._troubled = False
+        self._reconcile_at, self._reconciled = now(), False
         self.wake()

@@ -27,10 +27,12 @@ __all__ = ["Chunk", "Threads"]
 class Chunk:
     """Claims that one thread works off in order. The loop may take back those that are not started."""
 
-    __slots__ = ("abandoned", "claim", "context", "done", "outcomes", "waiting")
+    __slots__ = ("abandoned", "claim", "claims", "context", "done", "outcomes", "waiting")
 
     def __init__(self, waiting: deque[tuple[Claim, Task]], done: asyncio.Future[None]) -> None:
         self.waiting = waiting
+        self.claims = [claim for claim, _ in waiting]
+        """All that came with it, ended or not."""
         self.done = done
         self.claim: Claim | None = None
         """What runs now."""

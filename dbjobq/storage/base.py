@@ -230,8 +230,12 @@ class Session(ABC):
         """Say that this worker is about to sleep: enqueues must notify from now on."""
 
     @abstractmethod
-    async def release(self) -> list[str]:
-        """Give back all that this worker still holds, free of charge; return the jobs' ids."""
+    async def release(self, keep: Iterable[Claim] = ()) -> list[str]:
+        """Give back, free of charge, what the storage says this worker holds; return the jobs' ids.
+
+        Args:
+            keep: What it knows that it holds, and goes on holding.
+        """
 
     @abstractmethod
     async def close(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from itertools import islice
 from typing import Any, ClassVar, Final, Self, TypedDict, TypeVar, Unpack
 
@@ -26,6 +26,7 @@ from dbjobq.storage.base import (
 )
 from dbjobq.storage.connections import Connections
 from dbjobq.storage.drive import Call, CopyIn, PostgresRequest, Send
+from dbjobq.storage.faults import translated
 from dbjobq.storage.session import PostgresSession
 from dbjobq.storage.statements import Statements
 from dbjobq.storage.version import check_version
@@ -186,8 +187,9 @@ class PostgresStorage(BaseStorage):
                 bodies = "".join([f"{at}\t{i}{options}\t{copy_text(data)}\n" for at, (i, data) in numbered])
                 yield CopyIn(self.statements.copy("job", _BODY_COLUMNS), bodies.encode())
                 if later:
-                    waiting = "".join([f"{due}\t{i}{fixed}\n" for i, _ in chunk])
-                    yield CopyIn(self.statements.copy("scheduled", "run_at, job_id, queue, priority"), waiting.encode())
+                    waiting = "".join([f"{due}\t{at}\t{i}{fixed}\n" for at, (i, _) in numbered])
+                    columns = "run_at, enqueued, job_id, queue, priority"
+                    yield CopyIn(self.statements.copy("scheduled", columns), waiting.encode())
                 else:
                     waiting = "".join([f"{at}\t{i}{fixed}\n" for at, (i, _) in numbered])
                     yield CopyIn(self.statements.copy("ready", "position, job_id, queue, priority"), waiting.encode())
@@ -325,15 +327,25 @@ class PostgresStorage(BaseStorage):
     @contextmanager
     def transaction(self) -> Generator[psycopg.Connection[Any]]:
         """See `BaseStorage.transaction`: a psycopg connection from the pool."""
-        with self.connections.connection() as connection, connection.transaction():
-            yield connection
+        with ExitStack() as stack:
+            with translated(self.schema):
+                connection = stack.enter_context(self.connections.connection())
+                stack.enter_context(connection.transaction())
+            yield connection  # what is raised here is the caller's, and not translated
+            with translated(self.schema):
+                stack.close()
 
     @asynccontextmanager
     async def atransaction(self) -> AsyncGenerator[psycopg.AsyncConnection[Any]]:
         """See `BaseStorage.atransaction`."""
-        pool = await self.connections.async_pool()
-        async with pool.connection() as connection, connection.transaction():
+        async with AsyncExitStack() as stack:
+            with translated(self.schema):
+                pool = await self.connections.async_pool()
+                connection = await stack.enter_async_context(pool.connection())
+                await stack.enter_async_context(connection.transaction())
             yield connection
+            with translated(self.schema):
+                await stack.aclose()
 
     def close(self) -> None:
         """See `BaseStorage.close`. A pool that was given is left open."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -13,6 +13,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from dbjobq.errors import StorageUnavailable
+from dbjobq.serialize import storable_text
 from dbjobq.storage.base import Claim, Idle, Notice, Outcome, Session, Step
 from dbjobq.storage.connections import AsyncConnection, Connections, cut
 from dbjobq.storage.faults import first_line, is_lost, translated
@@ -273,7 +274,7 @@ class PostgresSession(Session):
             if is_lost(error):
                 raise
             said = outcome.error or f"its result could not be stored: {first_line(error)}"
-            plain = said.encode("ascii", "backslashreplace").decode()  # whatever the server's encoding
+            plain = storable_text(said).encode("ascii", "backslashreplace").decode()  # whatever the server's encoding
             return await self._finish_one(connection, outcome._replace(result=None, error=plain))
 
     async def _finish_one(self, connection: AsyncConnection, outcome: Outcome) -> bool:
@@ -294,20 +295,23 @@ class PostgresSession(Session):
             params = {"queues": None if every else array(map(str, self._served))}
             ((changed, queues, next_due),) = await self._rows(connection, "idle", params)
             new = every and queues != len(self._names) and await self._learn_queues(connection)
-            if changed or self._writers:
-                writers: set[str] = set((await self._rows(connection, "writers"))[0][0] or ())
-                self._look_in = 0.0 if changed else min(max(0.02, self._look_in * 2), 0.25)
-                self._writers = writers if changed else writers & self._writers
-            look_in = self._look_in if changed or self._writers else 0.0 if new else None
-            return Idle(look_in, next_due)
+            if not (changed or self._writers):
+                return Idle(0.0 if new else None, next_due)
+            writers: set[str] = set((await self._rows(connection, "writers"))[0][0] or ())
+            self._writers = writers if changed else writers & self._writers
+            # The last of them may have committed since the last look: that makes one more look.
+            at_once = changed or not self._writers
+            self._look_in = 0.0 if at_once else min(max(0.02, self._look_in * 2), 0.25)
+            return Idle(self._look_in, next_due)
 
-    async def release(self) -> list[str]:
+    async def release(self, keep: Iterable[Claim] = ()) -> list[str]:
         """See `Session.release`."""
         connection, worker = self._opened()
         with translated(self._connections.schema):
             async with connection.transaction():
                 await connection.execute(DURABLE)
-                return [row[0] for row in await self._rows(connection, "release_worker", {"worker": worker})]
+                rows = await self._rows(connection, "release_worker", {"worker": worker, **held_params(keep)})
+            return [row[0] for row in rows]
 
     # Being told.
 

@@ -32,7 +32,7 @@ _VARIANTS: Final[Mapping[str, Mapping[str, str]]] = {
     "claim_after": {
         "served": "unnest(%(after)s::int[], %(priorities)s::int[], %(positions)s::bigint[])\n"
         "               as served (queue, priority, position)",
-        "behind": "\n                  and ready.priority = served.priority and ready.position > served.position",
+        "behind": "\n                  and ready.priority = served.priority and ready.position >= served.position",
     },
     "list_all": {"members": "{schema}.job as body", "condition": ""},
     "list_pending": {
@@ -61,8 +61,8 @@ def check_schema_name(schema: str) -> str:
     """
     if not isinstance(schema, str) or not re.fullmatch(r"[^\x00%:\\{}\"']+", schema):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
         raise ConfigError(f"schema={schema!r}: must be a name without quotes, braces, %, colon or backslash")
-    if len(schema.encode("utf-8", "replace")) > 63 or schema.startswith("pg_"):
-        raise ConfigError(f"schema={schema!r}: PostgreSQL allows 63 bytes, and reserves names that begin with pg_")
+    if not schema.isprintable() or len(schema.encode()) > 63 or schema.startswith("pg_"):
+        raise ConfigError(f"schema={schema!r}: must be printable, have at most 63 bytes, and not begin with pg_")
     return schema
 
 

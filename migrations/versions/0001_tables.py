@@ -58,20 +58,21 @@ UPGRADE = (
     """
     create table {schema}.ready (
         position bigint not null,  -- microseconds since 1970 when it became due: the order within a priority
+        enqueued bigint,           -- its body's position, if it came here later: the order of those due together
         queue    int not null,
         priority int not null,
         attempts int not null default 0,
-        job_id   uuid not null,
-        moved    bool not null default false  -- came back: its position is not its body's, so look for it by job_id
+        job_id   uuid not null
     ) with ("""
     + QUEUE_TABLE
     + """)
     """,
-    "create index ready_claim on {schema}.ready (queue, priority desc, position)",
-    "create index ready_moved on {schema}.ready (job_id) where moved",
+    "create index ready_claim on {schema}.ready (queue, priority desc, position, enqueued)",
+    "create index ready_moved on {schema}.ready (job_id) where enqueued is not null",
     """
     create table {schema}.scheduled (
         run_at   timestamptz not null,
+        enqueued bigint not null,
         queue    int not null,
         priority int not null,
         attempts int not null default 0,
@@ -80,7 +81,7 @@ UPGRADE = (
     + QUEUE_TABLE
     + """)
     """,
-    "create index scheduled_due on {schema}.scheduled (run_at)",
+    "create index scheduled_due on {schema}.scheduled (run_at, enqueued)",
     """
     create table {schema}.lease (
         claim      bigint not null,  -- drawn anew for each claim: the fence (docs/decisions/0002)
@@ -145,7 +146,7 @@ UPGRADE = (
       left join {schema}.done on done.job_id = body.id
       left join {schema}.lease on lease.job_id = body.id
       left join {schema}.scheduled on scheduled.job_id = body.id
-      left join {schema}.ready on ready.job_id = body.id and ready.moved
+      left join {schema}.ready on ready.job_id = body.id and ready.enqueued is not null
       left join {schema}.worker on worker.id = coalesce(done.worker, lease.worker)
       left join lateral (
           select at, error from {schema}.failure where failure.job_id = body.id order by at desc limit 1

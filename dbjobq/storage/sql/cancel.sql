@@ -6,10 +6,10 @@ with body as materialized (
 ), unmoved as (
     delete from {schema}.ready using body
      where ready.queue = body.queue and ready.priority = body.priority and ready.position = body.position
-       and ready.job_id = body.id and not ready.moved
+       and ready.job_id = body.id and ready.enqueued is null
     returning ready.job_id, ready.attempts
 ), moved as (
-    delete from {schema}.ready where job_id = %(id)s::uuid and moved returning job_id, attempts
+    delete from {schema}.ready where job_id = %(id)s::uuid and enqueued is not null returning job_id, attempts
 ), later as (
     delete from {schema}.scheduled where job_id = %(id)s::uuid returning job_id, attempts
 ), held as (

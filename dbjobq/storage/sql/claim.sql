@@ -15,14 +15,14 @@ with picked as materialized (
            lateral (
                select ctid as tid from {schema}.ready
                 where ready.queue = served.queue{behind}
-                order by priority desc, position
+                order by priority desc, position, enqueued
                 limit %(limit)s::int
                   for update skip locked
            ) as row
      limit %(limit)s::int
 ), moved as materialized (
     delete from {schema}.ready where ctid = any (array (select tid from picked))
-    returning queue, job_id, attempts, priority, position
+    returning queue, job_id, attempts, priority, position, enqueued
 ), drawn as materialized (
     select nextval({claim_sequence}) as claim
 ), held as (
@@ -38,4 +38,5 @@ select moved.job_id::text, (select claim from drawn)::text, moved.attempts, body
        body.priority, body.max_retries, body.timeout, body.unique_key is not null, moved.position,
        date_part('epoch', body.created_at), date_part('epoch', body.execute_at), date_part('epoch', now())
   from moved, lateral (select * from {schema}.job where job.id = moved.job_id offset 0) as body
- order by array_position(%(queues)s::int[], moved.queue), moved.priority desc, moved.position
+ order by array_position(%(queues)s::int[], moved.queue), moved.priority desc, moved.position,
+          moved.enqueued

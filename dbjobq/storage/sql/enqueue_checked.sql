@@ -22,8 +22,8 @@ with moment as materialized (
     on conflict (id) do nothing
     returning id, position
 ), later as (
-    insert into {schema}.scheduled (run_at, queue, priority, job_id)
-    select due, %(queue)s, %(priority)s, id from body, moment where due > moment.now
+    insert into {schema}.scheduled (run_at, enqueued, queue, priority, job_id)
+    select due, position, %(queue)s, %(priority)s, id from body, moment where due > moment.now
 ), due as (
     insert into {schema}.ready (position, queue, priority, job_id)
     select position, %(queue)s, %(priority)s, id from body, moment where due is null or due <= moment.now

@@ -22,11 +22,12 @@ with sent as materialized (
     delete from {schema}.unique_key using bodies
      where unique_key.key = bodies.unique_key and unique_key.job_id = bodies.id and event in (2, 3)
 ), again as (
-    insert into {schema}.scheduled (run_at, queue, priority, attempts, job_id)
-    select clock_timestamp() + delay * interval '1 second', queue, priority, attempts + 1, id from bodies where event = 5
+    insert into {schema}.scheduled (run_at, enqueued, queue, priority, attempts, job_id)
+    select clock_timestamp() + delay * interval '1 second', position, queue, priority, attempts + 1, id
+      from bodies where event = 5
 ), back as (
-    insert into {schema}.ready (position, queue, priority, attempts, job_id, moved)
-    select position, queue, priority, attempts, id, true from bodies where event = 6
+    insert into {schema}.ready (position, enqueued, queue, priority, attempts, job_id)
+    select position, position, queue, priority, attempts, id from bodies where event = 6
 ), woken as (
     select pg_notify({channel}, 'w' || id) from {schema}.queue
      where wanted and id in (select queue from bodies where event in (5, 6))

@@ -1,5 +1,6 @@
 -- rescue: running → pending, or failed where no retry is left, for leases whose worker is gone. One attempt each.
 -- No leader: whoever gets the lock, which ends with this transaction, does it; the others return nothing.
+-- The claim's number is not kept: what that worker still sends must not be taken for written (accepted.sql).
 -- index: job's primary key. locks: the leases it takes.
 with turn as materialized (
     select pg_try_advisory_xact_lock(hashtext('dbjobq.rescue'), hashtext({channel})) as mine
@@ -14,20 +15,20 @@ with turn as materialized (
     select gone.*, body.queue, body.priority, body.position, body.max_retries, body.unique_key, body.type
       from gone, lateral (select * from {schema}.job where job.id = gone.job_id offset 0) as body
 ), noted as (
-    insert into {schema}.failure (claim, attempts, job_id, error)
-    select bodies.claim, bodies.attempts + 1, job_id,
+    insert into {schema}.failure (attempts, job_id, error)
+    select bodies.attempts + 1, job_id,
            'WorkerLost: worker ' || worker.name || ' stopped renewing its lease while it held this job (killed, cut off '
-           || 'or paused); this was attempt ' || bodies.attempts + 1 || ' of ' || max_retries + 1
+           || 'or paused); this was attempt ' || bodies.attempts + 1 || ' of ' || max_retries::bigint + 1
       from bodies join {schema}.worker on worker.id = bodies.worker
 ), kept as (
-    insert into {schema}.done (started_at, claim, worker, attempts, status, job_id)
-    select claimed_at, claim, worker, attempts + 1, 3, job_id from bodies where attempts >= max_retries
+    insert into {schema}.done (started_at, worker, attempts, status, job_id)
+    select claimed_at, worker, attempts + 1, 3, job_id from bodies where attempts >= max_retries
 ), freed as (
     delete from {schema}.unique_key using bodies
      where unique_key.key = bodies.unique_key and unique_key.job_id = bodies.job_id and attempts >= max_retries
 ), back as (
-    insert into {schema}.ready (position, queue, priority, attempts, job_id, moved)
-    select position, queue, priority, attempts + 1, job_id, true from bodies where attempts < max_retries
+    insert into {schema}.ready (position, enqueued, queue, priority, attempts, job_id)
+    select position, position, queue, priority, attempts + 1, job_id from bodies where attempts < max_retries
 ), woken as (
     select pg_notify({channel}, 'w' || id) from {schema}.queue
      where wanted and id in (select queue from bodies where attempts < max_retries)

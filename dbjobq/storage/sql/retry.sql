@@ -5,18 +5,18 @@
 with gone as (
     delete from {schema}.done where job_id = %(id)s::uuid and status in (3, 4) returning job_id
 ), body as materialized (
-    select job.id, queue, priority, unique_key from gone join {schema}.job on job.id = gone.job_id
+    select job.id, queue, priority, position, unique_key from gone join {schema}.job on job.id = gone.job_id
 ), key as (
     insert into {schema}.unique_key (key, job_id)
     select unique_key, id from body where unique_key is not null
     on conflict (key) do nothing
 ), due as (
-    insert into {schema}.ready (position, queue, priority, job_id, moved)
-    select (date_part('epoch', clock_timestamp()) * 1000000)::bigint, queue, priority, id, true
+    insert into {schema}.ready (position, enqueued, queue, priority, job_id)
+    select (date_part('epoch', clock_timestamp()) * 1000000)::bigint, position, queue, priority, id
       from body where %(delay)s::float8 = 0
 ), later as (
-    insert into {schema}.scheduled (run_at, queue, priority, job_id)
-    select clock_timestamp() + %(delay)s::float8 * interval '1 second', queue, priority, id
+    insert into {schema}.scheduled (run_at, enqueued, queue, priority, job_id)
+    select clock_timestamp() + %(delay)s::float8 * interval '1 second', position, queue, priority, id
       from body where %(delay)s::float8 > 0
 ), woken as (
     select pg_notify({channel}, 'w' || id) from {schema}.queue
