@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from dbjobq.attempt import completed
+from dbjobq.errors import StorageUnavailable
 from dbjobq.storage.base import BaseStorage, Claim
 
 __all__ = ["HandlerFailed", "Refused", "ain_transaction", "in_transaction"]
@@ -29,23 +30,37 @@ def in_transaction(storage: BaseStorage, claim: Claim, call: Callable[[Any], Any
     Raises:
         HandlerFailed: The call raised; rolled back.
         Refused: The job is not held any more; rolled back.
-        StorageUnavailable: There was no connection, or the commit failed.
+        StorageUnavailable: There was no connection: nothing was started.
     """
-    with storage.transaction() as connection:
-        try:
-            outcome = completed(claim, call(connection))
-        except (Exception, SystemExit) as error:
+    started = False
+    try:
+        with storage.transaction() as connection:
+            started = True
+            try:
+                outcome = completed(claim, call(connection))
+            except (Exception, SystemExit) as error:
+                raise HandlerFailed(error) from error
+            if not storage.finish([outcome], connection).run():
+                raise Refused
+    except StorageUnavailable as error:
+        if started:  # perhaps by the call: an attempt it was
             raise HandlerFailed(error) from error
-        if not storage.finish([outcome], connection).run():
-            raise Refused
+        raise
 
 
 async def ain_transaction(storage: BaseStorage, claim: Claim, call: Callable[[Any], Awaitable[Any]]) -> None:
     """Do the same on an event loop. Raises as `in_transaction` does."""
-    async with storage.atransaction() as connection:
-        try:
-            outcome = completed(claim, await call(connection))
-        except (Exception, SystemExit) as error:
+    started = False
+    try:
+        async with storage.atransaction() as connection:
+            started = True
+            try:
+                outcome = completed(claim, await call(connection))
+            except (Exception, SystemExit) as error:
+                raise HandlerFailed(error) from error
+            if not await storage.finish([outcome], connection).arun():
+                raise Refused
+    except StorageUnavailable as error:
+        if started:
             raise HandlerFailed(error) from error
-        if not await storage.finish([outcome], connection).arun():
-            raise Refused
+        raise

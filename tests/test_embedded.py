@@ -239,9 +239,7 @@ def test_a_version_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -
         find_bindir(9)
 
 
-def test_the_directory_in_the_environment_must_hold_binaries(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_directory_in_the_environment_must_hold_binaries(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DBJOBQ_PG_BINDIR", str(tmp_path))
     with pytest.raises(ConfigError, match="holds no initdb"):
         find_bindir()

@@ -36,7 +36,6 @@ __all__ = ["PostgresStorage"]
 
 R = TypeVar("R")
 
-FINISHED: Final[Mapping[Status, int]] = {"completed": 2, "failed": 3, "cancelled": 4}
 _TRIES: Final = 50
 """How often a statement is sent again when what it looked at was moving at that moment."""
 _CHUNK: Final = 5000
@@ -292,12 +291,11 @@ class PostgresStorage(BaseStorage):
         type: str | None = None,  # noqa: A002
     ) -> PostgresRequest[list[Job]]:
         """See `BaseStorage.list_jobs`."""
-        name = "list_all" if status is None else f"list_{'finished' if status in FINISHED else status}"
-        code = FINISHED.get(status) if status is not None else None
 
         def call(_: bool) -> Call[list[Job]]:
-            params = {"code": code, "limit": limit, "queue": queue, "type": type}
-            return [job_from_row(row) for row in (yield self._send(name, params, as_dicts=True))]
+            params = {"limit": limit, "queue": queue, "type": type}
+            rows = yield self._send(f"list_{status or 'all'}", params, as_dicts=True)
+            return [job_from_row(row) for row in rows]
 
         return self._request(call)
 

@@ -34,19 +34,25 @@ _VARIANTS: Final[Mapping[str, Mapping[str, str]]] = {
         "               as served (queue, priority, position)",
         "behind": "\n                  and ready.priority = served.priority and ready.position >= served.position",
     },
-    "list_all": {"members": "{schema}.job as body", "condition": ""},
+    "list_all": {"members": "{schema}.job as body", "key": "body.id", "condition": ""},
     "list_pending": {
         "members": "(select job_id from {schema}.ready union all select job_id from {schema}.scheduled) as waiting\n"
         "          join {schema}.job as body on body.id = waiting.job_id",
+        "key": "waiting.job_id",
         "condition": "",
     },
     "list_running": {
         "members": "{schema}.lease join {schema}.job as body on body.id = lease.job_id",
+        "key": "lease.job_id",
         "condition": "",
     },
-    "list_finished": {
-        "members": "{schema}.done join {schema}.job as body on body.id = done.job_id",
-        "condition": "\n           and done.status = %(code)s",
+    **{
+        f"list_{status}": {
+            "members": "{schema}.done join {schema}.job as body on body.id = done.job_id",
+            "key": "done.job_id",
+            "condition": f"\n           and done.status = {code}",  # a literal: done_dead is partial
+        }
+        for status, code in {"completed": 2, "failed": 3, "cancelled": 4}.items()
     },
 }
 """Statements that share a file, and what is put into it for each."""

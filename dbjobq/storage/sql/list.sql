@@ -1,11 +1,11 @@
--- list: jobs, newest first; in four forms (statements.py): all, pending, running, finished.
+-- list: jobs, newest first; in a form for each status, and one for all (statements.py).
 -- `lateral (… offset 0)`: one look-up for each that is picked, whatever the planner thinks of the tables.
 -- index: job's or done's primary key, backwards, or done_dead. Those that wait or run are read whole: for people.
 select listed.*
-  from (select body.id
+  from (select {key} as id
           from {members}
          where (%(queue)s::text is null or body.queue = (select id from {schema}.queue where name = %(queue)s))
            and (%(type)s::text is null or body.type = %(type)s){condition}
-         order by body.id desc limit %(limit)s) as picked,
+         order by {key} desc limit %(limit)s) as picked,
        lateral (select * from {schema}.jobs where jobs.id = picked.id offset 0) as listed
  order by listed.id desc

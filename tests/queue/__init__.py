@@ -1,0 +1,1 @@
+"""JobQueue and AsyncJobQueue, by one suite."""

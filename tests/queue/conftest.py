@@ -1,0 +1,68 @@
+"""One queue, driven both ways: every test that takes `queue` runs on JobQueue and on AsyncJobQueue."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+
+from dbjobq import AsyncJobQueue, JobQueue, PostgresStorage
+from dbjobq.queue import AsyncWithOptions
+from tests.storage.database import Database, database
+
+__all__ = ["database"]
+
+
+class Awaited:
+    """An async queue whose methods wait: `queue.enqueue(…)` is `await queue.enqueue(…)`."""
+
+    def __init__(self, target: AsyncJobQueue | AsyncWithOptions, runner: asyncio.Runner) -> None:
+        self._target, self._runner = target, runner
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._target, name)
+        if not callable(found):
+            return found
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            answer = found(*args, **kwargs)
+            if inspect.iscoroutine(answer):
+                return self._runner.run(answer)
+            return Awaited(answer, self._runner) if isinstance(answer, AsyncWithOptions) else answer
+
+        return call
+
+
+@pytest.fixture(params=["sync", "async"])
+def queue(request: pytest.FixtureRequest, storage: PostgresStorage) -> Iterator[JobQueue]:
+    """The queue under test; whichever it is, it is called as a `JobQueue`."""
+    if request.param == "sync":
+        yield JobQueue(storage)
+        return
+    with asyncio.Runner() as runner:
+        queue = Awaited(AsyncJobQueue(storage), runner)
+        yield cast("JobQueue", queue)
+        queue.close()
+
+
+@pytest.fixture
+def plain(storage: PostgresStorage) -> JobQueue:
+    """A sync queue, where how it waits does not matter."""
+    return JobQueue(storage)
+
+
+@pytest.fixture
+def rescued(storage: PostgresStorage, database: Database) -> Any:
+    """Takes back what has expired, as any worker would."""
+
+    def rescue() -> list[str]:
+        pulse = storage.session("rescuer", None, 30.0).pulse()
+        try:
+            return [job.id for job in pulse.rescue()]
+        finally:
+            pulse.close()
+
+    return rescue

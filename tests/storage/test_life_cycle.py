@@ -1,0 +1,365 @@
+"""The life of jobs against a model: whatever is done to them, in whatever order, late, twice or by the wrong worker.
+
+Real PostgreSQL, a model that knows only `models.transition`, few jobs, many stale claims. `test_a_broken_…` break the
+SQL and see that the machine notices.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+
+from dbjobq import JobQueue, PostgresStorage
+from dbjobq.errors import IllegalTransition
+from dbjobq.models import Status, after_failure, transition
+from tests.storage.database import Database
+from tests.storage.workers import BEAT, claim, ended, exchange
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from typing import LiteralString
+
+    from dbjobq.models import Event
+    from dbjobq.storage.base import Claim, Session
+
+TABLES: LiteralString = (
+    "truncate dbjobq.job, dbjobq.ready, dbjobq.scheduled, dbjobq.lease, dbjobq.done, dbjobq.failure,"
+    " dbjobq.unique_key, dbjobq.worker restart identity"
+)
+FULL = settings(
+    max_examples=40,
+    stateful_step_count=30,
+    deadline=None,
+    derandomize=bool(os.environ.get("CI")),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+)
+SHORT = settings(
+    FULL, max_examples=200, derandomize=True, database=None, report_multiple_bugs=False, phases=(Phase.generate,)
+)
+
+
+@dataclass
+class Known:
+    """What the model knows of one job."""
+
+    max_retries: int
+    key: str | None
+    status: Status = "pending"
+    attempts: int = 0
+    later: bool = False
+    """It waits for its time."""
+    holder: tuple[int, str] | None = None
+    """The worker that runs it, and its claim."""
+
+
+class World:
+    """The database that serves every example, and its event loop."""
+
+    def __init__(self, dsn: str) -> None:
+        self.runner = asyncio.Runner()
+        self.storage = PostgresStorage(dsn)
+        self.queue = JobQueue(self.storage)
+        self.database = Database(dsn)
+        self.sessions = [self.storage.session(f"w{n}", None, BEAT) for n in range(3)]
+        self.pulses = [session.pulse() for session in self.sessions]
+
+    def reset(self) -> None:
+        self.database.rows(TABLES)
+        for session in self.sessions:
+            self.renew(session)
+
+    def renew(self, session: Session) -> None:
+        async def again() -> None:
+            await session.close()
+            session.forget()
+            await session.open()
+
+        self.runner.run(again())
+
+    def close(self) -> None:
+        async def every() -> None:
+            for session in self.sessions:
+                await session.close()
+
+        self.runner.run(every())
+        self.runner.close()
+        for pulse in self.pulses:
+            pulse.close()
+        self.database.connection.close()
+        self.storage.close()
+
+
+class LifeCycle(RuleBasedStateMachine):
+    """Does to jobs what queues and workers do, and compares."""
+
+    world: ClassVar[World]
+    claims: Bundle[tuple[int, Any]] = Bundle("claims")
+    jobs: Bundle[str] = Bundle("jobs")
+
+    @initialize(target=claims)
+    def start(self) -> Any:
+        """Three jobs, held by the first worker: much can be done to them at once."""
+        self.world.reset()
+        self.model: dict[str, Known] = {}
+        for retries in range(3):
+            self.enqueue(None, retries, later=False)
+        return self.take(0, 3)
+
+    @rule(target=jobs, key=st.sampled_from([None, None, "a", "b"]), retries=st.integers(0, 2), later=st.booleans())
+    def add(self, key: str | None, retries: int, *, later: bool) -> str:
+        return self.enqueue(key, retries, later=later)
+
+    def enqueue(self, key: str | None, retries: int, *, later: bool) -> str:
+        queue = self.world.queue.options(max_retries=retries)
+        queue = queue.options(unique_key=key) if key else queue
+        job_id = (queue.options(delay=1000) if later else queue).enqueue("f", n=len(self.model))
+        holder = self.holder(key)
+        if holder is not None:
+            assert job_id == holder
+        else:
+            assert job_id not in self.model
+            self.model[job_id] = Known(retries, key, later=later)
+        return job_id
+
+    def holder(self, key: str | None) -> str | None:
+        held = [i for i, job in self.model.items() if key and job.key == key and job.status in {"pending", "running"}]
+        assert len(held) <= 1
+        return held[0] if held else None
+
+    @rule(target=claims, worker=st.integers(0, 2), want=st.integers(1, 3))
+    def claim(self, worker: int, want: int) -> Any:
+        return self.take(worker, want)
+
+    @rule(target=claims, held=claims, worker=st.integers(0, 2), late=st.booleans())
+    def change_hands(self, held: tuple[int, Claim], worker: int, late: bool) -> Any:
+        """What one worker gives back, another takes: the first one's claim is stale then, and it may not know."""
+        self.finish(held, "release")
+        taken = self.take(worker, 3)
+        if late:
+            self.tell([held], "complete", again=False)
+        return taken
+
+    def take(self, worker: int, want: int) -> Any:
+        got = self.world.runner.run(claim(self.world.sessions[worker], want))
+        free = {i for i, job in self.model.items() if job.status == "pending" and not job.later}
+        assert len({c.id for c in got}) == len(got) == min(want, len(free))
+        for held in got:
+            job = self.model[held.id]
+            assert held.id in free
+            assert held.attempts == job.attempts
+            assert held.unique == (job.key is not None)
+            job.status, job.holder = transition(job.status, "claim"), (worker, held.claim)
+        return multiple(*((worker, held) for held in got))
+
+    def holds(self, held: Claim) -> bool:
+        job = self.model[held.id]
+        return job.status == "running" and job.holder is not None and job.holder[1] == held.claim
+
+    def move(self, job: Known, event: Event) -> None:
+        """Follow the table, and keep what hangs on it."""
+        job.status, job.holder = transition(job.status, event), None
+        job.attempts += event in {"retry", "fail"}
+        job.later = event == "retry"
+
+    def outcome(self, held: Claim, event: Event) -> tuple[Event, Any]:
+        if event in {"retry", "fail"}:
+            event = after_failure(held.attempts, held.max_retries)
+        return event, ended(held, event, delay=1000.0, result="1" if event == "complete" and held.attempts else None)
+
+    EVENTS = st.sampled_from(["complete", "retry", "release"])
+
+    @rule(held=claims, event=EVENTS)
+    def end(self, held: tuple[int, Claim], event: Event) -> None:
+        self.finish(held, event)
+
+    def finish(self, held: tuple[int, Claim], event: Event) -> None:
+        """A claim may finish late, or twice: it counts once, and only while it is held."""
+        claimed = held[1]
+        event, outcome = self.outcome(claimed, event)
+        accepted = self.world.storage.finish([outcome]).run()
+        assert (claimed.id in accepted) is self.holds(claimed)
+        if accepted:
+            self.move(self.model[claimed.id], event)
+
+    @rule(some=st.lists(claims, min_size=1, max_size=4), event=EVENTS, again=st.booleans())
+    def report(self, some: list[tuple[int, Claim]], event: Event, again: bool) -> None:
+        """A worker reports a batch, of which some may be stale; and again, if it heard no answer."""
+        self.tell(some, event, again=again)
+
+    def tell(self, some: list[tuple[int, Claim]], event: Event, *, again: bool) -> None:
+        worker = some[0][0]
+        mine = {(c.id, c.claim): c for w, c in some if w == worker}
+        sent = [(c, *self.outcome(c, event)) for c in mine.values()]
+        if len({c.id for c, _, _ in sent}) < len(sent):
+            return  # a worker has one outcome for a job at a time
+        held = {c.id for c, _, _ in sent if self.holds(c)}
+        for _ in range(1 + again):
+            step = self.world.runner.run(exchange(self.world.sessions[worker], [o for _, _, o in sent]))
+            refused = {o.claim.id for o in step.refused}
+            assert refused.isdisjoint(held)
+        for claimed, which, _ in sent:
+            if claimed.id in held:
+                self.move(self.model[claimed.id], which)
+
+    @rule(job_id=jobs | claims.map(lambda held: held[1].id))
+    def cancel(self, job_id: str) -> None:
+        job = self.model[job_id]
+        possible = job.status in {"pending", "running"}
+        assert self.world.queue.cancel(job_id) is possible
+        if possible:
+            self.move(job, "cancel")
+            job.later = False
+
+    @rule(job_id=jobs | claims.map(lambda held: held[1].id), delay=st.sampled_from([0, 1000]))
+    def revive(self, job_id: str, delay: int) -> None:
+        job = self.model[job_id]
+        try:
+            after = transition(job.status, "revive")
+        except IllegalTransition:
+            assert self.world.queue.retry(job_id, delay) is False
+            return
+        taken = self.holder(job.key) is not None
+        assert self.world.queue.retry(job_id, delay) is True
+        job.status, job.attempts, job.later = after, 0, delay > 0
+        if taken:
+            job.key = None if job.key is None else f"lost {job.key}"
+
+    @rule()
+    def wait(self) -> None:
+        """What waits for its time becomes due; no worker dies of it."""
+        self.world.database.rows("update dbjobq.scheduled set run_at = now() - interval '1 s'")
+        for job in self.model.values():
+            job.later = False
+
+    def number(self, session: Session) -> int:
+        return int(self.world.database.value("select max(id) from dbjobq.worker where name = %s", session.worker_id))
+
+    @rule(worker=st.integers(0, 2), rescued=st.booleans())
+    def die(self, worker: int, rescued: bool) -> None:
+        """A worker's life ends; it comes back as another, and its claims may be reported by it all the same."""
+        session, database = self.world.sessions[worker], self.world.database
+        database.rows(
+            "update dbjobq.worker set expires_at = now() - interval '1 s' where id = %s", self.number(session)
+        )
+        assert self.world.pulses[worker].beat(BEAT) is False
+        if rescued:
+            self.rescue(worker)
+            self.world.renew(session)
+        else:  # it was only slow, and nobody noticed
+            database.rows(
+                "update dbjobq.worker set expires_at = now() + interval '1 h' where id = %s", self.number(session)
+            )
+
+    def rescue(self, worker: int) -> None:
+        lost = {i: job for i, job in self.model.items() if job.holder is not None and job.holder[0] == worker}
+        got = {r.id: r for r in self.world.pulses[0].rescue()}
+        assert got.keys() == lost.keys()
+        for job_id, job in lost.items():
+            event = after_failure(job.attempts, job.max_retries)
+            assert (got[job_id].attempts, got[job_id].dead) == (job.attempts, event == "fail")
+            self.move(job, event)
+            job.later = False
+
+    @rule()
+    def rescue_nothing(self) -> None:
+        assert self.world.pulses[0].rescue() == []
+
+    @rule(worker=st.integers(0, 2))
+    def release(self, worker: int) -> None:
+        """A worker stops, and comes back as another."""
+        session = self.world.sessions[worker]
+        given_back = self.world.runner.run(session.release())
+        held = {i: job for i, job in self.model.items() if job.holder is not None and job.holder[0] == worker}
+        assert set(given_back) == held.keys()
+        for job in held.values():
+            self.move(job, "release")
+        self.world.renew(session)
+
+    @invariant()
+    def the_database_says_the_same(self) -> None:
+        found = {
+            str(row[0]): row[1:]
+            for row in self.world.database.rows("select id, status, attempts, worker_id is not null from dbjobq.jobs")
+        }
+        known = {i: (job.status, job.attempts) for i, job in getattr(self, "model", {}).items()}
+        assert {i: row[:2] for i, row in found.items()} == known
+        keys = {
+            key: str(job_id) for key, job_id in self.world.database.rows("select key, job_id from dbjobq.unique_key")
+        }
+        assert keys == {
+            job.key: i
+            for i, job in getattr(self, "model", {}).items()
+            if job.key is not None and not job.key.startswith("lost") and job.status in {"pending", "running"}
+        }
+
+    @invariant()
+    def every_job_is_in_one_place(self) -> None:
+        places = self.world.database.rows(
+            "select (select count(*) from dbjobq.ready) + (select count(*) from dbjobq.scheduled)"
+            " + (select count(*) from dbjobq.lease) + (select count(*) from dbjobq.done),"
+            " (select count(*) from dbjobq.job)"
+        )
+        assert places[0][0] == places[0][1]
+
+
+@contextmanager
+def machine(dsn: str) -> Generator[type[LifeCycle]]:
+    class Here(LifeCycle):
+        world = World(dsn)
+
+    try:
+        yield Here
+    finally:
+        Here.world.close()
+
+
+def test_jobs_follow_the_table_of_transitions_whatever_is_done_to_them(dsn: str) -> None:
+    with machine(dsn) as lives:
+        run_state_machine_as_test(lives, settings=FULL)
+
+
+BREAKS = {
+    "the fence of finish": ("finish", " and lease.claim = sent.claim", ""),
+    "the fence of finish_completed": ("finish_completed", " and lease.claim = sent.claim", ""),
+    "a retry charged twice": (
+        "finish",
+        "attempts + 1, id\n      from bodies where event = 5",
+        "attempts + 2, id\n      from bodies where event = 5",
+    ),
+    "a release that is charged": (
+        "release_worker",
+        "body.priority, gone.attempts,",
+        "body.priority, gone.attempts + 1,",
+    ),
+    "a key that is not freed": ("cancel", "and exists (select from gone)", "and false"),
+}
+
+
+@pytest.mark.parametrize("broken", BREAKS)
+def test_a_broken_statement_is_noticed(dsn: str, broken: str) -> None:
+    """The machine has teeth: each of these changes to a statement in memory makes it fail."""
+    name, right, wrong = BREAKS[broken]
+    with machine(dsn) as lives:
+        statements = lives.world.storage.statements
+        text = statements[name]
+        assert right.encode() in text
+        replaced: dict[str, bytes] = vars(statements)["_cache"]
+        replaced[name] = text.replace(right.encode(), wrong.encode())
+        with pytest.raises(AssertionError):
+            run_state_machine_as_test(lives, settings=SHORT)

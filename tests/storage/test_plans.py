@@ -1,0 +1,243 @@
+"""The plans of the hot statements on large tables: by index, without a sort, and no more pages than the rows need.
+
+Each statement runs as it is sent: prepared; on a worker's connection with the settings that pin plans (`pinned`), and,
+if it also runs on users' connections, without them (`default`). What it did is rolled back.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import psycopg
+import pytest
+
+from dbjobq.storage.statements import SESSION_SETTINGS, Statements
+
+if TYPE_CHECKING:
+    from tests.support.server import Databases
+
+LARGE = {"job", "ready", "scheduled", "done", "failure", "unique_key"}
+
+FILL = """
+insert into dbjobq.queue (name, wanted) select 'q' || n, false from generate_series(2, 10) as n;
+insert into dbjobq.worker (name, expires_at)
+select 'w' || n, now() + interval '1 h' * sign(n - 10) from generate_series(1, 20) as n;
+create function pg_temp.id(n int) returns uuid immutable language sql as
+  $$ select ('01900000-0000-7000-8000-' || lpad(n::text, 12, '0'))::uuid $$;
+create temp table numbers as select n, pg_temp.id(n) as id from generate_series(1, 602000) as n;
+insert into dbjobq.job (position, queue, priority, max_retries, id, type, unique_key, data)
+select n, case when n % 4 = 0 then 1 + n % 10 else 1 end, 3 + n % 3, 3, id, 'f',
+       case when n % 10 = 0 then 'k' || n end, '{}'
+  from numbers;
+insert into dbjobq.ready (position, enqueued, queue, priority, job_id)
+select n, case when n % 20 = 0 then n end, case when n % 4 = 0 then 1 + n % 10 else 1 end, 3 + n % 3, id
+  from numbers where n <= 200000;
+insert into dbjobq.scheduled (run_at, enqueued, queue, priority, job_id)
+select now() + interval '1 s' * (n - 200500), n, 1, 9, id from numbers where n between 200001 and 400000;
+insert into dbjobq.lease (claim, claimed_at, worker, attempts, job_id)
+select n, now(), 11 + n % 10, 0, id from numbers where n between 400001 and 402000;
+insert into dbjobq.done (started_at, claim, worker, attempts, status, job_id)
+select now(), n, 11, 0, 2 + (n < 406000)::int, id from numbers where n > 402000;
+insert into dbjobq.failure (claim, attempts, job_id, error)
+select n, 1, id, 'Error: x' from numbers where n > 402000;
+insert into dbjobq.unique_key (key, job_id) select 'k' || n, id from numbers where n % 10 = 0 and n <= 402000;
+select setval('dbjobq.claim', 1000000);
+drop table numbers;
+"""
+
+
+@pytest.fixture(scope="module")
+def large(databases: Databases) -> Iterator[str]:
+    """200,000 jobs ready in ten queues, 200,000 scheduled (500 of them due), 2,000 running, 200,000 done.
+
+    Those that failed are the oldest.
+    """
+    with databases.fresh() as dsn:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            for statement in FILL.split(";\n"):
+                connection.execute(statement.encode())
+            connection.execute("vacuum analyze")
+        yield dsn
+
+
+class Node(NamedTuple):
+    """One node of a plan."""
+
+    type: str
+    table: str
+    by: str
+    """The index."""
+    rows: int
+    """In all its loops."""
+    shared: int
+    """Pages looked at, by it and those below it."""
+
+
+class Plan(NamedTuple):
+    """What a statement did."""
+
+    nodes: list[Node]
+    shared: int
+
+    def of(self, table: str) -> list[Node]:
+        return [node for node in self.nodes if node.table == table]
+
+    def indexes(self) -> set[str]:
+        return {node.by for node in self.nodes if node.by}
+
+
+def nodes_of(plan: dict[str, Any]) -> Iterator[Node]:
+    rows = round(plan["Actual Rows"] * plan["Actual Loops"])
+    shared = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+    yield Node(plan["Node Type"], plan.get("Relation Name", ""), plan.get("Index Name", ""), rows, shared)
+    for below in plan.get("Plans", ()):
+        yield from nodes_of(below)
+
+
+def explain(dsn: str, name: str, params: dict[str, Any], *, pinned: bool) -> Plan:
+    """Execute a statement for real, as often as it takes to settle its plan, and return what it did the last time."""
+    text = Statements("dbjobq")[name].decode()
+    order = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", text)))
+    for number, param in enumerate(order, 1):
+        text = text.replace(f"%({param})s", f"${number}")
+    text = text.replace("%%", "%")
+    with psycopg.connect(dsn, prepare_threshold=None) as connection:
+        for setting, value in SESSION_SETTINGS.items() if pinned else ():
+            connection.execute("select set_config(%s, %s, true)", (setting, value))
+        connection.execute(f"prepare hot as {text}".encode())
+        cursor = psycopg.ClientCursor(connection)
+        values = (
+            cursor.mogrify(", ".join(["%s"] * len(order)).encode(), [params[param] for param in order]) if order else ""
+        )
+        call = f"explain (analyze, buffers, timing off, format json) execute hot{f'({values})' if values else ''}"
+        row: Any = None
+        for _ in range(2 if pinned else 7):  # the first one reads the catalogue; after five the plan may be generic
+            connection.execute("savepoint before")
+            row = connection.execute(call.encode()).fetchone()
+            connection.execute("rollback to before")
+        connection.rollback()
+    nodes = list(nodes_of(row[0][0]["Plan"]))
+    return Plan(nodes, nodes[0].shared)
+
+
+def job_id(number: int) -> str:
+    return f"01900000-0000-7000-8000-{number:012}"
+
+
+def array(numbers: list[int]) -> str:
+    return "{" + ",".join(map(str, numbers)) + "}"
+
+
+RUNNING = list(range(400_001, 400_101))
+HELD = {"ids": "{" + ",".join(map(job_id, RUNNING)) + "}", "claims": array(RUNNING)}
+NEW = {
+    "id": str(uuid.UUID(int=7)),
+    "type": "f",
+    "data": "{}",
+    "queue": 1,
+    "priority": 5,
+    "max_retries": 3,
+    "timeout": None,
+    "execute_at": None,
+    "delay": None,
+    "unique_key": None,
+}
+CLAIM = {"queues": "{1}", "limit": 100, "lease": None, "worker": 11, "beat": None}
+FINISH = {
+    **HELD,
+    "events": [2, 3, 5, 6] * 25,
+    "errors": [None, "e", "e", None] * 25,
+    "results": ["1", None, None, None] * 25,
+    "delays": [0.0, 0.0, 5.0, 0.0] * 25,
+}
+
+# name, parameters, rows it touches, pages allowed for each of them, pages allowed beside
+HOT: dict[str, tuple[str, dict[str, Any], int, int, int]] = {
+    "claim": ("claim", CLAIM, 100, 12, 30),
+    "claim of one": ("claim", CLAIM | {"limit": 1, "lease": 300.0}, 1, 12, 30),
+    "claim of many queues": ("claim", CLAIM | {"queues": array(list(range(1, 11)))}, 100, 12, 60),
+    "claim of what the last queue has": ("claim", CLAIM | {"queues": "{99,98,3}", "limit": 50}, 50, 12, 30),
+    "claim of nothing": ("claim", CLAIM | {"queues": "{99}"}, 0, 0, 10),
+    "claim_after": (
+        "claim_after",
+        CLAIM | {"after": "{1}", "priorities": "{5}", "positions": "{150000}"},
+        100,
+        12,
+        30,
+    ),
+    "finish_completed": ("finish_completed", HELD, 100, 13, 30),
+    "finish": ("finish", FINISH, 100, 8, 30),
+    "enqueue": ("enqueue", NEW, 1, 0, 20),
+    "enqueue_checked": ("enqueue_checked", NEW, 1, 0, 30),
+    "enqueue_checked with a new key": ("enqueue_checked", NEW | {"unique_key": "new", "delay": 60.0}, 1, 0, 40),
+    "enqueue_checked with a key that is held": ("enqueue_checked", NEW | {"unique_key": "k100"}, 1, 0, 30),
+    "enqueue_checked with an id that is there": ("enqueue_checked", NEW | {"id": job_id(500_000)}, 1, 0, 35),
+    "promote": ("promote", {}, 600, 20, 30),
+    "heartbeat": ("heartbeat", {"worker": 15, "ttl": 30.0}, 1, 0, 30),
+    "held": ("held", HELD, 100, 6, 30),
+    "progress": ("progress", HELD | {"progress": ["{}"] * 100}, 100, 12, 30),
+    "idle": ("idle", {"queues": None}, 10, 6, 30),
+    "next_due": ("next_due", {}, 1, 0, 20),
+    "accepted": ("accepted", HELD, 100, 9, 30),
+    "cancel of a ready job": ("cancel", {"id": job_id(100_001)}, 1, 0, 45),
+    "cancel of a job that came back": ("cancel", {"id": job_id(100_020)}, 1, 0, 45),
+    "cancel of a scheduled job": ("cancel", {"id": job_id(300_000)}, 1, 0, 45),
+    "cancel of a running job": ("cancel", {"id": job_id(401_000)}, 1, 0, 45),
+    "cancel of a job that has ended": ("cancel", {"id": job_id(500_000)}, 1, 0, 45),
+    "get_job that is ready": ("get_job", {"id": job_id(100_001)}, 1, 0, 35),
+    "get_job that has failed": ("get_job", {"id": job_id(403_000)}, 1, 0, 35),
+    "retry": ("retry", {"id": job_id(403_000), "delay": 0.0}, 1, 0, 40),
+    "intern": ("intern", {"name": "q7"}, 1, 0, 20),
+    "notify": ("notify", {"queue": 3}, 1, 0, 20),
+    "list_all": ("list_all", {"limit": 20, "queue": None, "type": None}, 20, 40, 60),
+    "list_failed": ("list_failed", {"limit": 20, "queue": None, "type": None}, 20, 70, 60),
+}
+ON_USERS_CONNECTIONS = [
+    case
+    for case in HOT
+    if case.split()[0] in {"claim", "finish", "enqueue", "enqueue_checked", "cancel", "get_job", "retry"}
+] + ["intern", "notify", "next_due", "promote", "accepted"]
+
+CASES = [(case, True) for case in HOT if not case.startswith("list_")] + [
+    (case, False) for case in [*ON_USERS_CONNECTIONS, "list_all", "list_failed"]
+]
+
+
+@pytest.mark.parametrize(("case", "pinned"), CASES, ids=[f"{c}-{'pinned' if p else 'default'}" for c, p in CASES])
+def test_a_hot_statement_reads_no_large_table_and_few_pages(large: str, case: str, pinned: bool) -> None:
+    name, params, rows, each, beside = HOT[case]
+    plan = explain(large, name, params, pinned=pinned)
+    whole = [node for node in plan.nodes if node.table in LARGE and node.type in {"Seq Scan", "Bitmap Heap Scan"}]
+    assert whole == []
+    sorted_ = [node for node in plan.nodes if "Sort" in node.type and node.rows > max(rows, 1)]
+    assert sorted_ == []
+    assert plan.shared <= rows * each + beside
+    most = max((node.rows for node in plan.nodes if node.table in LARGE), default=0)
+    assert most <= 2 * max(rows, 10)
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+@pytest.mark.parametrize("name", ["claim", "claim_after"])
+def test_a_claim_walks_its_index_in_order(large: str, name: str, pinned: bool) -> None:
+    plan = explain(large, name, HOT[name][1], pinned=pinned)
+    assert "ready_claim" in plan.indexes()
+    first = next(n for n, node in enumerate(plan.nodes) if node.by == "ready_claim")
+    limits = [n for n, node in enumerate(plan.nodes) if node.type == "Limit" and n < first]
+    assert limits
+    assert not [node for node in plan.nodes[limits[0] : first] if "Sort" in node.type]
+    assert {node.type for node in plan.of("ready")} == {"Index Scan", "Tid Scan", "ModifyTable"}
+    assert {node.type for node in plan.of("job")} == {"Index Scan"}
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_what_is_in_the_way_does_not_make_a_claim_dearer(large: str, databases: Databases, pinned: bool) -> None:
+    with databases.fresh() as dsn:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            for statement in FILL.replace("602000", "1000").replace("n <= 200000", "n <= 1000").split(";\n"):
+                connection.execute(statement.encode())
+            connection.execute("vacuum analyze")
+        small = explain(dsn, "claim", CLAIM, pinned=pinned).shared
+    assert explain(large, "claim", CLAIM, pinned=pinned).shared <= small * 1.4 + 100

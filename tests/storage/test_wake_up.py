@@ -1,0 +1,333 @@
+"""Who is told of work, and who is not: an enqueue notifies if, and only if, a worker may be asleep."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from dbjobq import JobQueue, PostgresStorage
+from dbjobq.queue import WithOptions
+from dbjobq.storage.base import Notice
+from tests.storage.workers import BEAT, claim, ended, exchange, rescue, run, worker
+
+if TYPE_CHECKING:
+    from dbjobq.storage.base import Session
+    from tests.storage.database import Database
+
+
+@pytest.fixture
+def busy(database: Database) -> Callable[[], None]:
+    """Makes it known that no worker sleeps, as workers under load do."""
+
+    def say() -> None:
+        database.rows("update dbjobq.queue set wanted = false")
+
+    return say
+
+
+async def asleep(session: Session) -> None:
+    """Look until there is no reason to look again."""
+    while (await session.idle()).look_in is not None:
+        await claim(session)
+
+
+def number(database: Database, queue: str = "default") -> str:
+    return f"w{database.value('select id from dbjobq.queue where name = %s', queue)}"
+
+
+@pytest.mark.parametrize("how", ["one", "keyed", "many", "connection"])
+def test_an_enqueue_notifies_a_worker_that_sleeps(  # noqa: PLR0917 - fixtures and parameters
+    storage: PostgresStorage, queue: JobQueue, database: Database, dsn: str, busy: Callable[[], None], how: str
+) -> None:
+    def enqueue() -> None:
+        if how == "one":
+            queue.enqueue("f")
+        elif how == "keyed":
+            queue.options(unique_key=f"k{queue.count()}").enqueue("f")
+        elif how == "many":
+            queue.enqueue_many("f", [{}, {}])
+        else:
+            with psycopg.connect(dsn) as connection:
+                queue.options(connection=connection).enqueue("f")
+                queue.options(connection=connection).enqueue_many("f", [{}])
+
+    busy()
+    with database.notified() as heard:
+        enqueue()
+    assert heard == []
+
+    async def main() -> None:
+        async with worker(storage) as session:
+            await asleep(session)
+            with database.notified() as heard:
+                enqueue()
+            assert set(heard) == {number(database)}
+
+    run(main())
+
+
+def test_a_scheduled_job_notifies_too_so_that_the_sleeper_learns_when_it_is_due(
+    storage: PostgresStorage, queue: JobQueue, database: Database
+) -> None:
+    async def main() -> None:
+        async with worker(storage) as session:
+            await asleep(session)
+            with database.notified() as heard:
+                queue.options(delay=60).enqueue("f")
+            assert heard == [number(database)]
+            due = (await session.idle()).next_due
+            assert due is not None
+            assert 50 < due <= 60
+
+    run(main())
+
+
+def test_full_claims_stop_the_notifying_until_somebody_sleeps(
+    storage: PostgresStorage, queue: JobQueue, database: Database
+) -> None:
+    queue.enqueue_many("f", ({} for _ in range(30)))
+
+    async def main() -> None:
+        async with worker(storage) as session:
+            await asleep(session)
+            for _ in range(5):
+                await claim(session, 2)
+            with database.notified() as heard:
+                queue.enqueue("f")
+            assert heard == []
+            await claim(session, 100)
+            await asleep(session)
+            with database.notified() as heard:
+                queue.enqueue("f")
+            assert len(heard) == 1
+
+    run(main())
+
+
+def test_retry_release_rescue_and_promotion_notify_a_worker_that_sleeps(
+    storage: PostgresStorage, queue: JobQueue, database: Database
+) -> None:
+    queue.enqueue_many("f", [{"n": n} for n in range(4)], max_retries=5)
+
+    async def main() -> None:
+        async with worker(storage, "busy") as busy, worker(storage, "asleep") as session:
+            held = await claim(busy)
+            queue.cancel(held[3].id)
+            await asleep(session)
+            woken = number(database)
+            with database.notified() as heard:
+                await exchange(busy, [ended(held[0], "retry", delay=60.0)])
+            assert heard == [woken]
+            with database.notified() as heard:
+                await exchange(busy, [ended(held[1], "release")])
+            assert heard == [woken]
+            with database.notified() as heard:
+                queue.retry(held[3].id)
+            assert heard == [woken]
+            with database.notified() as heard:
+                database.skip(61)
+                database.kill("busy")
+                rescue(storage)
+            assert heard == [woken]
+
+    run(main())
+
+
+Enqueue = Callable[[WithOptions], object]
+HOW: list[Enqueue] = [
+    lambda q: q.enqueue("f"),
+    lambda q: q.options(unique_key="k").enqueue("f"),
+    lambda q: q.options(delay=5).enqueue("f"),
+    lambda q: q.enqueue_many("f", [{}]),
+]
+
+
+@pytest.mark.parametrize("how", HOW, ids=["one", "keyed", "later", "many"])
+def test_a_transaction_that_enqueued_before_the_worker_slept_is_waited_for(  # noqa: PLR0917 - fixtures and parameters
+    storage: PostgresStorage, queue: JobQueue, database: Database, dsn: str, busy: Callable[[], None], how: Enqueue
+) -> None:
+    async def main() -> None:
+        async with worker(storage) as session:
+            await asleep(session)
+            busy()
+            with psycopg.connect(dsn) as connection:
+                with database.notified() as heard:
+                    how(queue.options(connection=connection))
+                for _ in range(5):
+                    look_in = (await session.idle()).look_in
+                    assert look_in is not None
+                    assert 0 <= look_in <= 0.25
+                    assert await claim(session) == []
+                connection.commit()
+            assert heard == []
+            database.skip(6)
+            assert len(await claim(session)) == 1
+            assert [(await session.idle()).look_in for _ in range(2)] == [0, None]  # once more, then it sleeps
+
+    run(main())
+
+
+def test_a_transaction_that_ends_between_the_last_look_and_the_sleep_is_looked_for_once_more(
+    storage: PostgresStorage, queue: JobQueue, dsn: str, busy: Callable[[], None]
+) -> None:
+    """It has notified nobody: without another look, its job waits for the next poll."""
+
+    async def main() -> None:
+        async with worker(storage) as session:
+            busy()
+            with psycopg.connect(dsn) as connection:
+                queue.options(connection=connection).enqueue("f")
+                assert (await session.idle()).look_in is not None
+                assert await claim(session) == []
+                connection.commit()
+            assert (await session.idle()).look_in is not None
+            assert len(await claim(session)) == 1
+            assert (await session.idle()).look_in is None
+
+    run(main())
+
+
+def test_transactions_that_do_not_enqueue_are_not_waited_for(
+    storage: PostgresStorage, dsn: str, database: Database, busy: Callable[[], None]
+) -> None:
+    database.rows("create table other (id int)")
+
+    async def main() -> None:
+        async with worker(storage) as session:
+            busy()
+            with psycopg.connect(dsn) as connection:
+                connection.execute("insert into other values (1)")
+                connection.execute("select count(*) from dbjobq.jobs")
+                await session.idle()
+                assert (await session.idle()).look_in is None
+
+    run(main())
+
+
+def test_a_transaction_that_began_after_the_worker_slept_is_not_waited_for(
+    storage: PostgresStorage, queue: JobQueue, dsn: str, busy: Callable[[], None]
+) -> None:
+    async def main() -> None:
+        async with worker(storage) as session:
+            busy()
+            await asleep(session)
+            with psycopg.connect(dsn) as connection:
+                queue.options(connection=connection).enqueue("f")
+                assert (await session.idle()).look_in is None
+
+    run(main())
+
+
+@pytest.mark.parametrize("level", [psycopg.IsolationLevel.REPEATABLE_READ, psycopg.IsolationLevel.SERIALIZABLE])
+@pytest.mark.parametrize("how", ["one", "keyed", "many"])
+def test_a_caller_with_an_old_snapshot_always_notifies(  # noqa: PLR0917 - fixtures and parameters
+    storage: PostgresStorage,
+    queue: JobQueue,
+    dsn: str,
+    database: Database,
+    busy: Callable[[], None],
+    level: psycopg.IsolationLevel,
+    how: str,
+) -> None:
+    queue.enqueue("f")
+
+    async def main() -> None:
+        async with worker(storage) as session:
+            with psycopg.connect(dsn) as connection:
+                connection.isolation_level = level
+                busy()
+                connection.execute("select count(*) from dbjobq.queue")  # the snapshot is of now
+                await claim(session)
+                await asleep(session)
+                with database.notified() as heard:
+                    inside = queue.options(connection=connection)
+                    if how == "one":
+                        inside.enqueue("f")
+                    elif how == "keyed":
+                        inside.options(unique_key="k").enqueue("f")
+                    else:
+                        inside.enqueue_many("f", [{}])
+                    connection.commit()
+                assert heard == [number(database)]
+
+    run(main())
+
+
+def test_a_new_queue_wakes_workers_of_every_queue(
+    storage: PostgresStorage, queue: JobQueue, database: Database
+) -> None:
+    async def main() -> None:
+        async with worker(storage) as session:
+            await asleep(session)
+            with database.notified() as heard:
+                queue.options(queue="new").enqueue("f")
+            assert heard == [number(database, "new")]
+            assert (await session.idle()).look_in is not None
+            assert [c.queue for c in await claim(session)] == ["new"]
+
+    run(main())
+
+
+def test_idle_says_when_the_next_scheduled_job_is_due(
+    storage: PostgresStorage, queue: JobQueue, database: Database
+) -> None:
+    async def main() -> None:
+        async with worker(storage) as session:
+            assert (await session.idle()).next_due is None
+            queue.options(delay=100).enqueue("f")
+            queue.options(delay=50).enqueue("f")
+            due = (await session.idle()).next_due
+            assert due is not None
+            assert 45 < due <= 50
+            database.skip(60)
+            due = (await session.idle()).next_due
+            assert due is not None
+            assert due <= 0
+            assert len(await claim(session, promote=True)) == 1
+
+    run(main())
+
+
+def test_notices_tell_of_work_and_of_cancelled_jobs(storage: PostgresStorage, queue: JobQueue) -> None:
+    async def main() -> None:
+        async with worker(storage, queues=["mine"]) as session:
+            await asleep(session)
+            notices = session.notices()
+            assert await anext(notices) == Notice("work")  # for what happened before
+            queue.options(queue="not mine").enqueue("f")
+            one = queue.options(queue="mine").enqueue("f")
+            assert await anext(notices) == Notice("work")
+            await claim(session)
+            queue.cancel(one)
+            assert await anext(notices) == Notice("cancel", one)
+            two = asyncio.ensure_future(anext(notices))
+            queue.options(queue="mine").enqueue("f")
+            assert await two == Notice("work")
+            await notices.aclose()  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+
+    run(main())
+
+
+def test_a_worker_with_a_strange_schema_listens_on_its_own_channel(empty_dsn: str) -> None:
+    from dbjobq.schema import migrate
+
+    migrate(empty_dsn, "My Schéma")
+    with PostgresStorage(empty_dsn, schema="My Schéma") as storage:
+        queue = JobQueue(storage)
+
+        async def main() -> None:
+            session = storage.session("w", None, BEAT)
+            await session.open()
+            await asleep(session)
+            notices = session.notices()
+            await anext(notices)
+            queue.enqueue("f")
+            assert await anext(notices) == Notice("work")
+            await notices.aclose()  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+            await session.close()
+
+        run(main())

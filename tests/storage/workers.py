@@ -1,0 +1,57 @@
+"""Workers without a runtime: their sessions, used step by step."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from dbjobq.storage.base import Claim, Outcome, Step
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Coroutine, Sequence
+
+    from dbjobq import PostgresStorage
+    from dbjobq.models import Event
+    from dbjobq.storage.base import Rescued, Session
+
+BEAT = 30.0
+
+
+@asynccontextmanager
+async def worker(
+    storage: PostgresStorage, name: str = "w1", queues: Sequence[str] | None = None
+) -> AsyncGenerator[Session]:
+    """An open session; closed without giving anything back."""
+    session = storage.session(name, queues, BEAT)
+    await session.open()
+    try:
+        yield session
+    finally:
+        await session.close()
+
+
+async def exchange(session: Session, outcomes: Sequence[Outcome] = (), want: int = 0, *, promote: bool = False) -> Step:
+    return await session.step(list(outcomes), want, beat=BEAT, promote=promote, progress={})
+
+
+async def claim(session: Session, want: int = 10, *, promote: bool = True) -> list[Claim]:
+    return (await exchange(session, want=want, promote=promote)).claims
+
+
+def ended(claim: Claim, event: Event = "complete", **more: Any) -> Outcome:
+    if event in {"retry", "fail"}:
+        more.setdefault("error", f"{event} of {claim.claim}")
+    return Outcome(claim, event, **more)
+
+
+def rescue(storage: PostgresStorage) -> list[Rescued]:
+    pulse = storage.session("rescuer", None, BEAT).pulse()
+    try:
+        return pulse.rescue()
+    finally:
+        pulse.close()
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(main, 60))

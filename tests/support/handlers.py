@@ -1,0 +1,47 @@
+"""Job functions for workers in processes of their own. What they do they write in a diary, a file."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+
+from dbjobq import JobContext, job
+
+DIARY = "DBJOBQ_TEST_DIARY"
+
+
+def note(word: str, context: JobContext) -> None:
+    """Add a line: what happened, to which job, in which process."""
+    with Path(os.environ[DIARY]).open("a") as diary:
+        diary.write(f"{word} {context.job.id} {os.getpid()}\n")
+
+
+@job(retry=0.1)
+def work(context: JobContext, seconds: float = 0.0) -> None:
+    note("start", context)
+    time.sleep(seconds)
+    note("end", context)
+
+
+@job(retry=0.1)
+async def awork(context: JobContext, seconds: float = 0.0) -> None:
+    note("start", context)
+    await asyncio.sleep(seconds)
+    note("end", context)
+
+
+@job(retry=0.1)
+def die(context: JobContext) -> None:
+    note("start", context)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@job
+def returning(context: JobContext, seconds: float = 0.0) -> int:
+    note("start", context)
+    time.sleep(seconds)
+    note("end", context)
+    return os.getpid()

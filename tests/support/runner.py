@@ -1,0 +1,27 @@
+"""A worker in a process of its own: `python -m tests.support.runner '{"dsn": …, settings}'`, until its input ends."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from typing import Any
+
+from dbjobq import JobQueue, PostgresStorage, Worker
+
+
+def main() -> None:
+    settings: dict[str, Any] = json.loads(sys.argv[1])
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s %(job_id)s", defaults={"job_id": "-"}))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    storage = PostgresStorage(settings.pop("dsn"))
+    worker = Worker(JobQueue(storage), imports=["tests.support.handlers"], **settings)
+    worker.start()
+    sys.stdin.read()
+    worker.stop()
+    storage.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""What may go into the database as text, and what may not."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dbjobq.serialize import (
+    MAX_DATA_BYTES,
+    as_uuid,
+    check_name,
+    dump_arguments,
+    dump_result,
+    load_arguments,
+    new_id,
+    storable_text,
+)
+from tests.unit.test_models import JSON
+
+
+@given(st.dictionaries(st.text(), JSON, max_size=4))
+def test_arguments_come_back_as_they_were(arguments: dict[str, Any]) -> None:
+    text = dump_arguments(arguments)
+    assert text.isascii()
+    assert "\n" not in text
+    assert load_arguments(text) == json.loads(text) == arguments
+
+
+def test_thousands_of_ids_made_at_once_sort_as_they_were_made() -> None:
+    ids = [new_id() for _ in range(5000)]
+    assert ids == sorted(set(ids))
+    assert all(uuid.UUID(i).version == 7 and str(uuid.UUID(i)) == i for i in ids[:10])
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "01a20a8f-9c22-76e4-9219-c1f8944f2bb3",
+        "01A20A8F-9C22-76E4-9219-C1F8944F2BB3",
+        "01a20a8f9c2276e49219c1f8944f2bb3",
+        "{01a20a8f-9c22-76e4-9219-c1f8944f2bb3}",
+        "urn:uuid:01a20a8f-9c22-76e4-9219-c1f8944f2bb3",
+        uuid.UUID("01a20a8f-9c22-76e4-9219-c1f8944f2bb3"),
+    ],
+)
+def test_an_id_has_one_form(form: object) -> None:
+    assert as_uuid(form) == "01a20a8f-9c22-76e4-9219-c1f8944f2bb3"
+
+
+@pytest.mark.parametrize("wrong", ["", "x", "\x00", "\ud800", "0" * 33, "01a20a8f-9c22-76e4-9219-c1f8944f2bbg"])
+def test_other_text_is_no_id(wrong: str) -> None:
+    with pytest.raises(ValueError, match="key="):
+        as_uuid(wrong, "key")
+
+
+@pytest.mark.parametrize("wrong", [None, 5, b"x", 1.5])
+def test_other_types_are_no_id(wrong: object) -> None:
+    with pytest.raises(TypeError, match="id="):
+        as_uuid(wrong)
+
+
+@pytest.mark.parametrize("name", ["a", "é", "\U0001f600", "a b\n\t", "'\"\\%s{}", "x" * 200])
+def test_names_are_kept(name: str) -> None:
+    assert check_name(name, "queue") == name
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("", ValueError),
+        ("x" * 201, ValueError),
+        ("a\x00", ValueError),
+        ("é\x00", ValueError),
+        ("\ud800", ValueError),
+        ("a\udfffb", ValueError),
+        (None, TypeError),
+        (b"a", TypeError),
+        (5, TypeError),
+    ],
+)
+def test_what_is_no_name_is_refused(name: object, error: type[Exception]) -> None:
+    with pytest.raises(error, match="queue=") as caught:
+        check_name(name, "queue")
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [float("nan"), float("-inf"), b"x", {1}, object(), 10**5000, {(1,): 2}, 1j],
+    ids=lambda wrong: type(wrong).__name__,
+)
+def test_what_json_cannot_hold_is_refused_by_name(wrong: object) -> None:
+    for value in (wrong, [wrong], {"inner": [wrong]}):
+        with pytest.raises(TypeError, match="'culprit'"):
+            dump_arguments({"fine": 1, "culprit": value})
+    with pytest.raises(TypeError, match="result"):
+        dump_result(wrong)
+
+
+def test_nesting_beyond_pythons_limit_and_circles_are_refused_by_name() -> None:
+    deep: list[Any] = []
+    for _ in range(200_000):
+        deep = [deep]
+    circle: list[Any] = []
+    circle.append(circle)
+    for value in (deep, circle):
+        with pytest.raises(TypeError, match="'culprit'"):
+            dump_arguments({"culprit": value})
+        with pytest.raises(TypeError, match="result"):
+            dump_result(value)
+
+
+def test_the_size_has_a_limit_and_the_error_names_it() -> None:
+    assert dump_arguments({"a": "x" * (MAX_DATA_BYTES - 8)})
+    with pytest.raises(ValueError, match=f"{MAX_DATA_BYTES:,}"):
+        dump_arguments({"a": "x" * (MAX_DATA_BYTES - 7)})
+    with pytest.raises(ValueError, match=f"{MAX_DATA_BYTES:,}"):
+        dump_result("x" * MAX_DATA_BYTES)
+
+
+def test_none_is_no_result() -> None:
+    assert dump_result(None) is None
+    assert dump_result("") == '""'
+
+
+@given(st.text(st.characters()))
+def test_any_text_can_be_made_storable(text: str) -> None:
+    stored = storable_text(text)
+    assert "\x00" not in stored
+    stored.encode()
+    if "\x00" not in text and text.isprintable():
+        assert stored == text
+
+
+def test_what_cannot_be_stored_is_escaped() -> None:
+    assert storable_text("a\x00b\ud800c") == "a\\x00b\\ud800c"

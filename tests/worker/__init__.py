@@ -1,0 +1,1 @@
+"""Tests of `Worker`: real threads, real processes, a real server."""

@@ -1,0 +1,155 @@
+"""Workers that are quick to notice, and ended when the test is."""
+
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from dbjobq import JobQueue, Worker
+from dbjobq.storage.base import Claim, Outcome, Step
+from dbjobq.storage.session import PostgresSession
+from tests.storage.database import Database, database
+from tests.support.process import Note, WorkerProcess, read_diary
+
+__all__ = ["Processes", "Start", "database"]
+
+
+class Start(Protocol):
+    """Starts a worker on the test's queue, or another; `settings` are the worker's."""
+
+    def __call__(self, job_queue: JobQueue | None = None, /, **settings: Any) -> Worker: ...
+
+
+@pytest.fixture
+def start(queue: JobQueue) -> Iterator[Start]:
+    """Starts workers; at the end they must still be well, and are stopped."""
+    workers: list[Worker] = []
+    usual: dict[str, Any] = {"poll_interval": 0.05, "max_poll_interval": 0.5, "shutdown_timeout": 5.0}
+
+    def start(job_queue: JobQueue | None = None, /, **settings: Any) -> Worker:
+        worker = Worker(job_queue or queue, **{**usual, **settings})
+        workers.append(worker)
+        worker.start()
+        return worker
+
+    yield start
+    for worker in workers:
+        worker.hasten()
+    for worker in workers:
+        worker.stop()
+    assert [worker.error for worker in workers if worker.error is not None] == []
+    assert not any(worker._worker_thread.is_alive() for worker in workers)
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The kind of event loop: uvloop is used where it is installed."""
+    name: str = request.param
+    if name == "asyncio":
+        monkeypatch.setitem(sys.modules, "uvloop", None)
+    else:
+        pytest.importorskip("uvloop")
+    return name
+
+
+class Events:
+    """What workers have logged."""
+
+    def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
+        self._caplog = caplog
+
+    def of(self, event: str) -> list[logging.LogRecord]:
+        """The lines of one event."""
+        return [record for record in tuple(self._caplog.records) if record.getMessage() == event]
+
+    def jobs(self, event: str) -> list[str]:
+        """The ids of the jobs in them."""
+        return [vars(record)["job_id"] for record in self.of(event)]
+
+
+@pytest.fixture
+def events(caplog: pytest.LogCaptureFixture) -> Events:
+    """What workers log, from INFO on."""
+    caplog.set_level(logging.INFO, "dbjobq")
+    return Events(caplog)
+
+
+@pytest.fixture
+def claims(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The moments at which workers of this process ask for jobs, as they come."""
+    moments: list[float] = []
+    original = PostgresSession.step
+
+    async def step(
+        self: PostgresSession,
+        outcomes: Sequence[Outcome],
+        want: int,
+        *,
+        beat: float | None,
+        promote: bool,
+        progress: Mapping[Claim, str],
+    ) -> Step:
+        if want:
+            moments.append(time.monotonic())
+        return await original(self, outcomes, want, beat=beat, promote=promote, progress=progress)
+
+    monkeypatch.setattr(PostgresSession, "step", step)
+    return moments
+
+
+class Processes:
+    """Makes worker processes.
+
+    Args:
+        dsn: Where their jobs are, unless they are told otherwise.
+        folder: For their logs and the diary.
+    """
+
+    def __init__(self, dsn: str, folder: Path) -> None:
+        self._dsn, self._folder = dsn, folder
+        self.made: list[WorkerProcess] = []
+
+    def start(self, **settings: Any) -> WorkerProcess:
+        """Start one."""
+        usual = {"dsn": self._dsn, "poll_interval": 0.05, "max_poll_interval": 0.5, "lease": 2.0, "shutdown_timeout": 5}
+        log = self._folder / f"worker-{len(self.made)}.log"
+        process = WorkerProcess({**usual, **settings}, self._folder / "diary", log)
+        self.made.append(process)
+        return process
+
+    def diary(self, word: str | None = None) -> list[Note]:
+        """What their handlers did."""
+        return [note for note in read_diary(self._folder / "diary") if word is None or note.word == word]
+
+    def close(self) -> None:
+        for process in self.made:
+            with suppress(ProcessLookupError):
+                process.close()
+
+
+@pytest.fixture
+def processes(dsn: str, tmp_path: Path) -> Iterator[Processes]:
+    """Makes worker processes; they are ended with the test."""
+    processes = Processes(dsn, tmp_path)
+    yield processes
+    processes.close()
+
+
+@pytest.fixture
+def listeners(database: Database) -> Callable[[], list[int]]:
+    """The process ids of the connections that listen."""
+
+    def found() -> list[int]:
+        listening = "select pid from pg_stat_activity where datname = current_database() and query ilike 'listen%%'"
+        return [row[0] for row in database.rows(listening)]
+
+    return found

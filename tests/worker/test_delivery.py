@@ -1,0 +1,202 @@
+"""Delivery (contract §6), shown on processes that are killed and paused."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+
+from dbjobq import Job, JobQueue
+from tests.storage.database import Database
+from tests.support import handlers
+from tests.support.waiting import ended, lasting, settled, until
+from tests.worker.conftest import Processes
+
+
+def get(queue: JobQueue, job_id: str) -> Job:
+    found = queue.get_job(job_id)
+    assert found is not None
+    return found
+
+
+def test_jobs_of_a_killed_worker_run_elsewhere_within_the_lease_and_one_attempt_is_charged(
+    queue: JobQueue, processes: Processes
+) -> None:
+    victim = processes.start(lease=2.0, concurrency=3)
+    ids = [queue.enqueue(handlers.work if n else handlers.awork, seconds=60) for n in range(3)]
+    until(lambda: len(processes.diary("start")) == 3)
+    other = processes.start(lease=2.0, concurrency=3)
+    until(lambda: "worker.started" in other.log())
+    before = time.monotonic()
+    victim.kill()
+    until(lambda: len(processes.diary("start")) == 6, 5)
+    assert time.monotonic() - before < 2.0 + 0.5
+    for job_id in ids:
+        found = get(queue, job_id)
+        assert (found.status, found.attempts) == ("running", 1)
+        assert (found.error or "").startswith("WorkerLost: worker ")
+        assert f":{victim.pid}:" in (found.error or "")
+        assert "this was attempt 1 of 4" in (found.error or "")
+    assert other.log().count("job.rescued") == 3
+
+
+def test_jobs_of_a_killed_worker_are_not_lost_though_no_other_runs_at_that_time(
+    queue: JobQueue, processes: Processes
+) -> None:
+    victim = processes.start(lease=2.0)
+    job_id = queue.enqueue(handlers.work, seconds=1)
+    until(lambda: processes.diary("start"))
+    victim.kill()
+    processes.start(lease=2.0)
+    ended(queue, [job_id])
+    assert get(queue, job_id).attempts == 1
+
+
+def test_a_kill_under_load_loses_nothing(queue: JobQueue, processes: Processes, database: Database) -> None:
+    ids = queue.enqueue_many(handlers.awork, [{} for _ in range(3000)])
+    victims = [processes.start(lease=2.0, concurrency=5) for _ in range(2)]
+    for n, victim in enumerate(victims):
+        until(lambda n=n: len(processes.diary("end")) > 300 * (n + 1))  # type: ignore[misc]
+        victim.kill()
+    processes.start(lease=2.0, concurrency=5)
+    ended(queue, ids, timeout=30)
+    assert len(queue.list_jobs()) == 3000
+    assert database.value("select count(*) from dbjobq.lease") == 0
+    assert database.value("select max(attempts) from dbjobq.done") <= 2
+    ran = Counter(note.job_id for note in processes.diary("start"))
+    attempts = {j.id: j.attempts for j in queue.list_jobs()}
+    assert all(count <= attempts[job_id] + 1 for job_id, count in ran.items())
+
+
+def test_a_result_that_comes_after_a_pause_beyond_the_lease_is_refused_and_the_job_completed_once(
+    queue: JobQueue, processes: Processes, database: Database
+) -> None:
+    paused = processes.start(lease=2.0)
+    job_id = queue.enqueue(handlers.returning, seconds=1.5)
+    until(lambda: processes.diary("start"))
+    paused.pause()
+    other = processes.start(lease=2.0)
+    ended(queue, [job_id])
+    assert get(queue, job_id).result == other.pid
+    paused.resume()
+    until(lambda: len(processes.diary("end")) == 2)
+    until(lambda: f"job.refused {job_id}" in paused.log() or f"job.lost {job_id}" in paused.log())
+    found = get(queue, job_id)
+    assert (found.status, found.attempts, found.result) == ("completed", 1, other.pid)
+    assert database.value("select count(*) from dbjobq.done") == 1
+    again = queue.enqueue(handlers.work)
+    ended(queue, [again])
+    assert paused.stop() == 0
+
+
+def test_a_worker_that_comes_back_from_a_pause_works_on(queue: JobQueue, processes: Processes) -> None:
+    paused = processes.start(lease=2.0)
+    first = queue.enqueue(handlers.awork, seconds=30)
+    until(lambda: processes.diary("start"))
+    paused.pause()
+    other = processes.start(lease=2.0)
+    until(lambda: len(processes.diary("start")) == 2, 5)
+    paused.resume()
+    until(lambda: f"job.lost {first}" in paused.log(), 5)
+    job_id = queue.enqueue(handlers.returning)
+    ended(queue, [job_id])
+    assert get(queue, job_id).result == paused.pid
+    assert other.alive()
+
+
+def test_a_short_pause_within_the_lease_costs_nothing(queue: JobQueue, processes: Processes) -> None:
+    paused = processes.start(lease=5.0)
+    job_id = queue.enqueue(handlers.work, seconds=1.5)
+    until(lambda: processes.diary("start"))
+    processes.start(lease=5.0)
+    paused.pause()
+    lasting(lambda: get(queue, job_id).attempts == 0, 1.5)
+    paused.resume()
+    ended(queue, [job_id])
+    assert (get(queue, job_id).attempts, len(processes.diary("start"))) == (0, 1)
+
+
+@pytest.mark.parametrize("retries", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_job_that_kills_its_process_every_time_fails_after_its_retries_with_an_error_that_says_so(
+    queue: JobQueue, processes: Processes, retries: int
+) -> None:
+    job_id = queue.enqueue(handlers.die, max_retries=retries)
+    for n in range(retries + 1):
+        victim = processes.start(lease=1.0)
+        until(lambda victim=victim: not victim.alive())  # type: ignore[misc]
+        assert len(processes.diary("start")) == n + 1
+    survivor = processes.start(lease=1.0)
+    ended(queue, [job_id], "failed")
+    found = get(queue, job_id)
+    assert found.attempts == retries + 1
+    assert (found.error or "").startswith("WorkerLost: ")
+    assert f"this was attempt {retries + 1} of {retries + 1}" in (found.error or "")
+    lasting(survivor.alive, 1.5)
+    assert len(processes.diary("start")) == retries + 1
+    assert "job.dead" in survivor.log()
+
+
+@pytest.mark.parametrize("fault", ["kill", "pause"])
+def test_a_job_without_retries_is_never_started_twice(queue: JobQueue, processes: Processes, fault: str) -> None:
+    victim = processes.start(lease=1.0)
+    job_id = queue.enqueue(handlers.work, max_retries=0, seconds=1)
+    until(lambda: processes.diary("start"))
+    getattr(victim, fault)()
+    processes.start(lease=1.0)
+    ended(queue, [job_id], "failed")
+    if fault == "pause":
+        victim.resume()
+        until(lambda: "job.refused" in victim.log() or "job.lost" in victim.log(), 5)
+    lasting(lambda: len(processes.diary("start")) == 1, 1.0)
+    assert get(queue, job_id).status == "failed"
+
+
+@pytest.mark.parametrize("kind", ["def", "async"])
+def test_jobs_claimed_ahead_on_a_paused_worker_are_not_started_when_it_comes_back(
+    queue: JobQueue, processes: Processes, kind: str
+) -> None:
+    function = handlers.work if kind == "def" else handlers.awork
+    paused = processes.start(lease=2.0)
+    ended(queue, queue.enqueue_many(function, [dict[str, int]()] * 400), timeout=20)
+    begun = len(processes.diary("start"))
+    ids = queue.options(max_retries=0).enqueue_many(function, [{"seconds": 0.2}, *([{"seconds": 0.0}] * 20)])
+    until(lambda: len(processes.diary("start")) > begun)
+    paused.pause()
+    held = queue.count("running")
+    if held == 1:
+        pytest.skip("what was claimed ahead was handed back before the pause")
+    processes.start(lease=2.0)
+    settled(queue)
+    starts = Counter(note.job_id for note in processes.diary("start"))
+    paused.resume()
+    until(lambda: "worker.lapsed" in paused.log() or "job.refused" in paused.log() or "job.lost" in paused.log(), 5)
+    again = queue.enqueue(function)
+    ended(queue, [again])
+    after = Counter(note.job_id for note in processes.diary("start"))
+    del after[again]
+    assert after == starts
+    assert all(starts[job_id] <= 1 for job_id in ids)
+
+
+def test_stopping_a_process_ends_it_cleanly(queue: JobQueue, processes: Processes) -> None:
+    process = processes.start()
+    job_id = queue.enqueue(handlers.work, seconds=0.3)
+    until(lambda: processes.diary("start"))
+    assert process.stop() == 0
+    assert get(queue, job_id).status == "completed"
+    assert "worker.stopped" in process.log()
+
+
+def test_the_clock_of_a_worker_has_no_say(queue: JobQueue, processes: Processes) -> None:
+    """All times are the server's: what a job's times say lies within what the server saw."""
+    processes.start()
+    job_id = queue.enqueue(handlers.work, seconds=0.1)
+    ended(queue, [job_id])
+    found = get(queue, job_id)
+    assert found.created_at is not None
+    assert found.started_at is not None
+    assert found.finished_at is not None
+    assert found.created_at <= found.started_at <= found.finished_at
+    assert timedelta(seconds=0.1) <= found.finished_at - found.started_at < timedelta(seconds=2)

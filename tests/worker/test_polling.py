@@ -1,0 +1,414 @@
+"""Adaptive polling, exactly as contract §5 has it."""
+
+# pyright: reportPrivateUsage=false
+
+# ruff: noqa: PLR0917 - fixtures are arguments
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from dbjobq import JobQueue, PostgresStorage, Retry, Worker, job
+from dbjobq.storage.base import Idle
+from dbjobq.storage.session import PostgresSession
+from tests.storage.database import Database
+from tests.support.faultproxy import proxied
+from tests.support.waiting import ended, lasting, until
+from tests.worker.conftest import Events, Start
+
+LATE = 0.09
+"""Seconds that a poll may come late on a busy machine."""
+LONG: dict[str, Any] = {"poll_interval": 20.0, "max_poll_interval": 30.0}
+
+
+def gaps(moments: list[float], since: int = 0) -> list[float]:
+    """The seconds between claims, from one of them on."""
+    return [b - a for a, b in zip(moments[since:], moments[since + 1 :], strict=False)]
+
+
+def assert_waits(found: list[float], expected: list[float]) -> None:
+    assert len(found) >= len(expected)
+    wrong = [f for f, e in zip(found, expected, strict=False) if not e - 0.01 <= f <= e + LATE]
+    assert not wrong, f"waits {[round(f, 3) for f in found]}, expected {expected}"
+
+
+# How long.
+
+
+def test_on_an_empty_queue_the_waits_double_from_twice_the_first_interval_to_the_longest(
+    claims: list[float], start: Start
+) -> None:
+    start(poll_interval=0.05, max_poll_interval=0.4)
+    until(lambda: len(claims) > 5)
+    assert_waits(gaps(claims), [0.1, 0.2, 0.4, 0.4, 0.4])
+
+
+def test_when_the_queue_runs_dry_after_work_the_first_wait_is_the_first_interval_again(
+    claims: list[float], start: Start, queue: JobQueue
+) -> None:
+    @job
+    def hello() -> None: ...
+
+    start(poll_interval=0.1, max_poll_interval=0.5)
+    until(lambda: len(claims) > 3)
+    ended(queue, [queue.enqueue(hello)])
+    dry = len(claims) - 1
+    until(lambda: len(claims) > dry + 4)
+    assert_waits(gaps(claims, dry), [0.1, 0.2, 0.4, 0.5])
+
+
+def test_while_there_are_due_jobs_the_next_claim_follows_at_once(
+    claims: list[float], start: Start, queue: JobQueue
+) -> None:
+    @job
+    def some_work(n: int) -> None:
+        time.sleep(0.03)
+
+    ids = queue.enqueue_many(some_work, [{"n": n} for n in range(10)])
+    before = time.monotonic()
+    start(**LONG)
+    ended(queue, ids)
+    assert time.monotonic() - before < 2.0
+
+
+def test_a_notify_ends_the_wait_and_resets_the_interval(claims: list[float], start: Start, database: Database) -> None:
+    start(poll_interval=0.1, max_poll_interval=3.0)
+    until(lambda: len(claims) > 3)
+    asleep = len(claims)
+    before = time.monotonic()
+    number = database.value("select id from dbjobq.queue where name = 'default'")
+    database.rows("select pg_notify('dbjobq', %s)", f"w{number}")
+    until(lambda: len(claims) > asleep, 0.5)
+    assert claims[asleep] - before < 0.1
+    until(lambda: len(claims) > asleep + 3)
+    assert_waits(gaps(claims, asleep), [0.1, 0.2, 0.4])
+
+
+def test_the_longest_interval_is_never_below_the_first(queue: JobQueue) -> None:
+    assert Worker(queue, poll_interval=20.0).config.max_poll_interval == 20.0
+
+
+# What ends a wait.
+
+
+def test_an_idle_worker_starts_a_job_within_100_ms_of_its_enqueue(start: Start, queue: JobQueue) -> None:
+    moments: list[float] = []
+
+    @job
+    async def mark() -> None:
+        moments.append(time.monotonic())
+
+    start(**LONG)
+    ended(queue, [queue.enqueue(mark)])
+    late: list[float] = []
+    for n in range(10):
+        before = time.monotonic()
+        queue.enqueue(mark)
+        until(lambda n=n: len(moments) > n + 1)  # type: ignore[misc]
+        late.append(moments[-1] - before)
+    assert statistics.median(late) < 0.1, late
+    assert max(late) < 1.0, late
+
+
+def test_a_delayed_job_starts_when_it_is_due(start: Start, queue: JobQueue) -> None:
+    moments: dict[int, float] = {}
+
+    @job
+    async def mark(n: int) -> None:
+        moments[n] = time.monotonic()
+
+    start(**LONG)
+    ended(queue, [queue.enqueue(mark, n=-1)])
+    before = time.monotonic()
+    delays = [0.6, 0.3, 0.9]
+    for n, delay in enumerate(delays):
+        queue.options(delay=delay).enqueue(mark, n)
+    until(lambda: len(moments) == 4)
+    for n, delay in enumerate(delays):
+        assert delay <= moments[n] - before < delay + 0.3, moments
+
+
+def test_a_job_that_was_delayed_before_the_worker_started_starts_when_it_is_due(start: Start, queue: JobQueue) -> None:
+    moments: list[float] = []
+
+    @job
+    async def mark() -> None:
+        moments.append(time.monotonic())
+
+    before = time.monotonic()
+    queue.options(delay=1.0).enqueue(mark)
+    start(**LONG)
+    until(lambda: moments)
+    assert 1.0 <= moments[0] - before < 1.3
+
+
+def test_a_retry_starts_when_it_is_due(start: Start, queue: JobQueue) -> None:
+    moments: list[float] = []
+
+    @job(max_retries=5)
+    async def again() -> None:
+        moments.append(time.monotonic())
+        if len(moments) < 4:
+            raise Retry(after=0.3)
+
+    start(**LONG)
+    ended(queue, [queue.enqueue(again)])
+    assert all(0.3 <= gap < 0.6 for gap in gaps(moments)), gaps(moments)
+
+
+def test_a_delayed_job_is_started_when_due_by_the_worker_that_serves_its_queue_whoever_sees_it_first(
+    start: Start, queue: JobQueue
+) -> None:
+    late: list[float] = []
+
+    @job
+    async def mark(due: float) -> None:
+        late.append(time.monotonic() - due)
+
+    for n in range(8):
+        delay = 0.8 + 0.15 * n
+        queue.options(queue="b", delay=delay).enqueue(mark, time.monotonic() + delay)
+    for name in ("a", "a", "b", "c"):
+        start(queues=[name], **LONG)
+    until(lambda: len(late) == 8)
+    assert max(late) < 0.35, late
+
+
+def test_a_delayed_job_due_while_its_promoter_is_busy_is_started_by_an_idle_worker(
+    start: Start, queue: JobQueue
+) -> None:
+    began = threading.Event()
+    moments: list[float] = []
+
+    @job
+    def hold() -> None:
+        began.set()
+        time.sleep(2.0)
+
+    @job
+    def mark() -> None:
+        moments.append(time.monotonic())
+
+    start(**LONG)
+    start(**LONG)
+    queue.enqueue(hold)
+    assert began.wait(5)
+    before = time.monotonic()
+    queue.options(delay=0.3).enqueue(mark)
+    until(lambda: moments)
+    assert 0.3 <= moments[0] - before < 0.6
+
+
+def test_a_job_in_a_queue_nobody_has_heard_of_reaches_an_idle_worker_of_all_queues_at_once(
+    start: Start, queue: JobQueue, claims: list[float]
+) -> None:
+    moments: list[float] = []
+
+    @job
+    async def mark() -> None:
+        moments.append(time.monotonic())
+
+    start(**LONG)
+    until(lambda: claims)
+    for n in range(5):
+        before = time.monotonic()
+        queue.options(queue=f"new {n}").enqueue(mark)
+        until(lambda n=n: len(moments) > n, 3)  # type: ignore[misc]
+        assert moments[-1] - before < 0.5
+
+
+def test_a_job_written_in_a_transaction_that_was_open_when_the_worker_fell_asleep_starts_soon_after_its_commit(
+    start: Start, queue: JobQueue, database: Database, dsn: str, claims: list[float]
+) -> None:
+    moments: list[float] = []
+
+    @job
+    async def mark() -> None:
+        moments.append(time.monotonic())
+
+    database.rows("update dbjobq.queue set wanted = false")  # as when all workers are busy
+    with psycopg.connect(dsn) as connection:
+        queue.options(connection=connection).enqueue(mark)
+        start(poll_interval=5.0, max_poll_interval=10.0)
+        until(lambda: len(claims) > 2)
+        connection.commit()
+    before = time.monotonic()
+    until(lambda: moments, 3)
+    assert moments[0] - before < 1.0
+
+
+@pytest.mark.parametrize("look", [1, 2, 3, 4])
+def test_a_transaction_that_commits_between_a_claim_and_the_look_for_open_ones_is_not_missed(
+    start: Start, queue: JobQueue, database: Database, dsn: str, monkeypatch: pytest.MonkeyPatch, look: int
+) -> None:
+    done = threading.Event()
+    original, looks = PostgresSession.idle, list[int]()
+
+    @job
+    async def mark() -> None:
+        done.set()
+
+    database.rows("update dbjobq.queue set wanted = false")
+    with psycopg.connect(dsn) as connection:
+        queue.options(connection=connection).enqueue(mark)
+
+        async def idle(self: PostgresSession) -> Idle:
+            looks.append(1)
+            if len(looks) == look:
+                connection.commit()
+            return await original(self)
+
+        monkeypatch.setattr(PostgresSession, "idle", idle)
+        start(poll_interval=5.0, max_poll_interval=10.0)
+        assert done.wait(3)
+
+
+def test_a_worker_that_waits_for_an_open_transaction_does_not_spin(
+    start: Start, queue: JobQueue, database: Database, dsn: str, claims: list[float]
+) -> None:
+    @job
+    async def hello() -> None: ...
+
+    database.rows("update dbjobq.queue set wanted = false")
+    with psycopg.connect(dsn) as connection:
+        queue.options(connection=connection).enqueue(hello)
+        start(poll_interval=5.0, max_poll_interval=10.0)
+        until(lambda: len(claims) > 1)
+        lasting(lambda: True, 1.5)
+        assert len(claims) < 16
+        connection.rollback()
+
+
+# Which queues.
+
+
+def test_the_queues_are_served_in_the_order_given(start: Start, queue: JobQueue) -> None:
+    order: list[str] = []
+
+    @job
+    def note(word: str) -> None:
+        order.append(word)
+
+    ids = [
+        queue.options(queue=name, priority=priority).enqueue(note, name)
+        for name, priority in [("a", 9), ("a", 9), ("b", 1), ("b", 1), ("c", 20)]
+    ]
+    start(queues=["b", "c", "a"])
+    ended(queue, ids)
+    assert order == ["b", "b", "c", "a", "a"]
+
+
+def test_a_queue_that_is_not_served_is_left_alone(start: Start, queue: JobQueue) -> None:
+    @job
+    def hello() -> None: ...
+
+    other = queue.options(queue="other").enqueue(hello)
+    delayed = queue.options(queue="other", delay=0.1).enqueue(hello)
+    start(queues=["served"])
+    ended(queue, [queue.options(queue="served").enqueue(hello)])
+    lasting(lambda: {j.id for j in queue.get_pending_jobs()} == {other, delayed}, 0.8)
+
+
+def test_one_queue_may_be_named_as_a_string(start: Start, queue: JobQueue) -> None:
+    @job
+    def hello() -> None: ...
+
+    start(queues="served")
+    ended(queue, [queue.options(queue="served").enqueue(hello)])
+
+
+def test_higher_priority_runs_first_and_equal_ones_in_order(start: Start, queue: JobQueue) -> None:
+    order: list[int] = []
+
+    @job
+    def note(n: int) -> None:
+        order.append(n)
+
+    ids = [queue.enqueue(note, n=n, priority=p) for n, p in enumerate([5, 1, 9, 5, 9, 1])]
+    start()
+    ended(queue, ids)
+    assert order == [2, 4, 0, 3, 1, 5]
+
+
+# A listening connection that is lost.
+
+
+def terminate(database: Database, pids: list[int]) -> None:
+    database.rows("select pg_terminate_backend(pid) from unnest(%s::int[]) as pid", pids)
+
+
+def test_losing_the_listening_connection_costs_no_job_and_it_is_restored_with_a_claim_at_once(
+    start: Start,
+    queue: JobQueue,
+    database: Database,
+    listeners: Callable[[], list[int]],
+    claims: list[float],
+    events: Events,
+) -> None:
+    @job
+    def hello() -> None: ...
+
+    worker = start(**LONG)
+    until(lambda: len(listeners()) == 1 and claims)
+    # As if it had been enqueued while nobody listened: no notification goes with it.
+    database.rows("update dbjobq.queue set wanted = false")
+    job_id = queue.enqueue(hello)
+    terminate(database, listeners())
+    ended(queue, [job_id], timeout=5)
+    until(listeners)
+    assert len(events.of("listener.lost")) == len(events.of("listener.restored")) == 1
+    before = time.monotonic()
+    ended(queue, [queue.enqueue(hello)])
+    assert time.monotonic() - before < 1
+    assert worker._worker_thread.is_alive()
+
+
+def test_a_listener_that_is_lost_again_and_again_does_not_stop_the_worker(
+    start: Start, queue: JobQueue, database: Database, listeners: Callable[[], list[int]]
+) -> None:
+    @job
+    def hello() -> None: ...
+
+    start()
+    ids: list[str] = []
+    for _ in range(5):
+        terminate(database, until(listeners))
+        ids.append(queue.enqueue(hello))
+    ended(queue, ids)
+
+
+@pytest.mark.parametrize("fault", ["refuse", "blackhole"])
+def test_a_worker_that_cannot_listen_polls(
+    start: Start, queue: JobQueue, dsn: str, fault: str, events: Events, claims: list[float]
+) -> None:
+    @job
+    def hello() -> None: ...
+
+    proxy, through = proxied(dsn)
+    with proxy, PostgresStorage(dsn, listen_conninfo=through) as storage:
+        start(JobQueue(storage), poll_interval=0.1, max_poll_interval=0.4)
+        ended(queue, [queue.enqueue(hello)])
+        getattr(proxy, fault)()
+        ids: list[str] = []
+        for _ in range(3):
+            ids.append(queue.enqueue(hello))
+            ended(queue, ids, timeout=3)
+        proxy.heal()
+
+
+def test_a_worker_that_never_could_listen_starts_and_polls(start: Start, queue: JobQueue, dsn: str) -> None:
+    @job
+    def hello() -> None: ...
+
+    nobody = make_conninfo(dsn, host="127.0.0.1", port=1)
+    with PostgresStorage(dsn, listen_conninfo=nobody) as storage:
+        start(JobQueue(storage), poll_interval=0.1, max_poll_interval=0.4)
+        ended(queue, [queue.enqueue(hello)])

@@ -1,0 +1,317 @@
+"""Stopping: nothing is lost, nothing is charged, and it takes no longer than it may."""
+
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from contextlib import suppress
+
+import pytest
+
+from dbjobq import JobQueue, PostgresStorage, Worker, job
+from tests.storage.database import Database
+from tests.support.faultproxy import proxied
+from tests.support.waiting import ended, heard, until
+from tests.worker.conftest import Events, Start
+
+KINDS = pytest.mark.parametrize("kind", ["def", "async"])
+
+
+def seconds(worker: Worker, timeout: float | None = None) -> float:
+    before = time.monotonic()
+    worker.stop(timeout)
+    return time.monotonic() - before
+
+
+@KINDS
+@pytest.mark.parametrize("concurrency", [1, 5])
+def test_stopping_under_load_loses_nothing_and_charges_nothing(
+    start: Start, queue: JobQueue, database: Database, kind: str, concurrency: int
+) -> None:
+    ran: list[int] = []
+
+    @job
+    def work(n: int) -> None:
+        ran.append(n)
+        if n % 10 == 0:
+            time.sleep(0.005)
+
+    @job
+    async def awork(n: int) -> None:
+        ran.append(n)
+        if n % 10 == 0:
+            await asyncio.sleep(0.005)
+
+    ids = queue.enqueue_many(work if kind == "def" else awork, [{"n": n} for n in range(20_000)])
+    worker = start(concurrency=concurrency)
+    until(lambda: len(ran) > 300)
+    assert seconds(worker) < 3
+    jobs = {j.id: j for j in queue.list_jobs()}
+    assert set(jobs) == set(ids)
+    assert {j.attempts for j in jobs.values()} == {0}
+    assert {j.status for j in jobs.values()} <= {"pending", "completed"}
+    done = sum(j.status == "completed" for j in jobs.values())
+    assert done == len(ran) == len(set(ran))
+    assert 300 < done < 20_000
+    assert database.value("select count(*) from dbjobq.lease") == 0
+
+
+@KINDS
+def test_what_runs_when_the_time_is_over_goes_back_at_once_and_free_of_charge(
+    start: Start, queue: JobQueue, kind: str, events: Events
+) -> None:
+    began, go_on = threading.Event(), threading.Event()
+
+    @job
+    def hold() -> None:
+        began.set()
+        go_on.wait(20)
+
+    @job
+    async def ahold() -> None:
+        began.set()
+        await heard(go_on)
+
+    @job
+    def done() -> None: ...
+
+    worker = start(shutdown_timeout=1.0)
+    job_id = queue.enqueue(hold if kind == "def" else ahold)
+    assert began.wait(5)
+    assert 0.8 < seconds(worker) < 2.0
+    assert not worker._worker_thread.is_alive()
+    back = queue.get_job(job_id)
+    assert back is not None
+    assert (back.status, back.attempts, back.error) == ("pending", 0, None)
+    assert events.jobs("job.released") == [job_id]
+    go_on.set()
+    start()
+    ended(queue, [job_id])
+    del done
+
+
+def test_what_was_claimed_ahead_goes_back_at_once_while_the_running_job_finishes(start: Start, queue: JobQueue) -> None:
+    began, go_on = threading.Event(), threading.Event()
+    order: list[int] = []
+
+    @job
+    def hop(n: int) -> None:
+        order.append(n)
+        if n == 0:
+            began.set()
+            go_on.wait(10)
+
+    worker = start()
+    ended(queue, queue.enqueue_many(hop, [{"n": -1}] * 300))
+    order.clear()
+    ids = queue.enqueue_many(hop, [{"n": n} for n in range(30)])
+    assert began.wait(5)
+    stopper = threading.Thread(target=worker.stop)
+    stopper.start()
+    until(lambda: queue.count("running") == 1, 2)
+    assert {j.id for j in queue.get_pending_jobs()} == set(ids[1:])
+    assert stopper.is_alive()
+    go_on.set()
+    stopper.join(5)
+    ended(queue, ids[:1])
+    assert order == [0]
+    assert {j.attempts for j in queue.list_jobs()} == {0}
+
+
+@KINDS
+def test_hasten_hands_back_at_once_what_runs(start: Start, queue: JobQueue, kind: str) -> None:
+    began, go_on = threading.Event(), threading.Event()
+
+    @job
+    def hold() -> None:
+        began.set()
+        go_on.wait(20)
+
+    @job
+    async def ahold() -> None:
+        began.set()
+        await asyncio.sleep(20)
+
+    worker = start(shutdown_timeout=30)
+    job_id = queue.enqueue(hold if kind == "def" else ahold)
+    assert began.wait(5)
+    stopper = threading.Thread(target=worker.stop)
+    stopper.start()
+    before = time.monotonic()
+    worker.hasten()
+    assert time.monotonic() - before < 0.1
+    stopper.join(5)
+    assert time.monotonic() - before < 2
+    assert not worker._worker_thread.is_alive()
+    go_on.set()
+    back = queue.get_job(job_id)
+    assert back is not None
+    assert (back.status, back.attempts) == ("pending", 0)
+
+
+def test_hasten_is_safe_before_start_and_after_the_end(start: Start, queue: JobQueue) -> None:
+    worker = start()
+    worker.stop()
+    worker.hasten()
+    Worker(queue).hasten()
+
+
+def test_a_def_job_that_never_returns_does_not_hold_up_stopping_and_is_back_in_the_queue(
+    start: Start, queue: JobQueue
+) -> None:
+    began, forever = threading.Event(), threading.Event()
+
+    @job
+    def never() -> None:
+        began.set()
+        forever.wait(60)
+
+    worker = start(shutdown_timeout=0.5)
+    job_id = queue.enqueue(never)
+    assert began.wait(5)
+    assert seconds(worker) < 3
+    back = queue.get_job(job_id)
+    assert back is not None
+    assert (back.status, back.attempts) == ("pending", 0)
+    forever.set()
+
+
+@pytest.mark.slow
+def test_an_async_job_that_will_not_be_cancelled_does_not_hold_up_stopping_for_ever(queue: JobQueue) -> None:
+    began, enough = threading.Event(), threading.Event()
+
+    @job
+    async def stubborn() -> None:
+        began.set()
+        while not enough.is_set():
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.05)
+
+    worker = Worker(queue, poll_interval=0.05, shutdown_timeout=0.5)
+    worker.start()
+    job_id = queue.enqueue(stubborn)
+    assert began.wait(5)
+    assert seconds(worker) < 7
+    back = queue.get_job(job_id)
+    assert back is not None
+    assert (back.status, back.attempts) == ("pending", 0)
+    enough.set()
+    worker._worker_thread.join(5)
+    assert not worker._worker_thread.is_alive()
+
+
+def test_an_async_job_that_blocks_the_loop_does_not_hold_up_stopping_for_ever(queue: JobQueue) -> None:
+    began = threading.Event()
+
+    @job
+    async def blocks() -> None:
+        began.set()
+        time.sleep(3)  # noqa: ASYNC251 - the misdeed
+
+    worker = Worker(queue, poll_interval=0.05, shutdown_timeout=0.5)
+    worker.start()
+    job_id = queue.enqueue(blocks)
+    assert began.wait(5)
+    assert seconds(worker) < 6.5
+    worker._worker_thread.join(5)
+    found = queue.get_job(job_id)
+    assert found is not None
+    assert found.status in {"pending", "completed"}
+    assert found.attempts == 0
+
+
+@pytest.mark.parametrize("fault", ["refuse", "blackhole"])
+@pytest.mark.parametrize("busy", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["busy", "idle"])
+def test_stopping_while_the_database_is_away_is_bounded(
+    queue: JobQueue, dsn: str, fault: str, busy: bool, events: Events
+) -> None:
+    began, go_on = threading.Event(), threading.Event()
+
+    @job
+    def hold() -> None:
+        began.set()
+        go_on.wait(20)
+
+    proxy, through = proxied(dsn)
+    with proxy, PostgresStorage(through) as storage:
+        worker = Worker(JobQueue(storage), poll_interval=0.05, max_poll_interval=0.2, shutdown_timeout=1.0)
+        worker.start()
+        job_id = queue.enqueue(hold)
+        assert began.wait(5)
+        if not busy:
+            go_on.set()
+            ended(queue, [job_id])
+        getattr(proxy, fault)()
+        assert seconds(worker) < 7
+        go_on.set()
+        proxy.heal()
+        worker._worker_thread.join(15)
+        assert not worker._worker_thread.is_alive()
+
+
+def test_a_result_that_is_ready_when_the_database_goes_is_written_when_it_is_back_before_the_time_is_over(
+    queue: JobQueue, dsn: str
+) -> None:
+    began, go_on = threading.Event(), threading.Event()
+
+    @job
+    def hold() -> str:
+        began.set()
+        go_on.wait(20)
+        return "kept"
+
+    proxy, through = proxied(dsn)
+    with proxy, PostgresStorage(through) as storage:
+        worker = Worker(JobQueue(storage), poll_interval=0.05, shutdown_timeout=10)
+        worker.start()
+        job_id = queue.enqueue(hold)
+        assert began.wait(5)
+        proxy.refuse()
+        go_on.set()
+        stopper = threading.Thread(target=worker.stop)
+        stopper.start()
+        stopper.join(1.0)
+        assert stopper.is_alive()
+        proxy.heal()
+        stopper.join(10)
+        assert not worker._worker_thread.is_alive()
+        found = queue.get_job(job_id)
+        assert found is not None
+        assert (found.status, found.result, found.attempts) == ("completed", "kept", 0)
+
+
+def test_a_stopped_worker_leaves_no_connection(start: Start, queue: JobQueue, dsn: str, database: Database) -> None:
+    @job(transactional=True)
+    async def hello() -> None: ...
+
+    with PostgresStorage(dsn) as storage:
+        worker = start(JobQueue(storage))
+        ended(queue, [queue.enqueue(hello)])
+        worker.stop()
+    queue.close()
+    others = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+    until(lambda: database.value(others) == 0, 3)
+
+
+def test_a_retry_of_a_stopping_worker_is_written(start: Start, queue: JobQueue) -> None:
+    began, go_on = threading.Event(), threading.Event()
+
+    @job(retry=100)
+    def fails() -> None:
+        began.set()
+        go_on.wait(5)
+        raise ValueError
+
+    worker = start()
+    job_id = queue.enqueue(fails)
+    assert began.wait(5)
+    stopper = threading.Thread(target=worker.stop)
+    stopper.start()
+    go_on.set()
+    stopper.join(5)
+    found = queue.get_job(job_id)
+    assert found is not None
+    assert (found.status, found.attempts) == ("pending", 1)
