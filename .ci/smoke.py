@@ -33,13 +33,13 @@ def double(number: int) -> int:
 
 def run(*args: str) -> str:
     """Run the command line and return what it printed."""
-    done = subprocess.run([DBJOBQ, *args], check=True, stdout=subprocess.PIPE, text=True, timeout=TIMEOUT)  # noqa: S603
+    done = subprocess.run([DBJOBQ, *args], check=True, stdout=subprocess.PIPE, text=True, timeout=TIMEOUT)
     return done.stdout
 
 
 def work_until_done(queue: dbjobq.JobQueue, job_id: str) -> dbjobq.Job:
     """Have a worker run the job, end it with SIGTERM, and return the job."""
-    with subprocess.Popen([DBJOBQ, "worker", "smoke_tasks"]) as worker:  # noqa: S603
+    with subprocess.Popen([DBJOBQ, "worker", "smoke_tasks"]) as worker:
         try:
             deadline = time.monotonic() + TIMEOUT
             while (job := queue.get_job(job_id)) is None or job.status != "completed":
@@ -73,7 +73,7 @@ def main() -> None:
         if [row["id"] for row in listed] != [job.id]:
             sys.exit(f"smoke: `dbjobq jobs list --json` printed {listed}")
         os.chdir("/")
-    print(f"smoke: dbjobq {dbjobq.__version__} from {Path(dbjobq.__file__).parent} works")  # noqa: T201
+    print(f"smoke: dbjobq {dbjobq.__version__} from {Path(dbjobq.__file__).parent} works")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 
 import psycopg
@@ -62,7 +62,7 @@ def arguments(count: int) -> Iterator[dict[str, object]]:
 
 
 @contextmanager
-def measured(dsn: str) -> Iterator[dict[str, float]]:
+def measured(dsn: str) -> Generator[dict[str, float]]:
     """Fill in the seconds and the WAL bytes that a block takes."""
     taken: dict[str, float] = {}
     with psycopg.connect(dsn, autocommit=True) as probe:

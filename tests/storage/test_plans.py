@@ -154,6 +154,8 @@ FINISH = {
     "delays": [0.0, 0.0, 5.0, 0.0] * 25,
 }
 
+LIST = {"limit": 20, "queue": None, "type": None}
+
 # name, parameters, rows it touches, pages allowed for each of them, pages allowed beside
 HOT: dict[str, tuple[str, dict[str, Any], int, int, int]] = {
     "claim": ("claim", CLAIM, 100, 12, 30),
