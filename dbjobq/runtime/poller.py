@@ -180,7 +180,7 @@ class Poller:
         return self._until(moment)
 
     def _until(self, moment: float) -> float:
-        wait = min(self._asleep_until, self._due_at) - moment
+        wait = min(self._asleep_until, self._due_at, self._reconcile_at) - moment
         return max(0.0, min(wait, LOOK) if self._executor.busy else wait)
 
     def _give_back_unstarted(self) -> bool:

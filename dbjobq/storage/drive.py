@@ -57,7 +57,7 @@ class PostgresRequest(Generic[R]):
         connection: The caller's own connection, in whose transaction the call is made.
         first: What must be made, and committed, before the call takes its connection.
         atomic: The call has several steps, which happen together or not at all.
-        repeat: It may be made again, once, when its connection is lost.
+        repeat: Tells, when its connection is lost, whether it may be made again, once.
     """
 
     __slots__ = ("_atomic", "_connection", "_connections", "_first", "_make", "_repeat")
@@ -70,10 +70,10 @@ class PostgresRequest(Generic[R]):
         connection: object | None = None,
         first: Request[Any] | None = None,
         atomic: bool = False,
-        repeat: bool = True,
+        repeat: Callable[[], bool] = lambda: True,
     ) -> None:
         self._connections, self._make, self._connection, self._first = connections, make, connection, first
-        self._atomic, self._repeat = atomic, repeat and connection is None
+        self._atomic, self._repeat = atomic, repeat
 
     def run(self) -> R:
         """Make the call. Raises ConfigError, SchemaError or StorageUnavailable for what is not its own fault."""
@@ -83,7 +83,7 @@ class PostgresRequest(Generic[R]):
             try:
                 return self._once(again=False)
             except psycopg.Error as error:
-                if not (self._repeat and is_lost(error)):
+                if self._connection is not None or not (is_lost(error) and self._repeat()):
                     raise
             self._connections.heal()
             return self._once(again=True)
@@ -105,7 +105,7 @@ class PostgresRequest(Generic[R]):
             try:
                 return await self._aonce(again=False)
             except psycopg.Error as error:
-                if not (self._repeat and is_lost(error)):
+                if self._connection is not None or not (is_lost(error) and self._repeat()):
                     raise
             await self._connections.aheal()
             return await self._aonce(again=True)

@@ -48,7 +48,7 @@ class _How(TypedDict, total=False):
 
     first: Request[Any] | None
     atomic: bool
-    repeat: bool
+    repeat: Callable[[], bool]
 
 
 class PostgresStorage(BaseStorage):
@@ -171,6 +171,7 @@ class PostgresStorage(BaseStorage):
         self, like: NewJob, rows: Iterable[tuple[str, str]], connection: object | None = None
     ) -> PostgresRequest[list[str]]:
         """See `BaseStorage.enqueue_many`. Two COPYs for every 5,000 jobs; memory does not grow with their number."""
+        begun = False
 
         def call(_: bool) -> Call[list[str]]:
             number = self._queue_ids[like.queue]
@@ -179,6 +180,8 @@ class PostgresStorage(BaseStorage):
             fixed = f"\t{number}\t{like.priority}"
             options = f"\t{due or chr(92) + 'N'}{fixed}\t{like.max_retries}\t{copy_text(like.type)}\t"
             options += "\\N" if like.timeout is None else repr(like.timeout)
+            nonlocal begun
+            begun = True
             ids: list[str] = []
             source = iter(rows)
             while chunk := list(islice(source, _CHUNK)):
@@ -198,12 +201,13 @@ class PostgresStorage(BaseStorage):
             return ids
 
         first = self._knowing(like.queue)
-        return self._request(call, connection=connection, first=first, atomic=True, repeat=False)
+        return self._request(call, connection=connection, first=first, atomic=True, repeat=lambda: not begun)
 
     # Work by hand.
 
     def dequeue(self, queue: str, lease: float) -> PostgresRequest[Claim | None]:
         """See `BaseStorage.dequeue`. The claim's lease is the row's own: no heartbeat goes with it."""
+        claimed = False
 
         def call(_: bool) -> Call[Claim | None]:
             if self._dequeuer is None:
@@ -213,13 +217,15 @@ class PostgresStorage(BaseStorage):
                 yield self._send("promote")
             served = [self._queue_ids[queue]]
             params = {"queues": served, "limit": 1, "lease": lease, "worker": self._dequeuer, "beat": None}
+            nonlocal claimed
+            claimed = True
             rows = yield self._send("claim", params)
             if not rows and (yield self._send("rescue_needed"))[0][0]:  # there may be no worker to do it
                 yield self._send("rescue")
                 rows = yield self._send("claim", params)
             return next(iter(claims_of(rows, self._queue_names)), None)
 
-        return self._request(call, first=self._knowing(queue), repeat=False)
+        return self._request(call, first=self._knowing(queue), repeat=lambda: not claimed)
 
     def finish(self, outcomes: Sequence[Outcome], connection: object | None = None) -> PostgresRequest[set[str]]:
         """See `BaseStorage.finish`."""
