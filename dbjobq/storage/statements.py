@@ -36,19 +36,21 @@ _VARIANTS: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "list_all": {"members": "{schema}.job as body", "key": "body.id", "condition": ""},
     "list_pending": {
-        "members": "(select job_id from {schema}.ready union all select job_id from {schema}.scheduled) as waiting\n"
-        "          join {schema}.job as body on body.id = waiting.job_id",
+        "members": "(select job_id from {schema}.ready union all select job_id from {schema}.scheduled) as waiting,\n"
+        "               lateral (select * from {schema}.job where job.id = waiting.job_id offset 0) as body",
         "key": "waiting.job_id",
         "condition": "",
     },
     "list_running": {
-        "members": "{schema}.lease join {schema}.job as body on body.id = lease.job_id",
+        "members": "{schema}.lease,\n"
+        "               lateral (select * from {schema}.job where job.id = lease.job_id offset 0) as body",
         "key": "lease.job_id",
         "condition": "",
     },
     **{
         f"list_{status}": {
-            "members": "{schema}.done join {schema}.job as body on body.id = done.job_id",
+            "members": "{schema}.done,\n"
+            "               lateral (select * from {schema}.job where job.id = done.job_id offset 0) as body",
             "key": "done.job_id",
             "condition": f"\n           and done.status = {code}",  # a literal: done_dead is partial
         }
