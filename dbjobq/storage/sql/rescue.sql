@@ -17,9 +17,9 @@ with turn as materialized (
 ), noted as (
     insert into {schema}.failure (attempts, job_id, error)
     select bodies.attempts + 1, job_id,
-           'WorkerLost: worker ' || worker.name || ' stopped renewing its lease while it held this job (killed, cut off '
+           'WorkerLost: worker ' || coalesce(worker.name, '?') || ' stopped renewing its lease while it held this job (killed, cut off '
            || 'or paused); this was attempt ' || bodies.attempts + 1 || ' of ' || max_retries::bigint + 1
-      from bodies join {schema}.worker on worker.id = bodies.worker
+      from bodies left join {schema}.worker on worker.id = bodies.worker
 ), kept as (
     insert into {schema}.done (started_at, worker, attempts, status, job_id)
     select claimed_at, worker, attempts + 1, 3, job_id from bodies where attempts >= max_retries
