@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
 from dbjobq.attempt import failed, failed_with
+from dbjobq.ids import JobIds, new_id
 from dbjobq.models import STATUSES, Job, Status
 from dbjobq.options import Options
 from dbjobq.registry import (
@@ -19,7 +20,7 @@ from dbjobq.registry import (
     task_of,
 )
 from dbjobq.retry import DEFAULT_RETRY
-from dbjobq.serialize import check_name, dump_arguments, new_id
+from dbjobq.serialize import check_name, dump_arguments
 from dbjobq.storage.base import BaseStorage, Claim, NewJob, Outcome, QueueStats, Request
 
 __all__ = ["Calls", "Function", "check_status", "counted", "waiting_or_running"]
@@ -72,7 +73,7 @@ class Calls:
 
     def _enqueue_many(
         self, what: Function | str, options: Options, jobs: Iterable[Mapping[str, Any]]
-    ) -> Request[list[str]]:
+    ) -> Request[JobIds]:
         if options.unique_key is not None or options.id is not None:
             raise ValueError("unique_key and id are one job's: enqueue_many cannot take them")
         task = _task(what)
@@ -124,14 +125,14 @@ def _task(what: Function | str) -> Task | None:
     return task_of(what)
 
 
-def _rows(jobs: Iterable[Mapping[str, Any]], task: Task | None) -> Iterator[tuple[str, str]]:
+def _rows(jobs: Iterable[Mapping[str, Any]], task: Task | None) -> Iterator[str]:
     for number, keywords in enumerate(jobs):
         if not isinstance(keywords, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
             raise TypeError(f"job {number}: must be a mapping of the function's arguments, not {keywords!r}")
-        if not all(isinstance(name, str) for name in keywords):  # pyright: ignore[reportUnnecessaryIsInstance] - as above
+        if (task is None or task.any_keyword) and not all(isinstance(name, str) for name in keywords):  # pyright: ignore[reportUnnecessaryIsInstance] - as above
             raise TypeError(f"job {number}: its arguments' names must be strings, not {list(keywords)!r}")
         try:
-            yield new_id(), dump_arguments(keywords if task is None else task.bind((), keywords))
+            yield dump_arguments(keywords if task is None else task.bind((), keywords))
         except (TypeError, ValueError) as error:
             raise type(error)(f"job {number}: {error}") from None
 

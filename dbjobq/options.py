@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 from typing import Any, Final, TypedDict
 from uuid import UUID
 
+from dbjobq.ids import as_uuid
 from dbjobq.registry import INT_MAX, check_integer, check_seconds
-from dbjobq.serialize import as_uuid, check_name
+from dbjobq.serialize import check_name
 
 __all__ = ["EnqueueOptions", "Options"]
 

@@ -11,6 +11,7 @@ from dbjobq.attempt import completed, failed
 from dbjobq.calls import Calls, Function, check_status, counted, waiting_or_running
 from dbjobq.context import JobContext
 from dbjobq.errors import LeaseLost, UnknownJobType
+from dbjobq.ids import JobIds
 from dbjobq.models import Job
 from dbjobq.options import EnqueueOptions
 from dbjobq.registry import Task, find
@@ -41,7 +42,7 @@ class WithOptions(Calls):
         """Write a job; see `JobQueue.enqueue`. Positional arguments are bound to their names."""
         return self._enqueue(function, self._options, args, kwargs).run()
 
-    def enqueue_many(self, function: Function | str, jobs: Iterable[Mapping[str, Any]], /) -> list[str]:
+    def enqueue_many(self, function: Function | str, jobs: Iterable[Mapping[str, Any]], /) -> JobIds:
         """Write many jobs; see `JobQueue.enqueue_many`."""
         return self._enqueue_many(function, self._options, jobs).run()
 
@@ -65,7 +66,7 @@ class AsyncWithOptions(Calls):
         """See `WithOptions.enqueue`."""
         return await self._enqueue(function, self._options, args, kwargs).arun()
 
-    async def enqueue_many(self, function: Function | str, jobs: Iterable[Mapping[str, Any]], /) -> list[str]:
+    async def enqueue_many(self, function: Function | str, jobs: Iterable[Mapping[str, Any]], /) -> JobIds:
         """See `WithOptions.enqueue_many`."""
         return await self._enqueue_many(function, self._options, jobs).arun()
 
@@ -133,7 +134,7 @@ class JobQueue(Calls):
         max_retries: int | None = None,
         priority: int | None = None,
         execute_at: datetime | None = None,
-    ) -> list[str]:
+    ) -> JobIds:
         """Write any number of jobs in one transaction, by COPY, reading `jobs` as they are sent.
 
         Args:
@@ -144,7 +145,7 @@ class JobQueue(Calls):
             execute_at: As in `enqueue`.
 
         Returns:
-            Their ids, in order.
+            Their ids, in order: a sequence that takes no room, however many there are.
 
         Raises:
             TypeError: A job's arguments are wrong; says which job. Nothing is stored.
@@ -308,7 +309,7 @@ class AsyncJobQueue(Calls):
         max_retries: int | None = None,
         priority: int | None = None,
         execute_at: datetime | None = None,
-    ) -> list[str]:
+    ) -> JobIds:
         """See `JobQueue.enqueue_many`."""
         given = {"max_retries": max_retries, "priority": priority, "execute_at": execute_at}
         return await self._enqueue_many(function, self._options.updated(given), jobs).arun()

@@ -60,6 +60,8 @@ class Task:
     context: str | None = None
     """The parameter that takes the `JobContext`."""
     parameters: tuple[str, ...] = ()
+    known: frozenset[str] = frozenset()
+    """`parameters`, to be looked up."""
     required: frozenset[str] = frozenset()
     any_keyword: bool = False
 
@@ -77,19 +79,18 @@ class Task:
                 raise TypeError(f"{self.name}() got {_names(twice)} twice")
             keywords = {**named, **keywords}
         given = keywords.keys()
+        if self.required <= given and (given <= self.known or (self.any_keyword and self.context not in given)):
+            return keywords
         if not self.required <= given:
             raise TypeError(f"{self.name}() is missing {_names(self.required - given)}")
-        if not self.any_keyword and (unknown := given - set(self.parameters)):
-            raise TypeError(
-                f"{self.name}() has no argument {_names(unknown)}; it takes {_names(self.parameters) or 'none'}"
-            )
         if self.context in given:
             raise TypeError(f"{self.name}(): {self.context!r} is the JobContext, which the worker fills in")
-        return keywords
+        unknown, takes = _names(given - self.known), _names(self.parameters) or "none"
+        raise TypeError(f"{self.name}() has no argument {unknown}; it takes {takes}")
 
 
 def _names(names: Iterable[str]) -> str:
-    return ", ".join(repr(name) for name in sorted(names))
+    return ", ".join(repr(name) for name in sorted(names, key=str))
 
 
 _tasks: Final[dict[str, Task]] = {}
@@ -202,6 +203,7 @@ def _make_task(function: Callable[..., Any], *, name: str | None = None, **optio
         is_async=inspect.iscoroutinefunction(function),
         context=context,
         parameters=tuple(parameters),
+        known=frozenset(parameters),
         required=frozenset(required),
         any_keyword=any_keyword,
         **options,

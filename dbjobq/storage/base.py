@@ -17,8 +17,9 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar
 
 from dbjobq.errors import JobNotFound, LeaseLost, NotSupported
+from dbjobq.ids import JobIds, as_uuid
 from dbjobq.models import Event, Job, Status
-from dbjobq.serialize import as_uuid, load_arguments
+from dbjobq.serialize import load_arguments
 
 __all__ = [
     "BaseStorage",
@@ -344,14 +345,12 @@ class BaseStorage(ABC):
         """Write one job; return the id of the job that is there: this one, or the unique key's holder."""
 
     @abstractmethod
-    def enqueue_many(
-        self, like: NewJob, rows: Iterable[tuple[str, str]], connection: object | None = None
-    ) -> Request[list[str]]:
-        """Write many jobs in one transaction.
+    def enqueue_many(self, like: NewJob, data: Iterable[str], connection: object | None = None) -> Request[JobIds]:
+        """Write many jobs in one transaction; return their ids.
 
         Args:
             like: What they have in common; its id and data are not used.
-            rows: (id, data) of each, consumed as they are sent.
+            data: The data of each, as JSON text, consumed as they are sent.
             connection: The caller's, whose transaction they are part of.
         """
 

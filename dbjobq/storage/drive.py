@@ -7,7 +7,7 @@ is the only one that touches a connection for them: pools, callers' own connecti
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeGuard, TypeVar
@@ -18,6 +18,7 @@ from psycopg.rows import dict_row, tuple_row
 from dbjobq.storage.base import Request
 from dbjobq.storage.connections import Connections
 from dbjobq.storage.faults import is_lost, translated
+from dbjobq.storage.lane import Lane
 
 __all__ = ["Call", "CopyIn", "PostgresRequest", "Send"]
 
@@ -25,7 +26,7 @@ R = TypeVar("R")
 
 
 class Send(NamedTuple):
-    """A statement and its values; answered by its rows."""
+    """A statement that returns rows, and its values; answered by its rows."""
 
     statement: bytes
     params: Mapping[str, Any]
@@ -33,10 +34,10 @@ class Send(NamedTuple):
 
 
 class CopyIn(NamedTuple):
-    """A COPY and its text; answered by nothing."""
+    """A COPY and its text, which may be made while the server reads what was sent before; answered by no rows."""
 
     statement: bytes
-    text: bytes
+    pieces: Iterable[bytes]
 
 
 Call: TypeAlias = Generator[Send | CopyIn, Any, R]
@@ -58,9 +59,10 @@ class PostgresRequest(Generic[R]):
         first: What must be made, and committed, before the call takes its connection.
         atomic: The call has several steps, which happen together or not at all.
         repeat: Tells, when its connection is lost, whether it may be made again, once.
+        shared: On an event loop it may go out together with others (`lane.py`): its steps wait for no lock.
     """
 
-    __slots__ = ("_atomic", "_connection", "_connections", "_first", "_make", "_repeat")
+    __slots__ = ("_atomic", "_connection", "_connections", "_first", "_make", "_repeat", "_shared")
 
     def __init__(  # noqa: PLR0913 - how a call is made
         self,
@@ -71,9 +73,10 @@ class PostgresRequest(Generic[R]):
         first: Request[Any] | None = None,
         atomic: bool = False,
         repeat: Callable[[], bool] = lambda: True,
+        shared: bool = False,
     ) -> None:
         self._connections, self._make, self._connection, self._first = connections, make, connection, first
-        self._atomic, self._repeat = atomic, repeat
+        self._atomic, self._repeat, self._shared = atomic, repeat, shared
 
     def run(self) -> R:
         """Make the call. Raises ConfigError, SchemaError or StorageUnavailable for what is not its own fault."""
@@ -114,6 +117,8 @@ class PostgresRequest(Generic[R]):
         if self._connection is not None:
             caller = await _async_caller(self._connection)
             return await _adrive(self._make(again), caller)
+        if self._shared and not again and (lane := await self._connections.lane()) is not None:
+            return await _adrive(self._make(again), partial(_in_lane, lane))
         pool = await self._connections.async_pool()
         async with pool.connection() as connection, self._atransaction(connection):
             return await _adrive(self._make(again), lambda step: _aperform(connection, step))
@@ -145,24 +150,29 @@ async def _adrive(call: Call[R], perform: Callable[[Send | CopyIn], Any]) -> R:
 
 
 def _perform(connection: psycopg.Connection[Any], step: Send | CopyIn) -> Any:
-    with connection.cursor(row_factory=dict_row if isinstance(step, Send) and step.as_dicts else tuple_row) as cursor:
-        if isinstance(step, Send):
-            cursor.execute(step.statement, step.params)
-            return cursor.fetchall() if cursor.description else []
-        with cursor.copy(step.statement) as copy:
-            copy.write(step.text)
-    return None
+    if isinstance(step, CopyIn):
+        with connection.cursor().copy(step.statement) as copy:
+            for piece in step.pieces:
+                copy.write(piece)
+        return []
+    cursor: psycopg.Cursor[Any] = connection.cursor(row_factory=dict_row if step.as_dicts else tuple_row)
+    return cursor.execute(step.statement, step.params).fetchall()
 
 
 async def _aperform(connection: psycopg.AsyncConnection[Any], step: Send | CopyIn) -> Any:
-    factory = dict_row if isinstance(step, Send) and step.as_dicts else tuple_row
-    async with connection.cursor(row_factory=factory) as cursor:
-        if isinstance(step, Send):
-            await cursor.execute(step.statement, step.params)
-            return await cursor.fetchall() if cursor.description else []
-        async with cursor.copy(step.statement) as copy:
-            await copy.write(step.text)
-    return None
+    if isinstance(step, CopyIn):
+        async with connection.cursor().copy(step.statement) as copy:
+            for piece in step.pieces:
+                await copy.write(piece)
+        return []
+    cursor: psycopg.AsyncCursor[Any] = connection.cursor(row_factory=dict_row if step.as_dicts else tuple_row)
+    await cursor.execute(step.statement, step.params)
+    return await cursor.fetchall()
+
+
+async def _in_lane(lane: Lane, step: Send | CopyIn) -> Any:
+    assert isinstance(step, Send)  # noqa: S101 - a COPY is never shared
+    return await lane.execute(step.statement, step.params)
 
 
 # Callers' connections. SQLAlchemy's are driven through SQLAlchemy, so that it knows of the transaction that begins.

@@ -13,7 +13,11 @@ from psycopg_pool import PoolClosed, PoolTimeout
 
 from dbjobq.errors import ConfigError, DBJobQError, SchemaError, StorageUnavailable
 
-__all__ = ["first_line", "is_lost", "translate", "translated"]
+__all__ = ["FORGET", "first_line", "is_lost", "translate", "translated"]
+
+FORGET: Final = b"deallocate all"
+"""To be sent after a pipeline that failed: psycopg believes that statements are prepared to which the server did not
+come. It sees this one, and forgets them, too."""
 
 _NO_TABLES: Final = (pg.UndefinedTable, pg.InvalidSchemaName, pg.UndefinedColumn, pg.UndefinedFunction)
 _UNAVAILABLE: Final = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
-from itertools import islice
 from typing import Any, ClassVar, Final, Self, TypedDict, TypeVar, Unpack
 
 import psycopg
@@ -12,8 +11,8 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from dbjobq.errors import JobNotFound, StorageUnavailable
+from dbjobq.ids import JobIds, as_uuid
 from dbjobq.models import Job, Status
-from dbjobq.serialize import as_uuid
 from dbjobq.storage.base import (
     BaseStorage,
     Claim,
@@ -24,13 +23,14 @@ from dbjobq.storage.base import (
     Request,
     job_from_row,
 )
+from dbjobq.storage.bulk import BulkRows
 from dbjobq.storage.connections import Connections
 from dbjobq.storage.drive import Call, CopyIn, PostgresRequest, Send
 from dbjobq.storage.faults import translated
 from dbjobq.storage.session import PostgresSession
 from dbjobq.storage.statements import Statements
 from dbjobq.storage.version import check_version
-from dbjobq.storage.wire import claims_of, copy_text, finish_params
+from dbjobq.storage.wire import claims_of, finish_params
 
 __all__ = ["PostgresStorage"]
 
@@ -38,9 +38,6 @@ R = TypeVar("R")
 
 _TRIES: Final = 50
 """How often a statement is sent again when what it looked at was moving at that moment."""
-_CHUNK: Final = 5000
-"""Jobs a COPY sends before the next begins: what bounds the memory of `enqueue_many`."""
-_BODY_COLUMNS: Final = "position, id, execute_at, queue, priority, max_retries, type, timeout, data"
 
 
 class _How(TypedDict, total=False):
@@ -49,6 +46,7 @@ class _How(TypedDict, total=False):
     first: Request[Any] | None
     atomic: bool
     repeat: Callable[[], bool]
+    shared: bool
 
 
 class PostgresStorage(BaseStorage):
@@ -165,40 +163,30 @@ class PostgresStorage(BaseStorage):
                     return str(rows[0][0])
             raise StorageUnavailable(f"unique_key={job.unique_key!r}: its holder changes too fast; try again")
 
-        return self._request(call, connection=connection, first=self._knowing(job.queue))
+        return self._request(call, connection=connection, first=self._knowing(job.queue), shared=job.plain)
 
     def enqueue_many(
-        self, like: NewJob, rows: Iterable[tuple[str, str]], connection: object | None = None
-    ) -> PostgresRequest[list[str]]:
+        self, like: NewJob, data: Iterable[str], connection: object | None = None
+    ) -> PostgresRequest[JobIds]:
         """See `BaseStorage.enqueue_many`. Two COPYs for every 5,000 jobs; memory does not grow with their number."""
         begun = False
 
-        def call(_: bool) -> Call[list[str]]:
+        def call(_: bool) -> Call[JobIds]:
             number = self._queue_ids[like.queue]
             when = {"execute_at": like.execute_at, "delay": like.delay}
             ((position, due, later),) = yield self._send("enqueue_many_begin", when)
-            fixed = f"\t{number}\t{like.priority}"
-            options = f"\t{due or chr(92) + 'N'}{fixed}\t{like.max_retries}\t{copy_text(like.type)}\t"
-            options += "\\N" if like.timeout is None else repr(like.timeout)
+            rows = BulkRows(like, queue=number, position=position, due=due, later=later, data=data)
+            bodies = self.statements.copy("job", rows.BODY)
+            places = self.statements.copy(*(("scheduled", rows.SCHEDULED) if later else ("ready", rows.READY)))
             nonlocal begun
-            begun = True
-            ids: list[str] = []
-            source = iter(rows)
-            while chunk := list(islice(source, _CHUNK)):
-                numbered = list(enumerate(chunk, position + len(ids)))
-                bodies = "".join([f"{at}\t{i}{options}\t{copy_text(data)}\n" for at, (i, data) in numbered])
-                yield CopyIn(self.statements.copy("job", _BODY_COLUMNS), bodies.encode())
-                if later:
-                    waiting = "".join([f"{due}\t{at}\t{i}{fixed}\n" for at, (i, _) in numbered])
-                    columns = "run_at, enqueued, job_id, queue, priority"
-                    yield CopyIn(self.statements.copy("scheduled", columns), waiting.encode())
-                else:
-                    waiting = "".join([f"{at}\t{i}{fixed}\n" for at, (i, _) in numbered])
-                    yield CopyIn(self.statements.copy("ready", "position, job_id, queue, priority"), waiting.encode())
-                ids.extend(i for i, _ in chunk)
-            if ids:
+            begun = more = True
+            while more:
+                yield CopyIn(bodies, rows.bodies())
+                yield CopyIn(places, rows.places())
+                more = rows.more
+            if rows.ids:
                 yield self._send("notify", {"queue": number})
-            return ids
+            return rows.ids
 
         first = self._knowing(like.queue)
         return self._request(call, connection=connection, first=first, atomic=True, repeat=lambda: not begun)

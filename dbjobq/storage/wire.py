@@ -8,13 +8,12 @@ from typing import Any, Final
 from dbjobq.models import Event
 from dbjobq.storage.base import Claim, Outcome
 
-__all__ = ["POSITION", "array", "claims_of", "copy_text", "finish_params", "held_params"]
+__all__ = ["POSITION", "array", "claims_of", "finish_params", "held_params"]
 
 POSITION: Final = 10
 """Which column of a claim's row is the position in its queue; 5 is the queue's number, 6 the priority."""
 
 _EVENTS: Final[Mapping[Event, int]] = {"complete": 2, "fail": 3, "retry": 5, "release": 6}
-_ESCAPES: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
 def claims_of(rows: Sequence[Sequence[Any]], queues: Mapping[int, str]) -> list[Claim]:
@@ -45,8 +44,3 @@ def finish_params(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "results": [o.result for o in outcomes],
         "delays": [o.delay for o in outcomes],
     }
-
-
-def copy_text(text: str) -> str:
-    """Return a value as COPY's text format has it."""
-    return text.translate(_ESCAPES) if "\\" in text or not text.isprintable() else text

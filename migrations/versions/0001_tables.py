@@ -36,7 +36,7 @@ UPGRADE = (
     """
     create table {schema}.job (
         position    bigint not null default (date_part('epoch', clock_timestamp()) * 1000000)::bigint,
-        created_at  timestamptz not null default clock_timestamp(),
+        created_at  timestamptz not null default now(),  -- a volatile default would keep COPY from writing many at once
         execute_at  timestamptz,
         timeout     float8,
         queue       int not null,

@@ -55,7 +55,7 @@ def test_four_threads_that_dequeue_500_jobs_never_get_one_twice(queue: JobQueue)
 def test_four_workers_that_claim_batches_at_once_never_get_a_job_twice(
     storage: PostgresStorage, queue: JobQueue
 ) -> None:
-    ids = queue.enqueue_many("f", [{"n": n} for n in range(500)], priority=3)
+    ids = list(queue.enqueue_many("f", [{"n": n} for n in range(500)], priority=3))
     ids += queue.options(queue="other").enqueue_many("f", [{"n": n} for n in range(100)])
     barrier = Barrier(4)
     got: list[Claim] = []
@@ -141,7 +141,7 @@ def test_full_batches_of_jobs_that_became_due_together_keep_their_order(
     storage: PostgresStorage, queue: JobQueue, database: Database
 ) -> None:
     when = datetime.now(UTC) + timedelta(hours=1)
-    ids = queue.enqueue_many("f", nothing(60), execute_at=when)
+    ids = list(queue.enqueue_many("f", nothing(60), execute_at=when))
     ids += queue.enqueue_many("f", nothing(20), execute_at=when + timedelta(microseconds=1))
     database.skip(3601)
     ids += queue.enqueue_many("f", nothing(20))
@@ -281,10 +281,10 @@ def test_a_result_that_is_refused_completes_its_job_and_the_others(
 
     async def main() -> None:
         async with worker(storage) as session:
-            held = await claim(session)
+            held = await claim(session, promote=False)
             outcomes = [ended(c, result=result if n == 2 else f"{n}" if n else None) for n, c in enumerate(held)]
-            assert (await exchange(session, outcomes, 5)).refused == []
-            assert await claim(session) == []  # the session is usable
+            assert (await exchange(session, outcomes, 5, promote=True)).refused == []
+            assert await claim(session, promote=True) == []  # the session is usable, what it had not sent before, too
 
     run(main())
     found = [stored(queue, i) for i in ids]

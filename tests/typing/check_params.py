@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import assert_type
 
 from dbjobq import AsyncJobQueue, Job, JobContext, JobQueue, job
+from dbjobq.ids import JobIds
 
 
 @job
@@ -38,7 +39,7 @@ def sync_calls(queue: JobQueue) -> None:
     assert_type(mail.enqueue(look, word="word"), str)
     assert_type(mail.enqueue(nothing), str)
     assert_type(mail.enqueue("by.name", any_name=object()), str)
-    assert_type(mail.enqueue_many(send, [{"to": "a"}]), list[str])
+    assert_type(mail.enqueue_many(send, [{"to": "a"}]), JobIds)
     assert_type(queue.enqueue(send, to="a", priority=1), str)
     assert_type(queue.dequeue(), Job | None)
 
@@ -62,7 +63,7 @@ async def async_calls(queue: AsyncJobQueue) -> None:
     assert_type(await mail.enqueue(send, "a", subject="b"), str)
     assert_type(await mail.enqueue(look, "word"), str)
     assert_type(await mail.enqueue("by.name", x=1), str)
-    assert_type(await mail.enqueue_many(send, []), list[str])
+    assert_type(await mail.enqueue_many(send, []), JobIds)
 
     await mail.enqueue(send)  # type: ignore[call-overload]
     await mail.enqueue(asend, "a", "b")  # type: ignore[call-overload]

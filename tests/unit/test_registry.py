@@ -55,6 +55,7 @@ def test_job_without_options_has_the_contracts_defaults() -> None:
     assert task == Task(
         name="tests.unit.test_registry.plain", function=plain, max_retries=3, priority=5, queue="default",
         timeout=None, retry=DEFAULT_RETRY, transactional=False, is_async=False, context=None, parameters=("a", "b"),
+        known=frozenset({"a", "b"}),
         required=frozenset({"a"}), any_keyword=False,
     )  # fmt: skip
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from typing import Any
 
 import pytest
@@ -12,12 +11,10 @@ from hypothesis import strategies as st
 
 from dbjobq.serialize import (
     MAX_DATA_BYTES,
-    as_uuid,
     check_name,
     dump_arguments,
     dump_result,
     load_arguments,
-    new_id,
     storable_text,
 )
 from tests.unit.test_models import JSON
@@ -29,39 +26,6 @@ def test_arguments_come_back_as_they_were(arguments: dict[str, Any]) -> None:
     assert text.isascii()
     assert "\n" not in text
     assert load_arguments(text) == json.loads(text) == arguments
-
-
-def test_thousands_of_ids_made_at_once_sort_as_they_were_made() -> None:
-    ids = [new_id() for _ in range(5000)]
-    assert ids == sorted(set(ids))
-    assert all(uuid.UUID(i).version == 7 and str(uuid.UUID(i)) == i for i in ids[:10])
-
-
-@pytest.mark.parametrize(
-    "form",
-    [
-        "01a20a8f-9c22-76e4-9219-c1f8944f2bb3",
-        "01A20A8F-9C22-76E4-9219-C1F8944F2BB3",
-        "01a20a8f9c2276e49219c1f8944f2bb3",
-        "{01a20a8f-9c22-76e4-9219-c1f8944f2bb3}",
-        "urn:uuid:01a20a8f-9c22-76e4-9219-c1f8944f2bb3",
-        uuid.UUID("01a20a8f-9c22-76e4-9219-c1f8944f2bb3"),
-    ],
-)
-def test_an_id_has_one_form(form: object) -> None:
-    assert as_uuid(form) == "01a20a8f-9c22-76e4-9219-c1f8944f2bb3"
-
-
-@pytest.mark.parametrize("wrong", ["", "x", "\x00", "\ud800", "0" * 33, "01a20a8f-9c22-76e4-9219-c1f8944f2bbg"])
-def test_other_text_is_no_id(wrong: str) -> None:
-    with pytest.raises(ValueError, match="key="):
-        as_uuid(wrong, "key")
-
-
-@pytest.mark.parametrize("wrong", [None, 5, b"x", 1.5])
-def test_other_types_are_no_id(wrong: object) -> None:
-    with pytest.raises(TypeError, match="id="):
-        as_uuid(wrong)
 
 
 @pytest.mark.parametrize("name", ["a", "é", "\U0001f600", "a b\n\t", "'\"\\%s{}", "x" * 200])

@@ -44,7 +44,7 @@ def test_terminating_all_backends_again_and_again_under_load_loses_nothing_and_c
         ran[n] += 1
 
     start(concurrency=5, lease=30.0)
-    ids = queue.enqueue_many(work, [{"n": n} for n in range(2000)])
+    ids = list(queue.enqueue_many(work, [{"n": n} for n in range(2000)]))
     ids += queue.enqueue_many(sync_work, [{"n": n} for n in range(2000, 4000)])
     for n in range(8):
         until(lambda n=n: len(ran) > 400 * n)  # type: ignore[misc]

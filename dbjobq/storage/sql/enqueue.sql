@@ -3,8 +3,8 @@
 -- Notifies only where a worker may be asleep (docs/decisions/0004). A caller's snapshot that is older than this
 -- statement (repeatable read, serializable) cannot know, so there it always notifies.
 with body as (
-    insert into {schema}.job (queue, priority, max_retries, timeout, id, type, data)
-    values (%(queue)s, %(priority)s, %(max_retries)s, %(timeout)s, %(id)s::uuid, %(type)s, %(data)s::json)
+    insert into {schema}.job (created_at, queue, priority, max_retries, timeout, id, type, data)
+    values (clock_timestamp(), %(queue)s, %(priority)s, %(max_retries)s, %(timeout)s, %(id)s::uuid, %(type)s, %(data)s::json)
     returning id, position
 ), due as (
     insert into {schema}.ready (position, queue, priority, job_id)

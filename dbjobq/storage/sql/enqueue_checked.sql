@@ -14,8 +14,8 @@ with moment as materialized (
     on conflict (key) do nothing
     returning job_id
 ), body as (
-    insert into {schema}.job (execute_at, queue, priority, max_retries, timeout, id, type, unique_key, data)
-    select due, %(queue)s, %(priority)s, %(max_retries)s, %(timeout)s, %(id)s::uuid, %(type)s, %(unique_key)s,
+    insert into {schema}.job (created_at, execute_at, queue, priority, max_retries, timeout, id, type, unique_key, data)
+    select clock_timestamp(), due, %(queue)s, %(priority)s, %(max_retries)s, %(timeout)s, %(id)s::uuid, %(type)s, %(unique_key)s,
            %(data)s::json
       from moment
      where not exists (select from known) and (%(unique_key)s::text is null or exists (select from key))
