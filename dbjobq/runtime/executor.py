@@ -21,6 +21,7 @@ from dbjobq.runtime.alarm import Alarm
 from dbjobq.runtime.config import WorkerConfig
 from dbjobq.runtime.handlers import OVERRUN, Handlers, within
 from dbjobq.runtime.lease import Lease
+from dbjobq.runtime.pace import BATCH, Pace
 from dbjobq.runtime.threads import Chunk, Threads
 from dbjobq.serialize import load_arguments
 from dbjobq.storage.base import BaseStorage, Claim, Outcome
@@ -68,8 +69,7 @@ class Executor:
 
     def __init__(self, config: WorkerConfig, storage: BaseStorage, lease: Lease, alarm: Alarm, worker_id: str) -> None:
         self._config, self._lease, self._alarm = config, lease, alarm
-        self.seconds = 0.05
-        """A running mean of what a job takes; a guess at first, too long for prefetching."""
+        self.pace = Pace(config.concurrency)
         self.handlers = Handlers(storage, worker_id)
         self._buffer: deque[Claim] = deque()
         self._outcomes: list[Outcome] = []
@@ -95,7 +95,12 @@ class Executor:
     @property
     def waiting(self) -> int:
         """How many claims are not started."""
-        return len(self._buffer) + sum(len(slot.chunk.waiting) for slot in self._slots if slot.chunk is not None)
+        return len(self._waiting())
+
+    def _waiting(self) -> list[str]:
+        """Return the types of the claims that are not started."""
+        chunks = (slot.chunk.waiting for slot in self._slots if slot.chunk is not None)
+        return [*[claim.type for claim in self._buffer], *(c.type for chunk in chunks for c, _ in tuple(chunk))]
 
     @property
     def busy(self) -> int:
@@ -123,10 +128,19 @@ class Executor:
             held += slot.chunk.claims if slot.chunk is not None else [slot.claim] if slot.claim is not None else []
         return held
 
-    def add(self, claims: list[Claim]) -> None:
-        """Take over claims: idle slots start at once."""
-        self._buffer.extend(claims)
+    def wants(self) -> int:
+        """Return how many jobs to claim: one for each free slot, and some ahead while jobs are short."""
+        waiting = self._waiting()
+        free = max(0, self.idle - len(waiting))
+        ahead = self.pace.ahead(waiting, [claim.type for claim in self.running()])
+        return min(free + ahead, max(BATCH, free))
+
+    def add(self, claims: list[Claim]) -> list[Claim]:
+        """Take over claims, and let idle slots start at once; return those that would have to wait for long."""
+        held = self.pace.hold(self.idle, self._waiting(), claims)
+        self._buffer.extend(claims[:held])
         self._wake_slots()
+        return claims[held:]
 
     def take_outcomes(self) -> list[Outcome]:
         """Return the outcomes since the last call; they are the caller's to write."""
@@ -169,14 +183,24 @@ class Executor:
                 worker_log.warning("job.lost", extra=job_fields(claim))
                 self._abandon(slot, claim, "lost")
 
-    def hand_back(self) -> list[Claim]:
-        """End what runs, as far as it can be ended, and return it to be released."""
-        unfinished: list[Claim] = []
+    def hand_back(self) -> list[Outcome]:
+        """End what runs, as far as it can be ended, and return what is to be written of it."""
+        unfinished: list[Outcome] = []
         for slot in tuple(self._slots):
             if (claim := slot.running()) is not None and not slot.verdict:
-                unfinished.append(claim)
+                unfinished.append(self._unfinished(claim))
                 self._abandon(slot, claim, "released")
         return unfinished
+
+    def _unfinished(self, claim: Claim) -> Outcome:
+        if claim.max_retries == 0:  # it may start once, and has (contract §6)
+            outcome = failed(
+                claim, TimeoutError("the worker stopped before it ended, and max_retries=0 allows one start")
+            )
+            self._log(outcome)
+            return outcome
+        worker_log.warning("job.released", extra=job_fields(claim))
+        return Outcome(claim, "release")
 
     def _abandon(self, slot: _Slot, claim: Claim, verdict: Literal["lost", "released"]) -> None:
         if slot.verdict:
@@ -242,26 +266,23 @@ class Executor:
                 self._idle.remove(waiter)
             raise
 
-    def _account(self, jobs: int, seconds: float) -> None:
-        self.seconds += (seconds / jobs - self.seconds) * min(1.0, 0.2 + 0.05 * jobs)
-
     async def _work(self, slot: _Slot) -> None:  # noqa: C901, PLR0912, PLR0915 - the hot loop: a call for each step would cost more than the step
-        buffer, tasks, clock, alarm = self._buffer, registered(), time.perf_counter, self._alarm
+        buffer, tasks, clock, alarm, took = self._buffer, registered(), time.perf_counter, self._alarm, self.pace.took
         handlers, me = self.handlers, slot.task
         assert me is not None  # noqa: S101 - it is this task
         debug = worker_log.isEnabledFor(logging.DEBUG)
         clean = copy_context()
-        jobs, since = 0, clock()
+        jobs, since, last = 0, clock(), ""  # how many jobs of which type have run here since when
         while True:
             if not buffer:
                 if jobs:
-                    self._account(jobs, clock() - since)
+                    took(last, jobs, clock() - since)
                 await self._wait_for_work()
                 debug = worker_log.isEnabledFor(logging.DEBUG)
                 jobs, since = 0, clock()
                 continue
             if jobs and (taken := clock() - since) > SLICE:
-                self._account(jobs, taken)
+                took(last, jobs, taken)
                 await asyncio.sleep(0)
                 jobs, since = 0, clock()
                 continue
@@ -272,12 +293,14 @@ class Executor:
             task = tasks.get(claim.type) or self._find(claim)
             if task is None:
                 continue
-            if not task.is_async:
-                if jobs:
-                    self._account(jobs, clock() - since)
-                await self._hand_to_thread(slot, claim, task)
+            if jobs and claim.type != last:
+                took(last, jobs, clock() - since)
                 jobs, since = 0, clock()
+            if not task.is_async:
+                await self._hand_to_thread(slot, claim, task)
+                since = clock()
                 continue
+            last = claim.type
             if debug:
                 worker_log.debug("job.started", extra=job_fields(claim))
             slot.claim = claim
@@ -315,8 +338,7 @@ class Executor:
                 if self._closing:
                     return
             if copy_context() != clean:  # it left context variables behind: let a fresh slot go on
-                if jobs:
-                    self._account(jobs, clock() - since)
+                took(last, jobs, clock() - since)
                 return
 
     @staticmethod
@@ -359,8 +381,9 @@ class Executor:
     async def _hand_to_thread(self, slot: _Slot, claim: Claim, task: Task) -> None:
         timeout = claim.timeout or task.timeout
         waiting = deque([(claim, task)])
-        if timeout is None and self.seconds < SHORT:
-            self._fill(waiting, max(1, min(CHUNK, int(SLICE / max(self.seconds, 1e-6)))))
+        each = self.pace.of(task.name)
+        if timeout is None and each < SHORT and not claim.fragile:
+            self._fill(waiting, min(CHUNK, int(SLICE / max(each, 1e-6))))
         chunk = slot.chunk = Chunk(waiting, self._loop.create_future())
         size, since = len(waiting), time.perf_counter()
         self._threads.submit(chunk)
@@ -384,13 +407,13 @@ class Executor:
         for outcome in chunk.outcomes:
             if outcome.event != "complete":
                 self._log(outcome)
-        self._account(max(1, size - len(chunk.waiting)), time.perf_counter() - since)
+        self.pace.took(task.name, max(1, size - len(chunk.waiting)), time.perf_counter() - since)
         self._alarm.ring()
 
     def _fill(self, waiting: deque[tuple[Claim, Task]], size: int) -> None:
         """Add the `def` jobs that follow in the buffer, as far as they can share a thread's turn."""
         buffer, tasks = self._buffer, registered()
-        while len(waiting) < size and buffer:
+        while len(waiting) < size and buffer and not buffer[0].fragile:
             task = tasks.get(buffer[0].type)
             if task is None or task.is_async or task.timeout is not None or buffer[0].timeout is not None:
                 return

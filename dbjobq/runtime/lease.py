@@ -19,12 +19,12 @@ from dbjobq.telemetry import worker_log
 
 __all__ = ["Heartbeat", "Lease", "now"]
 
-TTL: Final = 0.7
+TTL: Final = 0.66
 """A worker's life without a heartbeat, as a share of the lease: what is left is for being noticed."""
 BEAT: Final = 0.14
 """The pause between heartbeats: four may be lost."""
 PROBE: Final = 0.25
-"""The pause between looks for dead workers: together with `TTL` less than the lease."""
+"""The pause between looks for dead workers: with `TTL`, and half a beat until it is noticed, less than the lease."""
 DEAF_EVERY: Final = 0.4
 """Seconds between looks for cancelled jobs while no NOTIFY can tell of them (contract §4: within a second)."""
 

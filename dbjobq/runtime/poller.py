@@ -17,19 +17,12 @@ from dbjobq.runtime.backoff import PollBackoff, ReconnectBackoff
 from dbjobq.runtime.config import WorkerConfig
 from dbjobq.runtime.executor import Executor
 from dbjobq.runtime.lease import Lease, now
+from dbjobq.runtime.pace import UNSTARTED
 from dbjobq.storage.base import Claim, Outcome, Session
 from dbjobq.telemetry import job_fields, worker_log
 
 __all__ = ["Poller"]
 
-BATCH: Final = 500
-"""The most jobs in one claim: beyond that nothing is gained."""
-PREFETCH: Final = 0.03
-"""Seconds of work to claim ahead, by the mean of what jobs took."""
-LONG: Final = 0.02
-"""Jobs that take longer than this many seconds are not claimed ahead at all."""
-UNSTARTED: Final = 0.1
-"""Seconds after which what was claimed ahead, but not started, goes back: somebody else may be idle."""
 LOOK: Final = 1.0
 """Seconds between looks at what running jobs say of their progress."""
 HAND_BACK: Final = 1.0
@@ -132,7 +125,7 @@ class Poller:
             self._backoff.reset()
             self._asleep_until = 0.0
             self._claimed_at = now()
-            self._executor.add(step.claims)
+            self._release(self._executor.add(step.claims))
             await asyncio.sleep(0)  # let the slots begin before the next look at what they need
         elif want:
             await self._doze()
@@ -152,18 +145,10 @@ class Poller:
             self._due_at = float("inf")
 
     def _want(self) -> int:
-        """Return how many jobs to claim: the free slots, and a little ahead while jobs are short."""
+        """Return how many jobs to claim now; none while asleep."""
         moment = now()
-        if not self._told and moment < self._asleep_until and moment < self._due_at:
-            return 0
-        executor, slots = self._executor, self._config.concurrency
-        mean = executor.seconds
-        ahead = int(PREFETCH * slots / max(mean, 1e-6)) if mean < LONG else 0
-        target = min(slots + ahead, max(BATCH, slots))
-        have = executor.waiting + executor.busy
-        if executor.idle > executor.waiting or (ahead and have <= target // 2):
-            return min(target - have, BATCH)
-        return 0
+        asleep = not self._told and moment < self._asleep_until and moment < self._due_at
+        return 0 if asleep else self._executor.wants()
 
     def _pause(self) -> float | None:
         """Return how long there will be nothing to do, unless the bell rings."""
@@ -187,7 +172,7 @@ class Poller:
         """Return to the queue what was claimed ahead and is not started: somebody else may be idle."""
         if not self._executor.waiting or self._executor.idle or now() - self._claimed_at < UNSTARTED:
             return False
-        self._executor.seconds = max(self._executor.seconds, UNSTARTED)  # so that they are not claimed ahead again
+        self._executor.pace.stuck()
         self._release(self._executor.take_back())
         return True
 
@@ -198,13 +183,12 @@ class Poller:
 
     def _wind_down(self) -> list[Outcome]:
         """Give back what is not started, and, when the time is over, what has not ended."""
+        ended: list[Outcome] = []
         back = self._executor.take_back()
         if self._stop_by is not None and now() >= self._stop_by:
-            unfinished = self._executor.hand_back()
-            for claim in unfinished:
-                worker_log.warning("job.released", extra=job_fields(claim))
-            back += unfinished + self._executor.take_back()
-        return [Outcome(claim, "release") for claim in back]
+            ended = self._executor.hand_back()
+            back += self._executor.take_back()
+        return ended + [Outcome(claim, "release") for claim in back]
 
     def _drained(self) -> bool:
         return not self._unsent and self._executor.settled

@@ -96,6 +96,13 @@ class Claim(NamedTuple):
     created_at: float
     execute_at: float | None
     claimed_at: float
+    suspect: bool = False
+    """A worker died while it held this job: perhaps of it."""
+
+    @property
+    def fragile(self) -> bool:
+        """Whether it must not be held without being started: it may take others with it, or end with its holder."""
+        return self.suspect or self.attempts >= self.max_retries
 
     def job(self, worker_id: str | None) -> Job:
         """Return it as a `Job`, as `complete(job)` and `fail(job, …)` take it."""

@@ -62,7 +62,8 @@ UPGRADE = (
         queue    int not null,
         priority int not null,
         attempts int not null default 0,
-        job_id   uuid not null
+        job_id   uuid not null,
+        suspect  bool not null default false  -- a worker died with it: perhaps of it (docs/decisions/0008)
     ) with ("""
     + QUEUE_TABLE
     + """)
@@ -90,6 +91,7 @@ UPGRADE = (
         worker     int not null,
         attempts   int not null,
         job_id     uuid not null primary key,
+        suspect    bool not null default false,
         progress   json
     ) with (fillfactor = 90, """
     + QUEUE_TABLE

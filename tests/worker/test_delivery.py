@@ -161,7 +161,7 @@ def test_jobs_claimed_ahead_on_a_paused_worker_are_not_started_when_it_comes_bac
     paused = processes.start(lease=2.0)
     ended(queue, queue.enqueue_many(function, [dict[str, int]()] * 400), timeout=20)
     begun = len(processes.diary("start"))
-    ids = queue.options(max_retries=0).enqueue_many(function, [{"seconds": 0.2}, *([{"seconds": 0.0}] * 20)])
+    ids = queue.enqueue_many(function, [{"seconds": 0.2}, *([{"seconds": 0.0}] * 20)])
     until(lambda: len(processes.diary("start")) > begun)
     paused.pause()
     held = queue.count("running")
@@ -177,7 +177,41 @@ def test_jobs_claimed_ahead_on_a_paused_worker_are_not_started_when_it_comes_bac
     after = Counter(note.job_id for note in processes.diary("start"))
     del after[again]
     assert after == starts
-    assert all(starts[job_id] <= 1 for job_id in ids)
+    assert all(starts[job_id] == 1 for job_id in ids[1:])
+
+
+def test_a_job_that_kills_its_worker_costs_those_held_with_it_one_attempt_at_most(
+    queue: JobQueue, processes: Processes
+) -> None:
+    """They have not started; and they must not fail with a neighbour that kills every worker."""
+    first = processes.start(lease=1.0)
+    ended(queue, queue.enqueue_many(handlers.awork, [dict[str, int]()] * 300), timeout=20)
+    killer = queue.enqueue(handlers.die, max_retries=2, priority=9)
+    others = queue.enqueue_many(handlers.awork, [dict[str, int]()] * 100)
+    until(lambda: not first.alive())
+    for _ in range(2):
+        victim = processes.start(lease=1.0)
+        until(lambda victim=victim: not victim.alive())  # type: ignore[misc]
+    processes.start(lease=1.0)
+    ended(queue, others, timeout=20)
+    ended(queue, [killer], "failed")
+    assert get(queue, killer).attempts == 3
+    assert max(get(queue, job_id).attempts for job_id in others) <= 1
+
+
+def test_jobs_without_retries_do_not_end_with_a_worker_that_has_not_started_them(
+    queue: JobQueue, processes: Processes
+) -> None:
+    first = processes.start(lease=1.0)
+    ended(queue, queue.enqueue_many(handlers.awork, [dict[str, int]()] * 300), timeout=20)
+    once = queue.options(max_retries=0)
+    killer = once.enqueue(handlers.die)
+    others = once.enqueue_many(handlers.awork, [dict[str, int]()] * 50)
+    until(lambda: not first.alive())
+    processes.start(lease=1.0)
+    ended(queue, others, timeout=20)
+    ended(queue, [killer], "failed")
+    assert queue.count("failed") == 1
 
 
 def test_stopping_a_process_ends_it_cleanly(queue: JobQueue, processes: Processes) -> None:

@@ -152,6 +152,35 @@ def test_hasten_hands_back_at_once_what_runs(start: Start, queue: JobQueue, kind
     assert (back.status, back.attempts) == ("pending", 0)
 
 
+@KINDS
+def test_a_job_that_may_start_only_once_has_failed_if_it_did_not_end_in_time(
+    start: Start, queue: JobQueue, kind: str
+) -> None:
+    began, go_on = threading.Event(), threading.Event()
+
+    @job(max_retries=0)
+    def hold() -> None:
+        began.set()
+        go_on.wait(20)
+
+    @job(max_retries=0)
+    async def ahold() -> None:
+        began.set()
+        await asyncio.sleep(20)
+
+    worker = start(shutdown_timeout=0.2)
+    job_id, waiting = [queue.enqueue(hold if kind == "def" else ahold) for _ in range(2)]
+    assert began.wait(5)
+    worker.stop()
+    go_on.set()
+    failed, other = queue.get_job(job_id), queue.get_job(waiting)
+    assert failed is not None
+    assert other is not None
+    assert (failed.status, failed.attempts) == ("failed", 1)
+    assert "max_retries=0" in (failed.error or "")
+    assert (other.status, other.attempts) == ("pending", 0)
+
+
 def test_hasten_is_safe_before_start_and_after_the_end(start: Start, queue: JobQueue) -> None:
     worker = start()
     worker.stop()

@@ -22,13 +22,13 @@ with picked as materialized (
      limit %(limit)s::int
 ), moved as materialized (
     delete from {schema}.ready where ctid = any (array (select tid from picked))
-    returning queue, job_id, attempts, priority, position, enqueued
+    returning queue, job_id, attempts, suspect, priority, position, enqueued
 ), drawn as materialized (
     select nextval({claim_sequence}) as claim
 ), held as (
-    insert into {schema}.lease (claim, claimed_at, expires_at, worker, attempts, job_id)
+    insert into {schema}.lease (claim, claimed_at, expires_at, worker, attempts, job_id, suspect)
     select (select claim from drawn), now(), clock_timestamp() + %(lease)s::float8 * interval '1 second',
-           %(worker)s::int, attempts, job_id
+           %(worker)s::int, attempts, job_id, suspect
       from moved
 ), beat as (
     update {schema}.worker set expires_at = clock_timestamp() + %(beat)s::float8 * interval '1 second'
@@ -36,7 +36,8 @@ with picked as materialized (
 )
 select moved.job_id::text, (select claim from drawn)::text, moved.attempts, body.type, body.data::text, body.queue,
        body.priority, body.max_retries, body.timeout, body.unique_key is not null, moved.position,
-       date_part('epoch', body.created_at), date_part('epoch', body.execute_at), date_part('epoch', now())
+       date_part('epoch', body.created_at), date_part('epoch', body.execute_at), date_part('epoch', now()),
+       moved.suspect
   from moved, lateral (select * from {schema}.job where job.id = moved.job_id offset 0) as body
  order by array_position(%(queues)s::int[], moved.queue), moved.priority desc, moved.position,
           moved.enqueued

@@ -8,7 +8,7 @@ with sent as materialized (
 ), gone as materialized (
     delete from {schema}.lease using sent
      where lease.job_id = sent.id and lease.claim = sent.claim
-    returning sent.*, lease.claimed_at, lease.worker, lease.attempts
+    returning sent.*, lease.claimed_at, lease.worker, lease.attempts, lease.suspect
 ), kept as (
     insert into {schema}.done (started_at, claim, worker, attempts, status, job_id, result)
     select claimed_at, claim, worker, attempts + (event = 3)::int, event, id, result::json from gone where event in (2, 3)
@@ -26,8 +26,8 @@ with sent as materialized (
     select clock_timestamp() + delay * interval '1 second', position, queue, priority, attempts + 1, id
       from bodies where event = 5
 ), back as (
-    insert into {schema}.ready (position, enqueued, queue, priority, attempts, job_id)
-    select position, position, queue, priority, attempts, id from bodies where event = 6
+    insert into {schema}.ready (position, enqueued, queue, priority, attempts, job_id, suspect)
+    select position, position, queue, priority, attempts, id, suspect from bodies where event = 6
 ), woken as (
     select pg_notify({channel}, 'w' || id) from {schema}.queue
      where wanted and id in (select queue from bodies where event in (5, 6))

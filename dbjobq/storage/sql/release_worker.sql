@@ -5,10 +5,10 @@ with gone as materialized (
     delete from {schema}.lease
      where worker = %(worker)s::int and expires_at is null
        and (job_id, claim) not in (select * from unnest(%(ids)s::uuid[], %(claims)s::bigint[]))
-    returning job_id, attempts
+    returning job_id, attempts, suspect
 ), back as (
-    insert into {schema}.ready (position, enqueued, queue, priority, attempts, job_id)
-    select body.position, body.position, body.queue, body.priority, gone.attempts, gone.job_id
+    insert into {schema}.ready (position, enqueued, queue, priority, attempts, job_id, suspect)
+    select body.position, body.position, body.queue, body.priority, gone.attempts, gone.job_id, gone.suspect
       from gone, lateral (select * from {schema}.job where job.id = gone.job_id offset 0) as body
     returning queue
 ), woken as (

@@ -27,8 +27,8 @@ with turn as materialized (
     delete from {schema}.unique_key using bodies
      where unique_key.key = bodies.unique_key and unique_key.job_id = bodies.job_id and attempts >= max_retries
 ), back as (
-    insert into {schema}.ready (position, enqueued, queue, priority, attempts, job_id)
-    select position, position, queue, priority, attempts + 1, job_id from bodies where attempts < max_retries
+    insert into {schema}.ready (position, enqueued, queue, priority, attempts, job_id, suspect)
+    select position, position, queue, priority, attempts + 1, job_id, true from bodies where attempts < max_retries
 ), woken as (
     select pg_notify({channel}, 'w' || id) from {schema}.queue
      where wanted and id in (select queue from bodies where attempts < max_retries)

@@ -1,0 +1,92 @@
+"""What jobs take, by type and on the whole, and how many are worth holding for it. Pure: told, not measured, here.
+
+Claiming ahead saves a round trip for each job, and is bounded in time: what is held must start soon, or somebody
+else could have run it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from dbjobq.storage.base import Claim
+
+__all__ = ["BATCH", "UNSTARTED", "Pace"]
+
+BATCH: Final = 500
+"""The most jobs in one claim: beyond that nothing is gained."""
+PREFETCH: Final = 0.03
+"""Seconds of work to claim ahead for a slot."""
+LONG: Final = 0.02
+"""Jobs that take longer than this many seconds are not claimed ahead at all."""
+UNSTARTED: Final = 0.1
+"""Seconds after which what was claimed ahead, but is not started, goes back: somebody else may be idle."""
+CAREFUL: Final = 3
+"""Claims without claiming ahead, after one that brought a job which must not wait."""
+GUESS: Final = 0.05
+"""Seconds that a job takes while nothing is known: too long for claiming ahead."""
+
+
+class Pace:
+    """Running means, in seconds of a slot's time.
+
+    Args:
+        slots: How many jobs run at once.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
+        self._types: dict[str, float] = {}
+        self._careful = 0
+        self.mean = GUESS
+        """Of the jobs of late, whatever their types."""
+
+    def took(self, type_: str, jobs: int, seconds: float) -> None:
+        """So many jobs of one type, one after the other, took so long."""
+        each, weight = seconds / jobs, min(1.0, 0.2 + 0.05 * jobs)  # one says little, sixteen say all
+        known = self._types.get(type_, each)
+        self._types[type_] = known + (each - known) * weight
+        self.mean += (each - self.mean) * weight
+
+    def stuck(self) -> None:
+        """What was claimed ahead did not start: some job takes longer than its like. Claim none ahead for now."""
+        self.mean = max(self.mean, UNSTARTED)
+
+    def of(self, type_: str) -> float:
+        """Return the seconds that a job of this type takes, as far as that is known."""
+        return self._types.get(type_, self.mean)
+
+    def ahead(self, waiting: Sequence[str], running: Iterable[str]) -> int:
+        """Return how many jobs to claim beyond those for which a slot is free.
+
+        Args:
+            waiting: The types of what is held and not started.
+            running: The types of what runs: behind something long nothing starts soon.
+        """
+        if self.mean >= LONG or self._careful > 0 or len(waiting) > BATCH // 2:
+            return 0
+        slots = self._slots - sum(self.of(type_) >= LONG for type_ in running)
+        spare = PREFETCH * slots - sum(map(self.of, waiting))
+        most = min(int(spare / max(self.mean, 1e-6)), BATCH - len(waiting))
+        return most if most >= len(waiting) else 0  # not before half of it is used up
+
+    def hold(self, free: int, waiting: Sequence[str], claims: Sequence[Claim]) -> int:
+        """Return how many of the jobs just claimed to hold, in their order; the rest is to go back.
+
+        Behind those for which a slot is free may wait what will start soon. Nothing may wait that has no retry left,
+        or behind a job that has been the death of a worker: when a worker dies, all that it holds is charged for it.
+
+        Args:
+            free: How many slots are free.
+            waiting: The types of what is held and not started.
+            claims: What was claimed.
+        """
+        room = UNSTARTED * self._slots - sum(map(self.of, waiting))
+        self._careful -= 1
+        for number, claim in enumerate(claims):
+            if claim.fragile:
+                room, self._careful = 0.0, CAREFUL
+            if room <= 0 and number >= free:
+                return number
+            room -= self.of(claim.type)
+        return len(claims)
