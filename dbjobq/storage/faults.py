@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 from psycopg import errors as pg
@@ -13,11 +13,7 @@ from psycopg_pool import PoolClosed, PoolTimeout
 
 from dbjobq.errors import ConfigError, DBJobQError, SchemaError, StorageUnavailable
 
-__all__ = ["FORGET", "first_line", "is_lost", "translate", "translated"]
-
-FORGET: Final = b"deallocate all"
-"""To be sent after a pipeline that failed: psycopg believes that statements are prepared to which the server did not
-come. It sees this one, and forgets them, too."""
+__all__ = ["first_line", "forget_prepared", "is_lost", "translate", "translated"]
 
 _NO_TABLES: Final = (pg.UndefinedTable, pg.InvalidSchemaName, pg.UndefinedColumn, pg.UndefinedFunction)
 _UNAVAILABLE: Final = (
@@ -44,6 +40,16 @@ def first_line(error: BaseException) -> str:
 def is_lost(error: BaseException) -> bool:
     """Tell whether the connection or the server is gone, so that a fresh connection may do better."""
     return isinstance(error, _UNAVAILABLE) and not isinstance(error, (*_TOO_MUCH, PoolTimeout))
+
+
+async def forget_prepared(connection: psycopg.AsyncConnection[Any]) -> None:
+    """Make a connection usable after a pipeline that failed.
+
+    psycopg believes that statements are prepared which the server never came to. It sees this one, and forgets them,
+    too. Not where nothing is prepared: behind a pooler it would reach the statements of others.
+    """
+    if connection.prepare_threshold is not None:
+        await connection.execute(b"deallocate all")
 
 
 def translate(error: BaseException, schema: str) -> Exception | None:  # noqa: PLR0911 - a table

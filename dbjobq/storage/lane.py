@@ -15,7 +15,7 @@ import psycopg
 from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool
 
-from dbjobq.storage.faults import FORGET, is_lost
+from dbjobq.storage.faults import forget_prepared, is_lost
 
 __all__ = ["Lane"]
 
@@ -95,7 +95,7 @@ async def _send(connection: psycopg.AsyncConnection[Any], batch: list[_Asked]) -
         if len(batch) == 1:
             batch[0].fail(error)
             return
-        await connection.execute(FORGET)
+        await forget_prepared(connection)
         for asked in batch:  # one failed, so all were rolled back: each for itself
             await _send(connection, [asked])
         return

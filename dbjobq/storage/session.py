@@ -16,7 +16,7 @@ from dbjobq.errors import StorageUnavailable
 from dbjobq.serialize import storable_text
 from dbjobq.storage.base import Claim, Idle, Notice, Outcome, Session, Step
 from dbjobq.storage.connections import AsyncConnection, Connections, cut
-from dbjobq.storage.faults import FORGET, first_line, is_lost, translated
+from dbjobq.storage.faults import first_line, forget_prepared, is_lost, translated
 from dbjobq.storage.pulse import PostgresPulse
 from dbjobq.storage.statements import SESSION_SETTINGS, Statements, set_local
 from dbjobq.storage.version import check_version
@@ -193,7 +193,7 @@ class PostgresSession(Session):
                     raise
             else:
                 return await self._read(exchange, now)
-            await connection.execute(FORGET)
+            await forget_prepared(connection)
             refused = [o for o in outcomes if not await self._finish_alone(connection, o)]
             return Step([], refused, None)
 
