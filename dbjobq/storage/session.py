@@ -250,6 +250,7 @@ class PostgresSession(Session):
 
     def _remember(self, rows: Sequence[tuple[Any, ...]], it: _Exchange, now: float) -> None:
         """Draw conclusions from what a claim brought."""
+        self._due_at = min(self._due_at, now)
         if len(rows) < it.want:
             self._full, self._hint = 0, None
             return
@@ -290,6 +291,7 @@ class PostgresSession(Session):
         are looked for in `pg_locks`, and until they have ended this worker keeps looking (docs/decisions/0004).
         """
         connection, _ = self._opened()
+        self._due_at = float("inf")
         every = self._queues is None
         with translated(self._connections.schema):
             params = {"queues": None if every else array(map(str, self._served))}
