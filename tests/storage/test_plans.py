@@ -99,7 +99,8 @@ def pages(plan: dict[str, Any]) -> int:
 
 def nodes_of(plan: dict[str, Any]) -> Iterator[Node]:
     rows = round(plan["Actual Rows"] * plan["Actual Loops"])
-    table, by, reads = (plan.get(name, "") for name in ("Relation Name", "Index Name", "CTE Name"))
+    table, by, cte = (plan.get(name, "") for name in ("Relation Name", "Index Name", "CTE Name"))
+    reads = cte if plan["Actual Loops"] else ""
     yield Node(plan["Node Type"], table, by, reads, rows, pages(plan))
     for below in plan.get("Plans", ()):
         yield from nodes_of(below)
@@ -192,12 +193,12 @@ HOT: dict[str, tuple[str, dict[str, Any], int, int, int]] = {
     "enqueue_checked with a new key": ("enqueue_checked", NEW | {"unique_key": "new", "delay": 60.0}, 1, 0, 40),
     "enqueue_checked with a key that is held": ("enqueue_checked", NEW | {"unique_key": "k100"}, 1, 0, 30),
     "enqueue_checked with an id that is there": ("enqueue_checked", NEW | {"id": job_id(500_000)}, 1, 0, 35),
-    "promote": ("promote", {}, 600, 20, 30),
+    "promote": ("promote", {"since": None}, 600, 20, 30),
     "heartbeat": ("heartbeat", {"worker": 15, "ttl": 30.0}, 1, 0, 30),
     "held": ("held", HELD, 100, 6, 30),
     "progress": ("progress", HELD | {"progress": ["{}"] * 100}, 100, 13, 30),
-    "idle": ("idle", {"queues": None}, 10, 6, 30),
-    "next_due": ("next_due", {}, 1, 0, 20),
+    "idle": ("idle", {"queues": None, "since": None}, 10, 6, 30),
+    "next_due": ("next_due", {"since": None}, 1, 0, 20),
     "accepted": ("accepted", HELD, 100, 9, 30),
     "cancel of a ready job": ("cancel", {"id": job_id(100_001)}, 1, 0, 45),
     "cancel of a job that came back": ("cancel", {"id": job_id(100_020)}, 1, 0, 45),
