@@ -200,9 +200,9 @@ class PostgresStorage(BaseStorage):
         def call(_: bool) -> Call[Claim | None]:
             if self._dequeuer is None:
                 ((self._dequeuer,),) = yield self._send("register", {"name": self.dequeuer, "ttl": 0.0})
-            ((due,),) = yield self._send("next_due")
+            ((due, _now, _taken),) = yield self._send("next_due", {"since": None})
             if due is not None and due <= 0:
-                yield self._send("promote")
+                yield self._send("promote", {"since": None})
             served = [self._queue_ids[queue]]
             params = {"queues": served, "limit": 1, "lease": lease, "worker": self._dequeuer, "beat": None}
             nonlocal claimed

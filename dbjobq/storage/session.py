@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -18,9 +18,10 @@ from dbjobq.storage.base import Claim, Idle, Notice, Outcome, Session, Step
 from dbjobq.storage.connections import AsyncConnection, Connections, cut
 from dbjobq.storage.faults import first_line, forget_prepared, is_lost, translated
 from dbjobq.storage.pulse import PostgresPulse
+from dbjobq.storage.scan import Scan, Start
 from dbjobq.storage.statements import SESSION_SETTINGS, Statements, set_local
 from dbjobq.storage.version import check_version
-from dbjobq.storage.wire import POSITION, array, claims_of, finish_params, held_params
+from dbjobq.storage.wire import CLAIMED_AT, POSITION, PRIORITY, QUEUE, array, claims_of, finish_params, held_params
 
 __all__ = ["PostgresSession"]
 
@@ -30,22 +31,12 @@ DURABLE: Final = set_local(synchronous_commit="on")
 PINNED: Final = set_local(**SESSION_SETTINGS)
 PINNED_DURABLE: Final = set_local(**(SESSION_SETTINGS | {"synchronous_commit": "on"}))
 
-HINT_LIFE: Final = 0.5
-"""Seconds a scan hint is used before a claim looks from the start again (docs/decisions/0003)."""
 DUE_EVERY: Final = 0.5
 """Seconds between looks at the next scheduled job while claims go on."""
 BUSY_AFTER: Final = 3
 """Full claims in a row after which enqueues need not notify any more."""
 BUSY_EVERY: Final = 1.0
 """Seconds between two such remarks."""
-
-
-class _Hint(NamedTuple):
-    """Where the last claim ended."""
-
-    queue: int
-    priority: int
-    position: int
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,7 +51,8 @@ class _Exchange:
     beat: float | None
     promote: bool
     progress: Mapping[Claim, str]
-    hint: _Hint | None
+    near: list[Start] | None
+    since: float | None
     ask_due: bool
     say_busy: bool
     completed: AsyncCursor = field(init=False)
@@ -94,8 +86,7 @@ class PostgresSession(Session):
         self._names: dict[int, str] = {}
         self._served: list[int] = []
         self._stale_queues = False
-        self._hint: _Hint | None = None
-        self._hint_until = 0.0
+        self._scan = Scan()
         self._full = 0
         self._busy_at = self._due_at = float("-inf")
         self._writers: set[str] = set()
@@ -119,7 +110,7 @@ class PostgresSession(Session):
             except BaseException:
                 await _hang_up(connection)
                 raise
-            self._connection, self._hint = connection, None
+            self._connection, self._scan = connection, Scan()
 
     def forget(self) -> None:
         """See `Session.forget`."""
@@ -153,7 +144,10 @@ class PostgresSession(Session):
         else:
             numbers = {name: number for number, name in self._names.items()}
             self._served = [numbers[name] for name in self._queues]
-        return set(self._served) != before
+        if set(self._served) == before:
+            return False
+        self._scan = Scan()  # which knows nothing of the new ones
+        return True
 
     # Work.
 
@@ -170,6 +164,8 @@ class PostgresSession(Session):
         connection, worker = self._opened()
         now = time.monotonic()
         plain = [outcome for outcome in outcomes if outcome.plain]
+        near = self._scan.near(now, self._served, promoting=promote)
+        measure = near is None and self._scan.wants_measure()
         exchange = _Exchange(
             connection,
             worker,
@@ -179,8 +175,9 @@ class PostgresSession(Session):
             beat=beat,
             promote=promote,
             progress=progress,
-            hint=self._hint if now < self._hint_until and not promote else None,
-            ask_due=want > 0 and (promote or now - self._due_at > DUE_EVERY),
+            near=near,
+            since=self._scan.since(now),
+            ask_due=want > 0 and (promote or measure or now - self._due_at > DUE_EVERY),
             say_busy=want > 0 and self._full >= BUSY_AFTER and now - self._busy_at > BUSY_EVERY,
         )
         with translated(self._connections.schema):
@@ -212,13 +209,13 @@ class PostgresSession(Session):
                 said = {**held_params(it.progress), "progress": list(it.progress.values())}
                 await it.connection.execute(sql["progress"], said)
             if it.promote and it.want:
-                await it.connection.execute(sql["promote"])
+                await it.connection.execute(sql["promote"], {"since": it.since})
             if it.want:
-                await self._claim(it, it.want, it.hint)
+                await self._claim(it, it.want, it.near)
             if it.say_busy:
                 await it.connection.execute(sql["busy"], {"queues": array(map(str, self._served))})
             if it.ask_due:
-                await it.due.execute(sql["next_due"])
+                await it.due.execute(sql["next_due"], {"since": it.since})
 
     async def _read(self, it: _Exchange, now: float) -> Step:
         refused: list[Outcome] = []
@@ -227,40 +224,46 @@ class PostgresSession(Session):
         if it.other and it.finished.rowcount != len(it.other):
             accepted = {row[0] for row in await it.finished.fetchall()}
             refused += await self._refused(it.connection, it.other, accepted)
-        rows = await it.claimed.fetchall() if it.want else []
-        if it.hint and len(rows) < it.want:  # behind the hint there is too little: look from the start
-            self._hint = None
-            await self._claim(it, it.want - len(rows), None)
-            rows += await it.claimed.fetchall()
+        whole = it.near is None
+        rows = await self._read_claim(it, now) if it.want else []
         if it.say_busy:
             self._busy_at = now
-        if it.want:
-            self._remember(rows, it, now)
         if not it.ask_due:
             return Step(claims_of(rows, self._names), refused, None)
         self._due_at = now
-        ((next_due,),) = await it.due.fetchall()
+        ((next_due, clock, seconds),) = await it.due.fetchall()
+        self._scan.scheduled(clock, next_due)
+        if whole:
+            self._scan.measured(time.monotonic(), seconds, len(rows) + len(it.plain) + len(it.other))
         return Step(claims_of(rows, self._names), refused, next_due)
 
-    async def _claim(self, it: _Exchange, want: int, hint: _Hint | None) -> None:
+    async def _read_claim(self, it: _Exchange, now: float) -> list[tuple[Any, ...]]:
+        rows = await it.claimed.fetchall()
+        if self._looked(rows, it, now):  # there is too little: look from the front
+            it.near = None
+            await self._claim(it, it.want - len(rows), None)
+            rows += await it.claimed.fetchall()
+            self._looked(rows, it, now)
+        self._due_at = min(self._due_at, now)
+        self._full = self._full + 1 if len(rows) == it.want else 0
+        if self._full and self._queues is None and len(self._served) > 1:  # all queues: each in its turn
+            self._served = [*self._served[1:], self._served[0]]
+        return rows
+
+    def _looked(self, rows: Sequence[tuple[Any, ...]], it: _Exchange, now: float) -> bool:
+        ends = {(row[QUEUE], row[PRIORITY]): row[POSITION] for row in rows}
+        again = self._scan.looked(now, ends, near=it.near is not None, full=len(rows) == it.want)
+        if rows and not again:
+            self._scan.emptied(now, rows[-1][CLAIMED_AT])
+        return again
+
+    async def _claim(self, it: _Exchange, want: int, near: list[Start] | None) -> None:
         params: dict[str, Any] = {"queues": array(map(str, self._served)), "limit": want, "lease": None}
         params |= {"worker": it.worker, "beat": it.beat}
-        if hint is not None:
-            params |= zip(("after", "priorities", "positions"), (array([str(n)]) for n in hint), strict=True)
-        await it.claimed.execute(self._statements["claim_after" if hint else "claim"], params)
-
-    def _remember(self, rows: Sequence[tuple[Any, ...]], it: _Exchange, now: float) -> None:
-        """Draw conclusions from what a claim brought."""
-        if len(rows) < it.want:
-            self._full, self._hint = 0, None
-            return
-        self._full += 1
-        last = rows[-1]
-        if it.hint is None:  # it looked from the start
-            self._hint_until = now + HINT_LIFE
-        self._hint = _Hint(last[5], last[6], last[POSITION])
-        if self._queues is None and len(self._served) > 1:  # all queues: each in its turn
-            self._served = [*self._served[1:], self._served[0]]
+        if near is not None:
+            columns = zip(*near, strict=True)
+            params |= zip(("after", "priorities", "positions"), (array(map(str, c)) for c in columns), strict=True)
+        await it.claimed.execute(self._statements["claim_after" if near else "claim"], params)
 
     async def _refused(self, connection: AsyncConnection, sent: Sequence[Outcome], accepted: set[str]) -> list[Outcome]:
         """Tell results that came late from those that were written before, when the reply was lost."""
@@ -291,19 +294,29 @@ class PostgresSession(Session):
         are looked for in `pg_locks`, and until they have ended this worker keeps looking (docs/decisions/0004).
         """
         connection, _ = self._opened()
+        self._due_at = float("inf")
         every = self._queues is None
         with translated(self._connections.schema):
-            params = {"queues": None if every else array(map(str, self._served))}
-            ((changed, queues, next_due),) = await self._rows(connection, "idle", params)
-            new = every and queues != len(self._names) and await self._learn_queues(connection)
-            if not (changed or self._writers):
-                return Idle(0.0 if new else None, next_due)
-            writers: set[str] = set((await self._rows(connection, "writers"))[0][0] or ())
-            self._writers = writers if changed else writers & self._writers
-            # The last of them may have committed since the last look: that makes one more look.
-            at_once = changed or not self._writers
-            self._look_in = 0.0 if at_once else min(max(0.02, self._look_in * 2), 0.25)
-            return Idle(self._look_in, next_due)
+            queues = None if every else array(map(str, self._served))
+            params = {"queues": queues, "since": self._scan.since(time.monotonic())}
+            ((changed, count, next_due, clock),) = await self._rows(connection, "idle", params)
+            now = time.monotonic()
+            self._scan.emptied(now, clock)
+            self._scan.scheduled(clock, next_due)
+            new = every and count != len(self._names) and await self._learn_queues(connection)
+            look_in = await self._look_for_writers(connection, changed=changed)
+            looks = [0.0 if new else None, look_in, self._scan.whole_in(now)]
+            return Idle(min((look for look in looks if look is not None), default=None), next_due)
+
+    async def _look_for_writers(self, connection: AsyncConnection, *, changed: bool) -> float | None:
+        if not (changed or self._writers):
+            return None
+        writers: set[str] = set((await self._rows(connection, "writers"))[0][0] or ())
+        self._writers = writers if changed else writers & self._writers
+        # The last of them may have committed since the last look: that makes one more look.
+        at_once = changed or not self._writers
+        self._look_in = 0.0 if at_once else min(max(0.02, self._look_in * 2), 0.25)
+        return self._look_in
 
     async def release(self, keep: Iterable[Claim] = ()) -> list[str]:
         """See `Session.release`."""

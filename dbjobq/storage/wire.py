@@ -8,10 +8,13 @@ from typing import Any, Final
 from dbjobq.models import Event
 from dbjobq.storage.base import Claim, Outcome
 
-__all__ = ["POSITION", "array", "claims_of", "finish_params", "held_params"]
+__all__ = ["CLAIMED_AT", "POSITION", "PRIORITY", "QUEUE", "array", "claims_of", "finish_params", "held_params"]
 
+QUEUE: Final = 5
+PRIORITY: Final = 6
 POSITION: Final = 10
-"""Which column of a claim's row is the position in its queue; 5 is the queue's number, 6 the priority."""
+CLAIMED_AT: Final = 13
+"""Columns of a claim's row: where it stood, the queue by its number, and the server's time."""
 
 _EVENTS: Final[Mapping[Event, int]] = {"complete": 2, "fail": 3, "retry": 5, "release": 6}
 

@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import statistics
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -21,7 +23,7 @@ from dbjobq.storage.base import Idle
 from dbjobq.storage.session import PostgresSession
 from tests.storage.database import Database
 from tests.support.faultproxy import proxied
-from tests.support.waiting import ended, lasting, until
+from tests.support.waiting import ended, lasting, settled, until
 from tests.worker.conftest import Events, Start
 
 LATE = 0.09
@@ -285,6 +287,40 @@ def test_a_worker_that_waits_for_an_open_transaction_does_not_spin(
         lasting(lambda: True, 1.5)
         assert len(claims) < 16
         connection.rollback()
+
+
+def test_while_a_worker_is_busy_no_enqueue_notifies_and_once_it_sleeps_every_one_does(
+    start: Start, queue: JobQueue, database: Database
+) -> None:
+    pace = [0.03]
+
+    @job
+    async def some_work() -> None:
+        await asyncio.sleep(pace[0])
+
+    def produce() -> None:
+        for _ in range(25):
+            queue.enqueue(some_work)
+
+    def wanted() -> bool:
+        return bool(database.value("select wanted from dbjobq.queue where name = 'default'"))
+
+    queue.enqueue_many(some_work, ({} for _ in range(200)))
+    start(concurrency=2, **LONG)
+    until(lambda: not wanted())
+    with database.notified() as heard:
+        with ThreadPoolExecutor(16) as producers:
+            for produced in [producers.submit(produce) for _ in range(16)]:
+                produced.result()
+        assert queue.count("pending") > 100  # so it has not slept
+    assert heard == []
+    pace[0] = 0.0
+    settled(queue)
+    until(wanted)
+    for _ in range(5):
+        with database.notified() as heard:
+            ended(queue, [queue.enqueue(some_work)])
+        assert len(heard) == 1
 
 
 # Which queues.

@@ -5,10 +5,9 @@
 -- `materialized` keeps the planner from running the LIMIT twice and taking more than asked. `lateral (… offset 0)`
 -- leaves it no other plan for the bodies than one look-up each. All jobs of a batch share one claim number, which no
 -- other batch ever has. `beat` extends the worker's life with the first claim after an idle spell.
--- Sent in two forms (statements.py). `claim_after` is for a worker that has just claimed a full batch: it looks only
--- behind what it took last, so that it does not walk again over index entries of rows that are gone but, while an old
--- snapshot is held somewhere, cannot be vacuumed (docs/decisions/0003). Only a hint: a job that commits late with an
--- earlier position, or of another priority, is found by `claim`, sent once a second and whenever the hint finds too few.
+-- Sent in two forms (statements.py). `claim_after` looks only behind a position in each queue and priority it is given, so
+-- that it does not walk again over index entries of rows that are gone but, while an old snapshot is held somewhere,
+-- cannot be vacuumed. It may miss some: scan.py says when it does, and when `claim` must follow.
 with picked as materialized (
     select row.tid
       from {served},

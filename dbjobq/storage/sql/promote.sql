@@ -1,8 +1,9 @@
 -- promote: scheduled → ready, for jobs whose time has come. Their position is when they became due, however late this is
 -- sent; those due at the same time keep the order in which they were enqueued.
--- index: scheduled_due, in its order. locks: the rows it moves, SKIP LOCKED.
+-- index: scheduled_due, in its order. locks: the rows it moves, SKIP LOCKED. `since`: as in next_due.sql.
 with due as materialized (
-    select ctid as tid from {schema}.scheduled where run_at <= clock_timestamp()
+    select ctid as tid from {schema}.scheduled
+     where run_at >= coalesce(to_timestamp(%(since)s::float8), '-infinity') and run_at <= clock_timestamp()
      order by run_at, enqueued limit 2000 for update skip locked
 ), moved as (
     delete from {schema}.scheduled where ctid = any (array (select tid from due))
