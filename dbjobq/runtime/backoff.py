@@ -1,8 +1,10 @@
-"""How long to wait: before the next poll, and before the next attempt to connect. Pure."""
+"""How long to wait: before the next poll, in a rush of jobs, and before the next attempt to connect. Pure."""
 
 from __future__ import annotations
 
-__all__ = ["PollBackoff", "ReconnectBackoff"]
+import math
+
+__all__ = ["PollBackoff", "ReconnectBackoff", "Rush"]
 
 
 class PollBackoff:
@@ -32,6 +34,38 @@ class PollBackoff:
         """Return the wait after one more look that found nothing."""
         self._last = min(self._last * 2, self._longest)
         return self._last
+
+
+class Rush:
+    """Whether this worker need not be told of new jobs, since it looks again soon (docs/decisions/0004).
+
+    Because there are more than it can take: so it was with the last `FULL` looks. Or because they come so thick that
+    looking costs less than being told of each: the count of the jobs found, which halves every `HALF` seconds, is that
+    of the last 70 ms in a steady stream.
+    """
+
+    FULL = 3
+    HALF = 0.05
+    MANY = 35
+    """Some 500 jobs a second."""
+    LOOK_AGAIN = 0.005
+    """Seconds to wait in a rush when there is nothing."""
+
+    def __init__(self) -> None:
+        self._count, self._at = 0.0, 0.0
+        self._full = 0
+
+    def found(self, now: float, jobs: int, *, full: bool) -> None:
+        """So many jobs were found, perhaps as many as were looked for."""
+        self._count, self._at = self._left(now) + jobs, now
+        self._full = self._full + 1 if full else 0
+
+    def on(self, now: float) -> bool:
+        """Tell whether it lasts."""
+        return self._full >= self.FULL or self._left(now) >= self.MANY
+
+    def _left(self, now: float) -> float:
+        return self._count * math.pow(0.5, min((now - self._at) / self.HALF, 100.0))
 
 
 class ReconnectBackoff:

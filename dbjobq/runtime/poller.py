@@ -13,7 +13,7 @@ from typing import Final
 
 from dbjobq.errors import StorageUnavailable
 from dbjobq.runtime.alarm import Alarm
-from dbjobq.runtime.backoff import PollBackoff, ReconnectBackoff
+from dbjobq.runtime.backoff import PollBackoff, ReconnectBackoff, Rush
 from dbjobq.runtime.config import WorkerConfig
 from dbjobq.runtime.executor import Executor
 from dbjobq.runtime.lease import Lease, now
@@ -46,7 +46,7 @@ class Poller:
         self._config, self._session, self._executor = config, session, executor
         self._lease, self._alarm = lease, alarm
         self._backoff = PollBackoff(config.poll_interval, config.max_poll_interval)
-        self._reconnect = ReconnectBackoff()
+        self._reconnect, self._rush = ReconnectBackoff(), Rush()
         self._unsent: list[Outcome] = []
         self._told = False
         self._asleep_until = 0.0
@@ -110,8 +110,8 @@ class Poller:
         sent_at = now()
         self._told = self._told and not want
         beat = self._lease.ttl if want and self._lease.wants_beat() else None
-        promote = bool(want) and sent_at >= self._due_at
-        step = await self._session.step(outcomes, want, beat=beat, promote=promote, progress=progress)
+        promote, rush = bool(want) and sent_at >= self._due_at, self._rush.on(sent_at)
+        step = await self._session.step(outcomes, want, beat=beat, promote=promote, progress=progress, rush=rush)
         self._unsent = []
         self._reconnect.reset()
         for outcome in step.refused:
@@ -119,6 +119,8 @@ class Poller:
         self._note_due(step.next_due, asked=promote)
         retries = [sent_at + outcome.delay for outcome in outcomes if outcome.event == "retry"]
         self._due_at = min(self._due_at, *retries) if retries else self._due_at
+        if want:
+            self._rush.found(now(), len(step.claims), full=len(step.claims) == want)
         if step.claims:
             if beat is not None:
                 self._lease.renewed(sent_at)
@@ -131,7 +133,13 @@ class Poller:
             await self._doze()
 
     async def _doze(self) -> None:
-        """Nothing is there. Have enqueues notify from now on, look once more if one may have slipped by, then sleep."""
+        """Nothing is there. Have enqueues notify from now on, look once more if one may have slipped by, then sleep.
+
+        In a rush of jobs the next one will be there sooner than a notification of it: look again instead.
+        """
+        if self._rush.on(now()):
+            self._asleep_until = now() + self._rush.LOOK_AGAIN
+            return
         idle = await self._session.idle()
         self._due_at = float("inf")
         self._note_due(idle.next_due, asked=True)

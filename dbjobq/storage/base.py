@@ -214,7 +214,7 @@ class Session(ABC):
         """Stop being the worker that was registered: its leases have run out. The next `open` registers a new one."""
 
     @abstractmethod
-    async def step(
+    async def step(  # noqa: PLR0913 - what one exchange carries
         self,
         outcomes: Sequence[Outcome],
         want: int,
@@ -222,6 +222,7 @@ class Session(ABC):
         beat: float | None,
         promote: bool,
         progress: Mapping[Claim, str],
+        rush: bool,
     ) -> Step:
         """Write results and claim jobs, in one transaction.
 
@@ -231,6 +232,7 @@ class Session(ABC):
             beat: Seconds by which a claim prolongs the worker's life; None for not at all.
             promote: Scheduled jobs may be due: make them ready first.
             progress: What running jobs say of themselves, as JSON text.
+            rush: This worker will look again soon, whatever it finds: enqueues need not notify.
         """
 
     @abstractmethod

@@ -33,10 +33,8 @@ PINNED_DURABLE: Final = set_local(**(SESSION_SETTINGS | {"synchronous_commit": "
 
 DUE_EVERY: Final = 0.5
 """Seconds between looks at the next scheduled job while claims go on."""
-BUSY_AFTER: Final = 3
-"""Full claims in a row after which enqueues need not notify any more."""
 BUSY_EVERY: Final = 1.0
-"""Seconds between two such remarks."""
+"""Seconds between two remarks that enqueues need not notify."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -87,7 +85,6 @@ class PostgresSession(Session):
         self._served: list[int] = []
         self._stale_queues = False
         self._scan = Scan()
-        self._full = 0
         self._busy_at = self._due_at = float("-inf")
         self._writers: set[str] = set()
         self._look_in = 0.0
@@ -151,7 +148,7 @@ class PostgresSession(Session):
 
     # Work.
 
-    async def step(
+    async def step(  # noqa: PLR0913 - what one exchange carries
         self,
         outcomes: Sequence[Outcome],
         want: int,
@@ -159,6 +156,7 @@ class PostgresSession(Session):
         beat: float | None,
         promote: bool,
         progress: Mapping[Claim, str],
+        rush: bool,
     ) -> Step:
         """See `Session.step`: one pipeline, so one transaction, one flush to disk and one wait for an answer."""
         connection, worker = self._opened()
@@ -178,7 +176,7 @@ class PostgresSession(Session):
             near=near,
             since=self._scan.since(now),
             ask_due=want > 0 and (promote or measure or now - self._due_at > DUE_EVERY),
-            say_busy=want > 0 and self._full >= BUSY_AFTER and now - self._busy_at > BUSY_EVERY,
+            say_busy=want > 0 and rush and now - self._busy_at > BUSY_EVERY,
         )
         with translated(self._connections.schema):
             if self._stale_queues:
@@ -245,8 +243,7 @@ class PostgresSession(Session):
             rows += await it.claimed.fetchall()
             self._looked(rows, it, now)
         self._due_at = min(self._due_at, now)
-        self._full = self._full + 1 if len(rows) == it.want else 0
-        if self._full and self._queues is None and len(self._served) > 1:  # all queues: each in its turn
+        if len(rows) == it.want and self._queues is None and len(self._served) > 1:  # all queues: each in its turn
             self._served = [*self._served[1:], self._served[0]]
         return rows
 

@@ -508,7 +508,7 @@ def test_progress_is_seen_while_the_job_runs_and_only_by_its_claim(
             (held,) = await claim(session)
             stale = held._replace(claim="0")
             said = {held: '{"done": 5}', stale: '{"done": 0}'}
-            await session.step([], 0, beat=None, promote=False, progress=said)
+            await session.step([], 0, beat=None, promote=False, progress=said, rush=False)
             assert database.value("select progress from dbjobq.jobs") == {"done": 5}
 
     run(main())

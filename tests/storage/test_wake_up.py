@@ -86,7 +86,7 @@ def test_a_scheduled_job_notifies_too_so_that_the_sleeper_learns_when_it_is_due(
     run(main())
 
 
-def test_full_claims_stop_the_notifying_until_somebody_sleeps(
+def test_a_worker_in_a_rush_stops_the_notifying_until_somebody_sleeps(
     storage: PostgresStorage, queue: JobQueue, database: Database
 ) -> None:
     queue.enqueue_many("f", ({} for _ in range(30)))
@@ -94,8 +94,7 @@ def test_full_claims_stop_the_notifying_until_somebody_sleeps(
     async def main() -> None:
         async with worker(storage) as session:
             await asleep(session)
-            for _ in range(5):
-                await claim(session, 2)
+            await claim(session, 2, rush=True)
             with database.notified() as heard:
                 queue.enqueue("f")
             assert heard == []

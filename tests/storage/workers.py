@@ -31,12 +31,14 @@ async def worker(
         await session.close()
 
 
-async def exchange(session: Session, outcomes: Sequence[Outcome] = (), want: int = 0, *, promote: bool = False) -> Step:
-    return await session.step(list(outcomes), want, beat=BEAT, promote=promote, progress={})
+async def exchange(
+    session: Session, outcomes: Sequence[Outcome] = (), want: int = 0, *, promote: bool = False, rush: bool = False
+) -> Step:
+    return await session.step(list(outcomes), want, beat=BEAT, promote=promote, progress={}, rush=rush)
 
 
-async def claim(session: Session, want: int = 10, *, promote: bool = True) -> list[Claim]:
-    return (await exchange(session, want=want, promote=promote)).claims
+async def claim(session: Session, want: int = 10, *, promote: bool = True, rush: bool = False) -> list[Claim]:
+    return (await exchange(session, want=want, promote=promote, rush=rush)).claims
 
 
 def ended(claim: Claim, event: Event = "complete", **more: Any) -> Outcome:

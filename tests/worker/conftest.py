@@ -97,10 +97,11 @@ def claims(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         beat: float | None,
         promote: bool,
         progress: Mapping[Claim, str],
+        rush: bool,
     ) -> Step:
         if want:
             moments.append(time.monotonic())
-        return await original(self, outcomes, want, beat=beat, promote=promote, progress=progress)
+        return await original(self, outcomes, want, beat=beat, promote=promote, progress=progress, rush=rush)
 
     monkeypatch.setattr(PostgresSession, "step", step)
     return moments
