@@ -17,9 +17,11 @@ from typing import Any
 
 import pytest
 
-from dbjobq import AsyncJobQueue, Job, JobQueue, PostgresStorage, Worker, job
+from dbjobq import AsyncJobQueue, BaseStorage, Job, JobQueue, PostgresStorage, Worker, job
 from tests.support.waiting import ended, heard, until
 from tests.worker.conftest import Start
+
+pytestmark = pytest.mark.every_storage
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,12 +81,12 @@ def test_a_setting_that_cannot_work_is_refused_by_name(
         Worker(queue, **settings)
 
 
-def test_something_that_is_no_queue_is_refused(storage: PostgresStorage) -> None:
+def test_something_that_is_no_queue_is_refused(storage: BaseStorage) -> None:
     with pytest.raises(TypeError, match="must be a JobQueue"):
         Worker(storage)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
-def test_a_worker_takes_an_async_queue_too(storage: PostgresStorage, queue: JobQueue, start: Start) -> None:
+def test_a_worker_takes_an_async_queue_too(storage: BaseStorage, queue: JobQueue, start: Start) -> None:
     @job
     def hello() -> str:
         return "hello"
@@ -487,8 +489,9 @@ def test_the_monitor_of_the_page_reads_the_time_a_job_has_taken(start: Start, qu
 
 SIGNALS = """
 import signal, sys
-from dbjobq import JobQueue, PostgresStorage, Worker
-queue = JobQueue(PostgresStorage(sys.argv[1]))
+from dbjobq import JobQueue, Worker
+from tests.support.storages import storage_at
+queue = JobQueue(storage_at(sys.argv[1]))
 worker = Worker(queue)
 worker.start()
 
@@ -506,8 +509,8 @@ signal.pause()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_signal_handler_of_the_page_stops_the_worker_and_the_process(dsn: str, number: signal.Signals) -> None:
-    command = [sys.executable, "-c", SIGNALS, dsn]
+def test_the_signal_handler_of_the_page_stops_the_worker_and_the_process(address: str, number: signal.Signals) -> None:
+    command = [sys.executable, "-c", SIGNALS, address]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("Worker running")
@@ -602,13 +605,14 @@ def test_the_default_waits_before_a_retry_are_2_4_and_8_seconds(start: Start, qu
 
 DAEMON = """
 import sys, threading, time
-from dbjobq import JobQueue, PostgresStorage, Worker, job
+from dbjobq import JobQueue, Worker, job
+from tests.support.storages import storage_at
 began = threading.Event()
 @job(name="held")
 def held():
     began.set()
     time.sleep(60)
-queue = JobQueue(PostgresStorage(sys.argv[1]))
+queue = JobQueue(storage_at(sys.argv[1]))
 worker = Worker(queue)
 worker.start()
 queue.enqueue(held)
@@ -617,8 +621,8 @@ print("leaving", flush=True)
 """
 
 
-def test_the_daemon_thread_does_not_keep_the_process(dsn: str) -> None:
-    command = [sys.executable, "-c", DAEMON, dsn]
+def test_the_daemon_thread_does_not_keep_the_process(address: str) -> None:
+    command = [sys.executable, "-c", DAEMON, address]
     before = time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, cwd=ROOT, check=False)
     assert done.stdout == "leaving\n", done.stderr
