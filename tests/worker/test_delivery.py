@@ -184,6 +184,7 @@ def test_jobs_claimed_ahead_on_a_paused_worker_are_not_started_when_it_comes_bac
     assert all(starts[job_id] == 1 for job_id in ids[1:])
 
 
+@pytest.mark.every_storage
 def test_a_job_that_kills_its_worker_costs_those_held_with_it_one_attempt_at_most(
     queue: JobQueue, processes: Processes
 ) -> None:

@@ -156,6 +156,7 @@ def test_hasten_hands_back_at_once_what_runs(start: Start, queue: JobQueue, kind
     assert (back.status, back.attempts) == ("pending", 0)
 
 
+@pytest.mark.every_storage
 @KINDS
 def test_a_job_that_may_start_only_once_has_failed_if_it_did_not_end_in_time(
     start: Start, queue: JobQueue, kind: str
