@@ -98,7 +98,8 @@ class SQLAlchemyStorage(BaseStorage):
     they are first needed. Close it when done, or use it as a context manager.
 
     Args:
-        database: A URL (`sqlite:///jobs.db`, `sqlite:///:memory:`, `postgresql://…`), or an engine.
+        database: A URL (`sqlite:///jobs.db`, `sqlite:///:memory:`, `postgresql://…`); or an engine, which is asked for
+            its URL and left as it is. Only a database in memory is reached through the engine that it lives in.
 
     Raises:
         ConfigError: The URL cannot be read, or is one of another database.
