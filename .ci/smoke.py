@@ -1,10 +1,11 @@
-"""Run an installed dbjobq from outside its checkout: migrate, enqueue, work, stop, list.
+"""Run an installed dbjobq from outside its checkout: migrate, enqueue, work, stop, list; and a job on SQLite.
 
 Usage: smoke.py, with the Python that dbjobq[embedded] is installed for.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import dbjobq
 from dbjobq.embedded import EmbeddedPostgres
+from dbjobq.storage.sqlalchemy_storage import SQLAlchemyStorage
 
 DBJOBQ = Path(sys.executable).with_name("dbjobq")
 TIMEOUT = 30
@@ -55,6 +57,19 @@ def work_until_done(queue: dbjobq.JobQueue, job_id: str) -> dbjobq.Job:
     return job
 
 
+def try_sqlite() -> None:
+    """Run a job on SQLite, here and now."""
+    with dbjobq.JobQueue(SQLAlchemyStorage("sqlite:///smoke.db")) as queue:
+        job_id = queue.enqueue(importlib.import_module("smoke_tasks").double, number=21)
+        claimed = queue.dequeue()
+        if claimed is None or claimed.id != job_id:
+            sys.exit(f"smoke: SQLite gave {claimed}")
+        queue.execute_job(claimed)
+        job = queue.get_job(job_id)
+        if job is None or job.result != 42:
+            sys.exit(f"smoke: SQLite has {job}")
+
+
 def main() -> None:
     """Run everything in a directory of its own, on a server of its own."""
     with tempfile.TemporaryDirectory() as directory, EmbeddedPostgres() as server:
@@ -72,6 +87,7 @@ def main() -> None:
         listed = json.loads(run("jobs", "list", "--json"))
         if [row["id"] for row in listed] != [job.id]:
             sys.exit(f"smoke: `dbjobq jobs list --json` printed {listed}")
+        try_sqlite()
         os.chdir("/")
     print(f"smoke: dbjobq {dbjobq.__version__} from {Path(dbjobq.__file__).parent} works")
 

@@ -408,7 +408,6 @@ def _attempt(queue: JobQueue, claim: Claim, job: Job) -> Outcome | None:
             return completed(claim, task.function(**_arguments(task, job, queue, None)))
     except (Exception, SystemExit) as error:
         return failed(claim, error, task.retry)
-    queue.storage.require("transactional")
     try:
         in_transaction(queue.storage, claim, lambda given: task.function(**_arguments(task, job, queue, given)))
     except HandlerFailed as failure:
@@ -431,7 +430,6 @@ async def _aattempt(queue: AsyncJobQueue, claim: Claim, job: Job) -> Outcome | N
             return completed(claim, await task.function(**_arguments(task, job, queue, None)))
     except (Exception, SystemExit) as error:
         return failed(claim, error, task.retry)
-    queue.storage.require("transactional")
     try:
         await ain_transaction(queue.storage, claim, lambda given: task.function(**_arguments(task, job, queue, given)))
     except HandlerFailed as failure:

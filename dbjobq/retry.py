@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from dbjobq.errors import NotSupported
+
 __all__ = ["DEFAULT_RETRY", "Discard", "Retry", "RetryPolicy"]
 
 
@@ -82,7 +84,7 @@ class RetryPolicy:
 
     def worth(self, error: BaseException) -> bool:
         """Tell whether an attempt that ended with `error` may be repeated."""
-        if isinstance(error, Discard):
+        if isinstance(error, Discard | NotSupported):  # no storage learns meanwhile what it cannot do
             return False
         return isinstance(error, Retry) or (isinstance(error, self.on) and not isinstance(error, self.never))
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from dbjobq.attempt import completed
-from dbjobq.errors import StorageUnavailable
+from dbjobq.errors import NotSupported, StorageUnavailable
 from dbjobq.storage.base import BaseStorage, Claim
 
 __all__ = ["HandlerFailed", "Refused", "ain_transaction", "in_transaction"]
@@ -28,7 +28,7 @@ def in_transaction(storage: BaseStorage, claim: Claim, call: Callable[[Any], Any
     """Run `call` with a connection in a transaction, and complete the job in it.
 
     Raises:
-        HandlerFailed: The call raised; rolled back.
+        HandlerFailed: The call raised, and is rolled back; or the storage has no such transactions.
         Refused: The job is not held any more; rolled back.
         StorageUnavailable: There was no connection: nothing was started.
     """
@@ -42,6 +42,8 @@ def in_transaction(storage: BaseStorage, claim: Claim, call: Callable[[Any], Any
                 raise HandlerFailed(error) from error
             if not storage.finish([outcome], connection).run():
                 raise Refused
+    except NotSupported as error:
+        raise HandlerFailed(error) from error
     except StorageUnavailable as error:
         if started:  # perhaps by the call: an attempt it was
             raise HandlerFailed(error) from error
@@ -60,6 +62,8 @@ async def ain_transaction(storage: BaseStorage, claim: Claim, call: Callable[[An
                 raise HandlerFailed(error) from error
             if not await storage.finish([outcome], connection).arun():
                 raise Refused
+    except NotSupported as error:
+        raise HandlerFailed(error) from error
     except StorageUnavailable as error:
         if started:
             raise HandlerFailed(error) from error

@@ -12,10 +12,13 @@ import pytest
 
 import dbjobq
 from dbjobq import schema
+from tests.storage.backstage import Backstage, backstage_of
 from tests.support.server import Databases, NoServer, Server
+from tests.support.storages import storage_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 class Postgres(NamedTuple):
@@ -90,15 +93,48 @@ def empty_dsn(databases: Databases) -> Iterator[str]:
         yield dsn
 
 
+# Which storage.
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of modules marked `every_storage` on each, but for those that ask for PostgreSQL's own things."""
+    everywhere = metafunc.definition.get_closest_marker("every_storage") is not None
+    own = {"dsn", "databases"} & set(metafunc.fixturenames) or "backend" in _parametrized(metafunc)
+    if "backend" in metafunc.fixturenames and everywhere and not own:
+        metafunc.parametrize("backend", ["postgres", "sqlite"])
+
+
+def _parametrized(metafunc: pytest.Metafunc) -> set[str]:
+    return {mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")}
+
+
 @pytest.fixture
-def storage(dsn: str) -> Iterator[dbjobq.PostgresStorage]:
+def backend() -> str:
+    """The database under the storage: PostgreSQL, unless the test's module is marked `every_storage`."""
+    return "postgres"
+
+
+@pytest.fixture
+def address(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """What the test's storage is made from: the DSN of a new database, or the URL of a new file."""
+    return request.getfixturevalue("dsn") if backend == "postgres" else f"sqlite:///{tmp_path}/jobs.db"
+
+
+@pytest.fixture
+def storage(address: str) -> Iterator[dbjobq.BaseStorage]:
     """A storage on a new database."""
-    storage = dbjobq.PostgresStorage(dsn)
-    yield storage
-    storage.close()
+    with storage_at(address) as storage:
+        yield storage
 
 
 @pytest.fixture
-def queue(storage: dbjobq.PostgresStorage) -> dbjobq.JobQueue:
+def queue(storage: dbjobq.BaseStorage) -> dbjobq.JobQueue:
     """A queue on a new database."""
     return dbjobq.JobQueue(storage)
+
+
+@pytest.fixture
+def backstage(address: str) -> Iterator[Backstage]:
+    """What a test does to its database behind the queue's back."""
+    with backstage_of(address) as backstage:
+        yield backstage

@@ -26,7 +26,7 @@ BEAT: Final = 0.14
 PROBE: Final = 0.25
 """The pause between looks for dead workers: with `TTL`, and half a beat until it is noticed, less than the lease."""
 DEAF_EVERY: Final = 0.4
-"""Seconds between looks for cancelled jobs while no NOTIFY can tell of them (contract §4: within a second)."""
+"""Seconds between looks for cancelled jobs while no notice can tell of them (contract §4: within a second)."""
 
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", None)  # a monotonic clock stands still while a VM is suspended
 
@@ -71,7 +71,7 @@ class Heartbeat:
         pulse: Its connection.
         lease: What it prolongs.
         held: What the worker holds, running jobs first; and how many of them run.
-        listening: Whether NOTIFY tells of cancelled jobs.
+        listening: Whether notices tell of cancelled jobs, whatever process they were cancelled in.
         on_lapsed: The lease is over: nothing that is held may be started.
         on_lost: These running jobs are no longer held.
     """

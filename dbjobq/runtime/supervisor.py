@@ -68,16 +68,15 @@ class Supervisor:
             self._lease,
             seconds=self._config.lease,
             held=lambda: (self._executor.running(), self._executor.holding or self._poller.unwritten),
-            listening=lambda: self._listener.listening,
+            listening=lambda: self._listener.listening and "listen" in self._storage.supports,
             on_lapsed=lambda: self._from_thread(self._alarm.ring),
             on_lost=lambda claims: self._from_thread(lambda: self._executor.lost(claims)),
         )
         heartbeat.start()
         services: list[asyncio.Task[None]] = []
         try:
-            if "listen" in self._storage.supports:
-                services.append(self._loop.create_task(self._listener.run(), name="dbjobq-listener"))
-                await self._first_notice(services[0])
+            services.append(self._loop.create_task(self._listener.run(), name="dbjobq-listener"))
+            await self._first_notice(services[0])
             self._executor.start()
             poller = self._loop.create_task(self._poller.run(), name="dbjobq-poller")
             services.append(poller)

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, TypeVar
 
 from dbjobq.errors import JobNotFound, LeaseLost, NotSupported
 from dbjobq.ids import JobIds, as_uuid
@@ -36,11 +36,14 @@ __all__ = [
     "Session",
     "Step",
     "job_from_row",
+    "known_form",
 ]
 
 R_co = TypeVar("R_co", covariant=True)
 
 Feature = Literal["connection", "listen", "transactional"]
+"""What only some storages can do: write in a caller's transaction, tell a worker what other processes do, and let a job
+write in the transaction that completes it."""
 
 
 class Request(Protocol[R_co]):
@@ -302,6 +305,12 @@ class BaseStorage(ABC):
         self.dequeuer = f"{socket.gethostname()}:{os.getpid()}:dequeue"
         """`Job.worker_id` of what `dequeue` hands out."""
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
     def require(self, feature: Feature) -> None:
         """Refuse what this storage cannot do.
 
@@ -309,7 +318,10 @@ class BaseStorage(ABC):
             NotSupported: It cannot; the message names the storage.
         """
         if feature not in self.supports:
-            raise NotSupported(f"{self.name} does not support {feature!r}: use PostgresStorage for it")
+            raise self._unsupported(feature)
+
+    def _unsupported(self, feature: Feature) -> NotSupported:
+        return NotSupported(f"{self.name} does not support {feature!r}: use PostgresStorage for it")
 
     # What `dequeue` handed to this process, so that `complete(job.id)` knows which claim is meant.
 
@@ -331,10 +343,7 @@ class BaseStorage(ABC):
             if isinstance(own, Claim):
                 return own
             job = job.id
-        try:
-            job_id = as_uuid(job)
-        except ValueError:
-            raise JobNotFound(job) from None
+        job_id = known_form(job)
         try:
             return self._dequeued[job_id]
         except KeyError:
@@ -415,13 +424,17 @@ class BaseStorage(ABC):
             ttl: Seconds its leases hold without a heartbeat.
         """
 
-    @abstractmethod
     def transaction(self) -> AbstractContextManager[Any]:
-        """Return a connection in a transaction of its own, for a transactional job."""
+        """Return a connection in a transaction of its own, for a transactional job.
 
-    @abstractmethod
+        Raises:
+            NotSupported: This storage has none; "transactional" is not among what it supports.
+        """
+        raise self._unsupported("transactional")
+
     def atransaction(self) -> AbstractAsyncContextManager[Any]:
         """Return the same on the running event loop."""
+        raise self._unsupported("transactional")
 
     @abstractmethod
     def close(self) -> None:
@@ -430,6 +443,14 @@ class BaseStorage(ABC):
     @abstractmethod
     async def aclose(self) -> None:
         """Give up the running event loop's connections."""
+
+
+def known_form(job_id: str) -> str:
+    """Return an id's canonical text. Raises JobNotFound for what cannot be an id."""
+    try:
+        return as_uuid(job_id)
+    except ValueError:
+        raise JobNotFound(job_id) from None
 
 
 def job_from_row(row: Mapping[str, Any]) -> Job:

@@ -6,7 +6,6 @@ is the only one that touches a connection for them: pools, callers' own connecti
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from functools import partial
@@ -16,6 +15,7 @@ import psycopg
 from psycopg.rows import dict_row, tuple_row
 
 from dbjobq.storage.base import Request
+from dbjobq.storage.callers import sqlalchemy_async_connection, sqlalchemy_connection
 from dbjobq.storage.connections import Connections
 from dbjobq.storage.faults import is_lost, translated
 from dbjobq.storage.lane import Lane
@@ -191,23 +191,16 @@ def _sync_caller(connection: object) -> Callable[[Send | CopyIn], Any]:
         return partial(_perform, connection)
     if _is_async(connection):
         raise TypeError(_BROKEN.format(type(connection).__name__, "an async connection goes with AsyncJobQueue"))
-    if "sqlalchemy" in sys.modules:
-        from sqlalchemy import Connection
-        from sqlalchemy.orm import Session, scoped_session
+    if (owner := sqlalchemy_connection(connection)) is not None:
+        _check_driver(owner, owner.dialect.driver)
 
-        if isinstance(connection, Session | scoped_session):
-            connection = connection.connection()
-        if isinstance(connection, Connection):
-            _check_driver(connection, connection.dialect.driver)
-            owner = connection
+        def perform(step: Send | CopyIn) -> Any:
+            if isinstance(step, CopyIn):
+                return _perform(_driver_connection(owner.connection), step)
+            result = owner.exec_driver_sql(step.statement.decode(), dict(step.params))
+            return result.fetchall() if result.returns_rows else []
 
-            def perform(step: Send | CopyIn) -> Any:
-                if isinstance(step, CopyIn):
-                    return _perform(_driver_connection(owner.connection), step)
-                result = owner.exec_driver_sql(step.statement.decode(), dict(step.params))
-                return result.fetchall() if result.returns_rows else []
-
-            return perform
+        return perform
     raise TypeError(_BROKEN.format(type(connection).__name__, "it is none of these"))
 
 
@@ -216,22 +209,16 @@ async def _async_caller(connection: object) -> Callable[[Send | CopyIn], Any]:
         return partial(_aperform, connection)
     if _is_sync(connection):
         raise TypeError(_BROKEN.format(type(connection).__name__, "a sync connection goes with JobQueue"))
-    if "sqlalchemy" in sys.modules:
-        from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
+    if (owner := await sqlalchemy_async_connection(connection)) is not None:
+        _check_driver(owner, owner.dialect.driver)
 
-        if isinstance(connection, AsyncSession | async_scoped_session):
-            connection = await connection.connection()
-        if isinstance(connection, AsyncConnection):
-            _check_driver(connection, connection.dialect.driver)
-            owner = connection
+        async def perform(step: Send | CopyIn) -> Any:
+            if isinstance(step, CopyIn):
+                return await _aperform(_driver_connection(await owner.get_raw_connection()), step)
+            result = await owner.exec_driver_sql(step.statement.decode(), dict(step.params))
+            return result.fetchall() if result.returns_rows else []
 
-            async def perform(step: Send | CopyIn) -> Any:
-                if isinstance(step, CopyIn):
-                    return await _aperform(_driver_connection(await owner.get_raw_connection()), step)
-                result = await owner.exec_driver_sql(step.statement.decode(), dict(step.params))
-                return result.fetchall() if result.returns_rows else []
-
-            return perform
+        return perform
     raise TypeError(_BROKEN.format(type(connection).__name__, "it is none of these"))
 
 

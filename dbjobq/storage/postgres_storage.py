@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
-from typing import Any, ClassVar, Final, Self, TypedDict, TypeVar, Unpack
+from typing import Any, ClassVar, Final, TypedDict, TypeVar, Unpack
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -22,6 +22,7 @@ from dbjobq.storage.base import (
     QueueStats,
     Request,
     job_from_row,
+    known_form,
 )
 from dbjobq.storage.bulk import BulkRows
 from dbjobq.storage.connections import Connections
@@ -86,12 +87,6 @@ class PostgresStorage(BaseStorage):
         self._queue_ids: dict[str, int] = {}
         self._queue_names: dict[int, str] = {}
         self._dequeuer: int | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         where = conninfo_to_dict(self.connections.conninfo)
@@ -231,7 +226,7 @@ class PostgresStorage(BaseStorage):
         """See `BaseStorage.retry`."""
 
         def call(_: bool) -> Call[bool]:
-            ((revived, exists, _woken),) = yield self._send("retry", {"id": _known_form(job_id), "delay": delay})
+            ((revived, exists, _woken),) = yield self._send("retry", {"id": known_form(job_id), "delay": delay})
             if not exists:
                 raise JobNotFound(job_id)
             return bool(revived)
@@ -242,7 +237,7 @@ class PostgresStorage(BaseStorage):
         """See `BaseStorage.cancel`."""
 
         def call(_: bool) -> Call[bool]:
-            params = {"id": _known_form(job_id)}
+            params = {"id": known_form(job_id)}
             for _again in range(_TRIES):
                 ((cancelled, exists, ended, _told),) = yield self._send("cancel", params)
                 if not exists:
@@ -272,7 +267,7 @@ class PostgresStorage(BaseStorage):
         """See `BaseStorage.get_progress`."""
 
         def call(_: bool) -> Call[dict[str, Any] | None]:
-            rows = yield self._send("get_progress", {"id": _known_form(job_id)})
+            rows = yield self._send("get_progress", {"id": known_form(job_id)})
             return rows[0][0] if rows else None
 
         return self._request(call)
@@ -359,11 +354,3 @@ class _Knowing:
 
     async def arun(self) -> None:
         self._storage.know_queue(await self._storage.intern(self._queue).arun(), self._queue)
-
-
-def _known_form(job_id: str) -> str:
-    """Return an id's canonical text. Raises JobNotFound for what cannot be an id."""
-    try:
-        return as_uuid(job_id)
-    except ValueError:
-        raise JobNotFound(job_id) from None

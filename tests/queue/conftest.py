@@ -9,9 +9,9 @@ from typing import Any, cast
 
 import pytest
 
-from dbjobq import AsyncJobQueue, JobQueue, PostgresStorage
+from dbjobq import AsyncJobQueue, BaseStorage, JobQueue
 from dbjobq.queue import AsyncWithOptions
-from tests.storage.database import Database, database
+from tests.storage.database import database
 
 __all__ = ["database"]
 
@@ -37,7 +37,7 @@ class Awaited:
 
 
 @pytest.fixture(params=["sync", "async"])
-def queue(request: pytest.FixtureRequest, storage: PostgresStorage) -> Iterator[JobQueue]:
+def queue(request: pytest.FixtureRequest, storage: BaseStorage) -> Iterator[JobQueue]:
     """The queue under test; whichever it is, it is called as a `JobQueue`."""
     if request.param == "sync":
         yield JobQueue(storage)
@@ -49,13 +49,13 @@ def queue(request: pytest.FixtureRequest, storage: PostgresStorage) -> Iterator[
 
 
 @pytest.fixture
-def plain(storage: PostgresStorage) -> JobQueue:
+def plain(storage: BaseStorage) -> JobQueue:
     """A sync queue, where how it waits does not matter."""
     return JobQueue(storage)
 
 
 @pytest.fixture
-def rescued(storage: PostgresStorage, database: Database) -> Any:
+def rescued(storage: BaseStorage) -> Any:
     """Takes back what has expired, as any worker would."""
 
     def rescue() -> list[str]:

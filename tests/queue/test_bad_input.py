@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dbjobq import JobQueue, PostgresStorage
+from dbjobq import BaseStorage, JobQueue, PostgresStorage
+from dbjobq.storage.sqlalchemy_storage import SQLAlchemyStorage
 from tests.queue.jobs import anything, look, report, send_email
-from tests.storage.database import Database
+from tests.storage.backstage import backstage_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.support.server import Databases
+
+pytestmark = pytest.mark.every_storage
 
 NAN, INF = float("nan"), float("inf")
 
@@ -147,22 +150,26 @@ CALLS: list[tuple[Any, tuple[Any, ...], dict[str, Any], type[Exception], str]] =
 
 
 @pytest.fixture(scope="module")
-def shared(databases: Databases) -> Iterator[Database]:
-    """One database for all: nothing is to be stored in it."""
-    with databases.fresh() as dsn, Database(dsn) as database:
-        yield database
+def shared(databases: Databases) -> Iterator[str]:
+    """The DSN of one database for all: nothing is to be stored in it."""
+    with databases.fresh() as dsn:
+        yield dsn
 
 
 @pytest.fixture
-def storage(shared: Database) -> Iterator[PostgresStorage]:
-    """A storage on the shared database, which is empty again after the test, whatever came of it."""
-    with PostgresStorage(shared.dsn, max_size=2) as storage:
+def storage(backend: str, request: pytest.FixtureRequest) -> Iterator[BaseStorage]:
+    """A storage in memory, or on the shared database, which is empty again after the test, whatever came of it."""
+    if backend == "sqlite":
+        with SQLAlchemyStorage("sqlite:///:memory:") as storage:
+            yield storage
+        return
+    dsn = request.getfixturevalue("shared")
+    with PostgresStorage(dsn, max_size=2) as storage:
         yield storage
-    if shared.value("select exists (select from dbjobq.job)"):
-        shared.rows(
-            "truncate dbjobq.job, dbjobq.ready, dbjobq.scheduled, dbjobq.lease, dbjobq.done, dbjobq.failure,"
-            " dbjobq.unique_key"
-        )
+        left = storage.stats().run()
+    if any(left.values()):
+        with backstage_of(dsn) as backstage:
+            backstage.clear()
 
 
 def refused(queue: JobQueue, call: Callable[[], object], error: type[Exception], says: str) -> None:

@@ -11,15 +11,30 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dbjobq import AsyncJobQueue, Job, JobNotFound, JobQueue, LeaseLost, PostgresStorage, StorageUnavailable
+from dbjobq import (
+    AsyncJobQueue,
+    BaseStorage,
+    Job,
+    JobNotFound,
+    JobQueue,
+    LeaseLost,
+    NotSupported,
+    PostgresStorage,
+    StorageUnavailable,
+)
 from tests.queue import jobs
+from tests.support.storages import storage_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
+    from tests.storage.backstage import Backstage
     from tests.storage.database import Database
 
     Rescue = Callable[[], list[str]]
+
+pytestmark = pytest.mark.every_storage
 
 
 def claimed(queue: JobQueue, name: str = "default", lease: float = 300.0) -> Job:
@@ -103,7 +118,7 @@ def test_a_result_that_cannot_be_stored_does_not_fail_the_job(queue: JobQueue, r
     assert "result" in job.error
 
 
-def test_a_failed_attempt_waits_for_its_retry_delay(queue: JobQueue, database: Database) -> None:
+def test_a_failed_attempt_waits_for_its_retry_delay(queue: JobQueue, backstage: Backstage) -> None:
     one = queue.enqueue(jobs.anything, max_retries=3)
     for attempt, wait in enumerate([2, 4, 8], 1):
         job = claimed(queue)
@@ -111,10 +126,11 @@ def test_a_failed_attempt_waits_for_its_retry_delay(queue: JobQueue, database: D
         queue.fail(job, f"ConnectionError: {attempt}")
         job = stored(queue, one)
         assert (job.status, job.attempts, job.error) == ("pending", attempt, f"ConnectionError: {attempt}")
-        due = database.value("select extract(epoch from run_at - clock_timestamp())::float8 from dbjobq.scheduled")
+        due = backstage.due_in()
+        assert due is not None
         assert wait - 1.9 < due <= wait * 1.1
         assert queue.dequeue() is None
-        database.skip(wait * 1.1)
+        backstage.skip(wait * 1.1)
     queue.fail(claimed(queue), "the last")
     job = stored(queue, one)
     assert (job.status, job.attempts, job.error) == ("failed", 4, "the last")
@@ -168,9 +184,9 @@ def test_a_job_that_was_not_dequeued_here_is_not_held(queue: JobQueue) -> None:
     assert stored(queue, one).status == "pending"
 
 
-def test_a_claim_of_another_process_is_not_held_here(queue: JobQueue, dsn: str) -> None:
+def test_a_claim_of_another_process_is_not_held_here(queue: JobQueue, address: str) -> None:
     one = queue.enqueue(jobs.anything)
-    with PostgresStorage(dsn) as other:
+    with storage_at(address) as other:
         job = JobQueue(other).dequeue()
         assert job is not None
         with pytest.raises(LeaseLost):
@@ -178,11 +194,11 @@ def test_a_claim_of_another_process_is_not_held_here(queue: JobQueue, dsn: str) 
         JobQueue(other).complete(one)
 
 
-def test_a_stale_claim_is_refused_and_writes_nothing(queue: JobQueue, database: Database, rescued: Rescue) -> None:
+def test_a_stale_claim_is_refused_and_writes_nothing(queue: JobQueue, backstage: Backstage, rescued: Rescue) -> None:
     one = queue.enqueue(jobs.anything)
     stale = claimed(queue, lease=10)
     assert rescued() == []
-    database.skip(11)
+    backstage.skip(11)
     assert rescued() == [one]
     assert rescued() == []
     fresh = claimed(queue)
@@ -200,21 +216,21 @@ def test_a_stale_claim_is_refused_and_writes_nothing(queue: JobQueue, database: 
 
 
 def test_a_stale_claim_is_refused_while_the_job_waits_again(
-    queue: JobQueue, database: Database, rescued: Rescue
+    queue: JobQueue, backstage: Backstage, rescued: Rescue
 ) -> None:
     one = queue.enqueue(jobs.anything)
     stale = claimed(queue, lease=10)
-    database.skip(11)
+    backstage.skip(11)
     rescued()
     with pytest.raises(LeaseLost):
         queue.complete(stale)
     assert stored(queue, one).status == "pending"
 
 
-def test_a_lease_that_ran_out_but_was_not_rescued_may_still_be_finished(queue: JobQueue, database: Database) -> None:
+def test_a_lease_that_ran_out_but_was_not_rescued_may_still_be_finished(queue: JobQueue, backstage: Backstage) -> None:
     one = queue.enqueue(jobs.anything)
     job = claimed(queue, lease=10)
-    database.skip(11)
+    backstage.skip(11)
     queue.complete(job)
     assert stored(queue, one).status == "completed"
 
@@ -265,7 +281,7 @@ def test_retry_revives_a_cancelled_job(queue: JobQueue) -> None:
     assert claimed(queue).id == one
 
 
-def test_retry_takes_a_delay(queue: JobQueue, database: Database) -> None:
+def test_retry_takes_a_delay(queue: JobQueue, backstage: Backstage) -> None:
     one = queue.enqueue(jobs.anything)
     queue.cancel(one)
     assert queue.retry(one, 60) is True
@@ -273,7 +289,7 @@ def test_retry_takes_a_delay(queue: JobQueue, database: Database) -> None:
     job = stored(queue, one)
     assert job.execute_at is not None
     assert timedelta(seconds=50) < job.execute_at - datetime.now(UTC) < timedelta(seconds=70)
-    database.skip(61)
+    backstage.skip(61)
     assert claimed(queue).id == one
 
 
@@ -309,10 +325,10 @@ def test_a_pending_job_is_cancelled(queue: JobQueue) -> None:
     assert queue.dequeue() is None
 
 
-def test_a_scheduled_job_is_cancelled(queue: JobQueue, database: Database) -> None:
+def test_a_scheduled_job_is_cancelled(queue: JobQueue, backstage: Backstage) -> None:
     one = queue.options(delay=10).enqueue(jobs.anything)
     assert queue.cancel(one) is True
-    database.skip(11)
+    backstage.skip(11)
     assert queue.dequeue() is None
     assert stored(queue, one).status == "cancelled"
 
@@ -327,11 +343,11 @@ def test_a_running_job_is_cancelled_at_once_and_its_result_refused(queue: JobQue
     assert stored(queue, one).status == "cancelled"
 
 
-def test_a_job_that_came_back_is_cancelled(queue: JobQueue, database: Database, rescued: Rescue) -> None:
+def test_a_job_that_came_back_is_cancelled(queue: JobQueue, backstage: Backstage, rescued: Rescue) -> None:
     due = queue.options(delay=5).enqueue(jobs.anything)
     back = queue.enqueue(jobs.anything)
     claimed(queue, lease=10)
-    database.skip(11)
+    backstage.skip(11)
     assert rescued() == [back]
     queue.dequeue("another")  # moves what is due
     assert queue.cancel(due) is True
@@ -401,7 +417,7 @@ def test_execute_job_records_a_failure_and_does_not_raise_it(queue: JobQueue, fu
     ],
 )
 def test_the_function_and_its_type_decide_about_a_retry(  # noqa: PLR0917 - fixtures and parameters
-    queue: JobQueue, database: Database, function: Callable[..., Any], status: str, low: float, high: float, says: str
+    queue: JobQueue, backstage: Backstage, function: Callable[..., Any], status: str, low: float, high: float, says: str
 ) -> None:
     one = queue.enqueue(function)
     queue.execute_job(claimed(queue))
@@ -409,14 +425,16 @@ def test_the_function_and_its_type_decide_about_a_retry(  # noqa: PLR0917 - fixt
     assert (job.status, job.attempts) == (status, 1)
     assert job.error is not None
     assert says in job.error
-    due = database.rows("select extract(epoch from run_at - clock_timestamp())::float8 from dbjobq.scheduled")
-    assert (low <= due[0][0] <= high) if due else status == "failed"
+    due = backstage.due_in()
+    assert (low <= due <= high) if due is not None else status == "failed"
 
 
-def test_fail_follows_the_policy_of_the_job_type(queue: JobQueue, database: Database) -> None:
+def test_fail_follows_the_policy_of_the_job_type(queue: JobQueue, backstage: Backstage) -> None:
     queue.enqueue(jobs.every_minute)
     queue.fail(claimed(queue), "x")
-    assert database.value("select extract(epoch from run_at - clock_timestamp())::float8 from dbjobq.scheduled") > 50
+    due = backstage.due_in()
+    assert due is not None
+    assert due > 50
 
 
 def test_execute_job_records_that_the_type_is_unknown(queue: JobQueue) -> None:
@@ -476,10 +494,10 @@ def test_a_lease_lost_by_a_call_of_the_function_is_the_functions_failure(queue: 
     assert "LeaseLost" in job.error
 
 
-def test_execute_job_says_that_the_lease_was_lost(queue: JobQueue, database: Database, rescued: Rescue) -> None:
+def test_execute_job_says_that_the_lease_was_lost(queue: JobQueue, backstage: Backstage, rescued: Rescue) -> None:
     one = queue.enqueue(jobs.gather, year=1)
     job = claimed(queue, lease=10)
-    database.skip(11)
+    backstage.skip(11)
     rescued()
     with pytest.raises(LeaseLost):
         queue.execute_job(job)
@@ -516,16 +534,33 @@ def test_a_transactional_job_that_fails_has_written_nothing(
 
 @TRANSACTIONAL
 def test_a_transactional_job_whose_lease_was_lost_has_written_nothing(
-    queue: JobQueue, database: Database, rescued: Rescue, function: Callable[..., Any]
+    queue: JobQueue, database: Database, backstage: Backstage, rescued: Rescue, function: Callable[..., Any]
 ) -> None:
     database.rows("create table note (text text)")
     queue.enqueue(function, text="late")
     job = claimed(queue, lease=10)
-    database.skip(11)
+    backstage.skip(11)
     rescued()
     with pytest.raises(LeaseLost):
         queue.execute_job(job)
     assert database.rows("select text from note") == []
+
+
+@TRANSACTIONAL
+def test_a_transactional_job_fails_for_good_where_there_are_no_such_transactions(
+    function: Callable[..., Any], tmp_path: Path
+) -> None:
+    with storage_at(f"sqlite:///{tmp_path}/jobs.db") as storage, JobQueue(storage) as queue:
+        one = queue.enqueue(function, text="hello")
+        queue.execute_job(claimed(queue))
+        job = stored(queue, one)
+        assert (job.status, job.attempts) == ("failed", 1)
+        assert (job.error or "").startswith(
+            "NotSupported: SQLAlchemyStorage on SQLite does not support 'transactional'"
+        )
+        for wrong in (storage.transaction, storage.atransaction):
+            with pytest.raises(NotSupported, match="SQLAlchemyStorage on SQLite"):
+                wrong()
 
 
 @TRANSACTIONAL
@@ -551,7 +586,7 @@ def test_a_database_that_does_not_answer_is_not_the_jobs_failure(
 # Look.
 
 
-def test_jobs_are_listed_newest_first_and_counted(queue: JobQueue, database: Database) -> None:
+def test_jobs_are_listed_newest_first_and_counted(queue: JobQueue) -> None:
     completed, failed, running, cancelled, waiting = (
         queue.enqueue(jobs.anything, n=n, max_retries=0) for n in range(5)
     )
@@ -586,7 +621,7 @@ def test_what_a_caller_does_to_a_job_does_not_reach_the_claim(queue: JobQueue) -
     assert (stored(queue, one).status, stored(queue, one).attempts) == ("pending", 1)
 
 
-def test_both_queues_can_share_a_storage(storage: PostgresStorage) -> None:
+def test_both_queues_can_share_a_storage(storage: BaseStorage) -> None:
     sync = JobQueue(storage)
 
     async def main() -> None:

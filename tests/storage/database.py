@@ -1,4 +1,4 @@
-"""A test's own look into its database, and its hand on the clock."""
+"""A test's own look into its PostgreSQL."""
 
 from __future__ import annotations
 
@@ -39,18 +39,6 @@ class Database:
     def value(self, statement: LiteralString, *params: object) -> Any:
         """Return the first column of the first row."""
         return self.rows(statement, *params)[0][0]
-
-    def skip(self, seconds: float) -> None:
-        """Let that much time pass for all that waits and all that is leased."""
-        past = "make_interval(secs => %s)"
-        self.rows(f"update dbjobq.scheduled set run_at = run_at - {past}", seconds)
-        self.rows(f"update dbjobq.lease set expires_at = expires_at - {past}", seconds)
-        self.rows(f"update dbjobq.worker set expires_at = expires_at - {past}", seconds)
-
-    def kill(self, worker: str) -> None:
-        """Make it so that a worker has not renewed its life in time."""
-        ended = "update dbjobq.worker set expires_at = now() - interval '1 s' where name = %s returning id"
-        assert self.rows(ended, worker)
 
     @contextmanager
     def notified(self, channel: str = "dbjobq") -> Generator[list[str]]:

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dbjobq import Job, JobQueue, PostgresStorage
+from dbjobq import BaseStorage, Job, JobQueue
 from tests.storage.workers import BEAT, claim, ended, exchange, rescue, run, worker
 
 if TYPE_CHECKING:
     from dbjobq.models import Event
     from dbjobq.storage.base import Claim
+    from tests.storage.backstage import Backstage
     from tests.storage.database import Database
+
+pytestmark = pytest.mark.every_storage
 
 
 def stored(queue: JobQueue, job_id: str) -> Job:
@@ -52,9 +55,7 @@ def test_four_threads_that_dequeue_500_jobs_never_get_one_twice(queue: JobQueue)
     assert queue.count("completed") + queue.count("running") == 500
 
 
-def test_four_workers_that_claim_batches_at_once_never_get_a_job_twice(
-    storage: PostgresStorage, queue: JobQueue
-) -> None:
+def test_four_workers_that_claim_batches_at_once_never_get_a_job_twice(storage: BaseStorage, queue: JobQueue) -> None:
     ids = list(queue.enqueue_many("f", [{"n": n} for n in range(500)], priority=3))
     ids += queue.options(queue="other").enqueue_many("f", [{"n": n} for n in range(100)])
     barrier = Barrier(4)
@@ -80,9 +81,7 @@ def test_four_workers_that_claim_batches_at_once_never_get_a_job_twice(
     assert queue.stats()["completed"] == 600
 
 
-def test_a_claim_takes_the_highest_priority_first_and_no_more_than_asked(
-    storage: PostgresStorage, queue: JobQueue
-) -> None:
+def test_a_claim_takes_the_highest_priority_first_and_no_more_than_asked(storage: BaseStorage, queue: JobQueue) -> None:
     for n in range(30):
         queue.enqueue("f", n=n, priority=n % 3)
 
@@ -97,7 +96,7 @@ def test_a_claim_takes_the_highest_priority_first_and_no_more_than_asked(
     run(main())
 
 
-def test_a_worker_serves_its_queues_in_their_order_and_no_others(storage: PostgresStorage, queue: JobQueue) -> None:
+def test_a_worker_serves_its_queues_in_their_order_and_no_others(storage: BaseStorage, queue: JobQueue) -> None:
     for name in ("low", "high", "other"):
         queue.options(queue=name).enqueue_many("f", nothing(3))
 
@@ -109,7 +108,7 @@ def test_a_worker_serves_its_queues_in_their_order_and_no_others(storage: Postgr
     run(main())
 
 
-def test_a_worker_of_all_queues_learns_of_new_ones(storage: PostgresStorage, queue: JobQueue) -> None:
+def test_a_worker_of_all_queues_learns_of_new_ones(storage: BaseStorage, queue: JobQueue, database: Database) -> None:
     async def main() -> None:
         async with worker(storage) as session:
             assert await claim(session) == []
@@ -122,7 +121,7 @@ def test_a_worker_of_all_queues_learns_of_new_ones(storage: PostgresStorage, que
 
 
 @pytest.mark.parametrize("late", [0, 20])
-def test_full_batches_do_not_pass_over_what_comes_later(storage: PostgresStorage, queue: JobQueue, late: int) -> None:
+def test_full_batches_do_not_pass_over_what_comes_later(storage: BaseStorage, queue: JobQueue, late: int) -> None:
     """A claim after a full one starts where that ended; a job of higher priority must be found all the same."""
     queue.enqueue_many("f", [{"n": n} for n in range(40)])
 
@@ -138,12 +137,12 @@ def test_full_batches_do_not_pass_over_what_comes_later(storage: PostgresStorage
 
 
 def test_full_batches_of_jobs_that_became_due_together_keep_their_order(
-    storage: PostgresStorage, queue: JobQueue, database: Database
+    storage: BaseStorage, queue: JobQueue, backstage: Backstage
 ) -> None:
     when = datetime.now(UTC) + timedelta(hours=1)
     ids = list(queue.enqueue_many("f", nothing(60), execute_at=when))
     ids += queue.enqueue_many("f", nothing(20), execute_at=when + timedelta(microseconds=1))
-    database.skip(3601)
+    backstage.skip(3601)
     ids += queue.enqueue_many("f", nothing(20))
 
     async def main() -> None:
@@ -163,14 +162,14 @@ EVENTS: list[Event] = ["complete", "retry", "fail", "release"]
 
 @pytest.mark.parametrize("event", EVENTS)
 def test_a_stale_claim_cannot_end_a_job_that_is_held_by_another(
-    storage: PostgresStorage, queue: JobQueue, database: Database, event: Event
+    storage: BaseStorage, queue: JobQueue, backstage: Backstage, event: Event
 ) -> None:
     one = queue.enqueue("f")
 
     async def main() -> None:
         async with worker(storage, "old") as old, worker(storage, "new") as new:
             (stale,) = await claim(old)
-            database.kill("old")
+            backstage.kill("old")
             assert [r.id for r in rescue(storage)] == [one]
             (fresh,) = await claim(new)
             assert fresh.claim != stale.claim
@@ -189,14 +188,14 @@ def test_a_stale_claim_cannot_end_a_job_that_is_held_by_another(
 @pytest.mark.parametrize("event", ["complete", "retry", "fail"])
 @pytest.mark.parametrize("with_result", [False, True])
 def test_a_late_result_is_reported_as_refused_to_a_worker_that_was_rescued(
-    storage: PostgresStorage, queue: JobQueue, database: Database, event: Event, with_result: bool
+    storage: BaseStorage, queue: JobQueue, backstage: Backstage, event: Event, with_result: bool
 ) -> None:
     queue.enqueue_many("f", nothing(2))
 
     async def main() -> None:
         async with worker(storage, "paused") as paused:
             claims = await claim(paused)
-            database.kill("paused")
+            backstage.kill("paused")
             assert len(rescue(storage)) == 2
             late = [ended(c, event, result="1" if with_result else None) for c in claims]
             assert (await exchange(paused, late)).refused == late
@@ -204,7 +203,7 @@ def test_a_late_result_is_reported_as_refused_to_a_worker_that_was_rescued(
     run(main())
 
 
-def test_a_result_that_comes_after_cancel_is_refused(storage: PostgresStorage, queue: JobQueue) -> None:
+def test_a_result_that_comes_after_cancel_is_refused(storage: BaseStorage, queue: JobQueue) -> None:
     one = queue.enqueue("f")
 
     async def main() -> None:
@@ -221,7 +220,7 @@ def test_a_result_that_comes_after_cancel_is_refused(storage: PostgresStorage, q
     run(main())
 
 
-def test_outcomes_sent_again_are_not_refused_and_count_once(storage: PostgresStorage, queue: JobQueue) -> None:
+def test_outcomes_sent_again_are_not_refused_and_count_once(storage: BaseStorage, queue: JobQueue) -> None:
     ids = queue.enqueue_many("f", [{"n": n} for n in range(6)], max_retries=1)
     keyed = queue.options(unique_key="k").enqueue("f")
 
@@ -251,7 +250,7 @@ def test_outcomes_sent_again_are_not_refused_and_count_once(storage: PostgresSto
 
 
 def test_one_batch_may_hold_what_counts_and_what_came_late(
-    storage: PostgresStorage, queue: JobQueue, database: Database
+    storage: BaseStorage, queue: JobQueue, backstage: Backstage
 ) -> None:
     queue.enqueue_many("f", [{"n": n} for n in range(4)])
 
@@ -275,7 +274,7 @@ def test_one_batch_may_hold_what_counts_and_what_came_late(
 
 @pytest.mark.parametrize("result", ["{not json", "\x00", "[" * 100_000], ids=["json", "nul", "deep"])
 def test_a_result_that_is_refused_completes_its_job_and_the_others(
-    storage: PostgresStorage, queue: JobQueue, result: str
+    storage: BaseStorage, queue: JobQueue, database: Database, result: str
 ) -> None:
     ids = queue.enqueue_many("f", [{"n": n} for n in range(5)])
 
@@ -297,7 +296,7 @@ def test_a_result_that_is_refused_completes_its_job_and_the_others(
 
 @pytest.mark.parametrize("event", ["fail", "retry"])
 def test_an_error_that_is_refused_does_not_keep_the_others_from_ending(
-    storage: PostgresStorage, queue: JobQueue, event: Event
+    storage: BaseStorage, queue: JobQueue, event: Event
 ) -> None:
     ids = queue.enqueue_many("f", [{"n": n} for n in range(3)])
 
@@ -318,7 +317,7 @@ def test_an_error_that_is_refused_does_not_keep_the_others_from_ending(
 
 
 def test_rescue_charges_one_attempt_and_fails_what_has_none_left(
-    storage: PostgresStorage, queue: JobQueue, database: Database
+    storage: BaseStorage, queue: JobQueue, backstage: Backstage
 ) -> None:
     one = queue.options(unique_key="k").enqueue("f", n=1)
     last = queue.options(max_retries=0, unique_key="last").enqueue("g", n=2)
@@ -329,7 +328,7 @@ def test_rescue_charges_one_attempt_and_fails_what_has_none_left(
             assert rescue(storage) == []
             kept = queue.enqueue("f")
             assert [c.id for c in await claim(alive)] == [kept]
-            database.kill("gone")
+            backstage.kill("gone")
             rescued = sorted(rescue(storage))
             assert [(r.id, r.type, r.queue, r.attempts, r.dead) for r in rescued] == [
                 (one, "f", "default", 0, False),
@@ -351,7 +350,7 @@ def test_rescue_charges_one_attempt_and_fails_what_has_none_left(
 
 
 def test_a_job_that_kills_every_worker_starts_at_most_max_retries_plus_1_times(
-    storage: PostgresStorage, queue: JobQueue, database: Database
+    storage: BaseStorage, queue: JobQueue, backstage: Backstage
 ) -> None:
     one = queue.enqueue("f", max_retries=2)
 
@@ -359,7 +358,7 @@ def test_a_job_that_kills_every_worker_starts_at_most_max_retries_plus_1_times(
         for start in range(3):
             async with worker(storage, f"w{start}") as session:
                 assert [c.attempts for c in await claim(session)] == [start]
-                database.kill(f"w{start}")
+                backstage.kill(f"w{start}")
                 rescue(storage)
         async with worker(storage, "last") as session:
             assert await claim(session) == []
@@ -368,27 +367,27 @@ def test_a_job_that_kills_every_worker_starts_at_most_max_retries_plus_1_times(
     assert (stored(queue, one).status, stored(queue, one).attempts) == ("failed", 3)
 
 
-def test_the_largest_max_retries_can_be_rescued(storage: PostgresStorage, queue: JobQueue, database: Database) -> None:
+def test_the_largest_max_retries_can_be_rescued(storage: BaseStorage, queue: JobQueue, backstage: Backstage) -> None:
     one = queue.enqueue("f", max_retries=2**31 - 1)
     other = queue.enqueue("f")
 
     async def main() -> None:
         async with worker(storage) as session:
             assert len(await claim(session)) == 2
-            database.kill("w1")
+            backstage.kill("w1")
             assert {r.id for r in rescue(storage)} == {one, other}
 
     run(main())
     assert stored(queue, one).attempts == stored(queue, other).attempts == 1
 
 
-def test_rescued_jobs_keep_their_place(storage: PostgresStorage, queue: JobQueue, database: Database) -> None:
+def test_rescued_jobs_keep_their_place(storage: BaseStorage, queue: JobQueue, backstage: Backstage) -> None:
     ids = queue.enqueue_many("f", [{"n": n} for n in range(5)])
 
     async def main() -> None:
         async with worker(storage) as session:
             await claim(session, 2)
-            database.kill("w1")
+            backstage.kill("w1")
             rescue(storage)
         async with worker(storage, "w2") as session:
             assert [c.id for c in await claim(session)] == ids
@@ -397,7 +396,7 @@ def test_rescued_jobs_keep_their_place(storage: PostgresStorage, queue: JobQueue
 
 
 def test_two_that_rescue_at_once_charge_one_attempt(
-    storage: PostgresStorage, queue: JobQueue, database: Database
+    storage: BaseStorage, queue: JobQueue, backstage: Backstage
 ) -> None:
     ids = queue.enqueue_many("f", nothing(50))
 
@@ -406,7 +405,7 @@ def test_two_that_rescue_at_once_charge_one_attempt(
             await claim(session, 50)
 
     run(main())
-    database.kill("w1")
+    backstage.kill("w1")
     barrier = Barrier(4)
 
     def one(_: int) -> list[str]:
@@ -420,7 +419,7 @@ def test_two_that_rescue_at_once_charge_one_attempt(
 
 
 def test_a_heartbeat_prolongs_a_life_and_never_revives_one(
-    storage: PostgresStorage, queue: JobQueue, database: Database
+    storage: BaseStorage, queue: JobQueue, backstage: Backstage
 ) -> None:
     queue.enqueue("f")
 
@@ -428,12 +427,12 @@ def test_a_heartbeat_prolongs_a_life_and_never_revives_one(
         async with worker(storage) as session:
             pulse = session.pulse()
             await claim(session)
-            database.skip(BEAT - 5)
+            backstage.skip(BEAT - 5)
             assert pulse.beat(BEAT) is True
-            database.skip(BEAT - 5)
+            backstage.skip(BEAT - 5)
             assert rescue(storage) == []
             assert pulse.beat(BEAT) is True
-            database.kill("w1")
+            backstage.kill("w1")
             assert pulse.beat(BEAT) is False
             assert len(rescue(storage)) == 1
             assert pulse.beat(BEAT) is False
@@ -443,7 +442,7 @@ def test_a_heartbeat_prolongs_a_life_and_never_revives_one(
 
 
 def test_a_worker_that_was_forgotten_is_another_when_it_opens_again(
-    storage: PostgresStorage, queue: JobQueue, database: Database
+    storage: BaseStorage, queue: JobQueue, backstage: Backstage
 ) -> None:
     queue.enqueue_many("f", nothing(2))
 
@@ -451,7 +450,7 @@ def test_a_worker_that_was_forgotten_is_another_when_it_opens_again(
         session = storage.session("w1", None, BEAT)
         await session.open()
         (stale,) = await claim(session, 1)
-        database.kill("w1")
+        backstage.kill("w1")
         session.forget()
         await session.close()
         await session.open()
@@ -464,7 +463,7 @@ def test_a_worker_that_was_forgotten_is_another_when_it_opens_again(
 
 
 def test_what_a_worker_gives_back_costs_no_attempt_and_keeps_its_place(
-    storage: PostgresStorage, queue: JobQueue, database: Database
+    storage: BaseStorage, queue: JobQueue, backstage: Backstage
 ) -> None:
     ids = queue.enqueue_many("f", [{"n": n} for n in range(4)], max_retries=0)
 
@@ -486,7 +485,7 @@ def test_what_a_worker_gives_back_costs_no_attempt_and_keeps_its_place(
     assert queue.stats()["completed"] == 4
 
 
-def test_unstarted_jobs_that_are_handed_back_can_be_claimed_at_once(storage: PostgresStorage, queue: JobQueue) -> None:
+def test_unstarted_jobs_that_are_handed_back_can_be_claimed_at_once(storage: BaseStorage, queue: JobQueue) -> None:
     queue.enqueue_many("f", nothing(3))
 
     async def main() -> None:
@@ -498,10 +497,8 @@ def test_unstarted_jobs_that_are_handed_back_can_be_claimed_at_once(storage: Pos
     run(main())
 
 
-def test_progress_is_seen_while_the_job_runs_and_only_by_its_claim(
-    storage: PostgresStorage, queue: JobQueue, database: Database
-) -> None:
-    queue.enqueue("f")
+def test_progress_is_seen_while_the_job_runs_and_only_by_its_claim(storage: BaseStorage, queue: JobQueue) -> None:
+    one = queue.enqueue("f")
 
     async def main() -> None:
         async with worker(storage) as session:
@@ -509,6 +506,6 @@ def test_progress_is_seen_while_the_job_runs_and_only_by_its_claim(
             stale = held._replace(claim="0")
             said = {held: '{"done": 5}', stale: '{"done": 0}'}
             await session.step([], 0, beat=None, promote=False, progress=said, rush=False)
-            assert database.value("select progress from dbjobq.jobs") == {"done": 5}
+            assert queue.get_progress(one) == {"done": 5}
 
     run(main())

@@ -1,8 +1,10 @@
 """The life of jobs against a model: whatever is done to them, in whatever order, late, twice or by the wrong worker.
 
-Real PostgreSQL, a model that knows only `models.transition`, few jobs, many stale claims. `test_a_broken_…` break the
-SQL and see that the machine notices.
+Real databases, a model that knows only `models.transition`, few jobs, many stale claims. `test_a_broken_…` break the
+statements and see that the machine notices.
 """
+
+# pyright: reportPrivateUsage=false
 
 from __future__ import annotations
 
@@ -28,20 +30,19 @@ from hypothesis.stateful import (
 from dbjobq import JobQueue, PostgresStorage
 from dbjobq.errors import IllegalTransition
 from dbjobq.models import Status, after_failure, transition
-from tests.storage.database import Database
+from dbjobq.storage import sqlite_steps
+from tests.storage.backstage import Backstage
 from tests.storage.workers import BEAT, claim, ended, exchange
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-    from typing import LiteralString
 
+    from dbjobq import BaseStorage
     from dbjobq.models import Event
     from dbjobq.storage.base import Claim, Session
 
-TABLES: LiteralString = (
-    "truncate dbjobq.job, dbjobq.ready, dbjobq.scheduled, dbjobq.lease, dbjobq.done, dbjobq.failure,"
-    " dbjobq.unique_key, dbjobq.worker restart identity"
-)
+pytestmark = pytest.mark.every_storage
+
 FULL = settings(
     max_examples=40,
     stateful_step_count=30,
@@ -71,16 +72,16 @@ class Known:
 class World:
     """The database that serves every example, and its event loop."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, storage: BaseStorage, backstage: Backstage) -> None:
         self.runner = asyncio.Runner()
-        self.storage = PostgresStorage(dsn)
+        self.storage, self.backstage = storage, backstage
         self.queue = JobQueue(self.storage)
-        self.database = Database(dsn)
+        storage.check().run()
         self.sessions = [self.storage.session(f"w{n}", None, BEAT) for n in range(3)]
         self.pulses = [session.pulse() for session in self.sessions]
 
     def reset(self) -> None:
-        self.database.rows(TABLES)
+        self.backstage.clear()
         for session in self.sessions:
             self.renew(session)
 
@@ -101,8 +102,6 @@ class World:
         self.runner.close()
         for pulse in self.pulses:
             pulse.close()
-        self.database.connection.close()
-        self.storage.close()
 
 
 class LifeCycle(RuleBasedStateMachine):
@@ -243,28 +242,21 @@ class LifeCycle(RuleBasedStateMachine):
     @rule()
     def wait(self) -> None:
         """What waits for its time becomes due; no worker dies of it."""
-        self.world.database.rows("update dbjobq.scheduled set run_at = now() - interval '1 s'")
+        self.world.backstage.fall_due()
         for job in self.model.values():
             job.later = False
-
-    def number(self, session: Session) -> int:
-        return int(self.world.database.value("select max(id) from dbjobq.worker where name = %s", session.worker_id))
 
     @rule(worker=st.integers(0, 2), rescued=st.booleans())
     def die(self, worker: int, rescued: bool) -> None:
         """A worker's life ends; it comes back as another, and its claims may be reported by it all the same."""
-        session, database = self.world.sessions[worker], self.world.database
-        database.rows(
-            "update dbjobq.worker set expires_at = now() - interval '1 s' where id = %s", self.number(session)
-        )
+        session, backstage = self.world.sessions[worker], self.world.backstage
+        backstage.kill(session.worker_id)
         assert self.world.pulses[worker].beat(BEAT) is False
         if rescued:
             self.rescue(worker)
             self.world.renew(session)
         else:  # it was only slow, and nobody noticed
-            database.rows(
-                "update dbjobq.worker set expires_at = now() + interval '1 h' where id = %s", self.number(session)
-            )
+            backstage.revive(session.worker_id)
 
     def rescue(self, worker: int) -> None:
         lost = {i: job for i, job in self.model.items() if job.holder is not None and job.holder[0] == worker}
@@ -293,35 +285,23 @@ class LifeCycle(RuleBasedStateMachine):
 
     @invariant()
     def the_database_says_the_same(self) -> None:
-        found = {
-            str(row[0]): row[1:]
-            for row in self.world.database.rows("select id, status, attempts, worker_id is not null from dbjobq.jobs")
-        }
         known = {i: (job.status, job.attempts) for i, job in getattr(self, "model", {}).items()}
-        assert {i: row[:2] for i, row in found.items()} == known
-        keys = {
-            key: str(job_id) for key, job_id in self.world.database.rows("select key, job_id from dbjobq.unique_key")
-        }
-        assert keys == {
+        assert self.world.backstage.states() == known
+        assert self.world.backstage.keys() == {
             job.key: i
             for i, job in getattr(self, "model", {}).items()
             if job.key is not None and not job.key.startswith("lost") and job.status in {"pending", "running"}
         }
 
     @invariant()
-    def every_job_is_in_one_place(self) -> None:
-        places = self.world.database.rows(
-            "select (select count(*) from dbjobq.ready) + (select count(*) from dbjobq.scheduled)"
-            " + (select count(*) from dbjobq.lease) + (select count(*) from dbjobq.done),"
-            " (select count(*) from dbjobq.job)"
-        )
-        assert places[0][0] == places[0][1]
+    def the_rows_agree_with_one_another(self) -> None:
+        assert self.world.backstage.sound()
 
 
 @contextmanager
-def machine(dsn: str) -> Generator[type[LifeCycle]]:
+def machine(storage: BaseStorage, backstage: Backstage) -> Generator[type[LifeCycle]]:
     class Here(LifeCycle):
-        world = World(dsn)
+        world = World(storage, backstage)
 
     try:
         yield Here
@@ -329,8 +309,10 @@ def machine(dsn: str) -> Generator[type[LifeCycle]]:
         Here.world.close()
 
 
-def test_jobs_follow_the_table_of_transitions_whatever_is_done_to_them(dsn: str) -> None:
-    with machine(dsn) as lives:
+def test_jobs_follow_the_table_of_transitions_whatever_is_done_to_them(
+    storage: BaseStorage, backstage: Backstage
+) -> None:
+    with machine(storage, backstage) as lives:
         run_state_machine_as_test(lives, settings=FULL)
 
 
@@ -352,14 +334,36 @@ BREAKS = {
 
 
 @pytest.mark.parametrize("broken", BREAKS)
-def test_a_broken_statement_is_noticed(dsn: str, broken: str) -> None:
+def test_a_broken_statement_is_noticed(dsn: str, storage: PostgresStorage, backstage: Backstage, broken: str) -> None:
     """The machine has teeth: each of these changes to a statement in memory makes it fail."""
     name, right, wrong = BREAKS[broken]
-    with machine(dsn) as lives:
-        statements = lives.world.storage.statements
+    with machine(storage, backstage) as lives:
+        statements = storage.statements
         text = statements[name]
         assert right.encode() in text
         replaced: dict[str, bytes] = vars(statements)["_cache"]
         replaced[name] = text.replace(right.encode(), wrong.encode())
         with pytest.raises(AssertionError):
             run_state_machine_as_test(lives, settings=SHORT)
+
+
+def unfenced(claim: Claim) -> Any:
+    return sqlite_steps.JOBS.c.id == claim.id
+
+
+BROKEN_STEPS: dict[str, tuple[str, Any]] = {
+    "the fence": ("_of", unfenced),
+    "a release that is charged": ("_BACK", {**sqlite_steps._BACK, "attempts": sqlite_steps.JOBS.c.attempts + 1}),
+    "a key that is not freed": ("_ENDED", {k: v for k, v in sqlite_steps._ENDED.items() if k != "held_key"}),
+}
+
+
+@pytest.mark.parametrize("backend", ["sqlite"])
+@pytest.mark.parametrize("broken", BROKEN_STEPS)
+def test_a_broken_step_is_noticed(
+    storage: BaseStorage, backstage: Backstage, broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same, of SQLite's steps."""
+    monkeypatch.setattr(sqlite_steps, *BROKEN_STEPS[broken])
+    with machine(storage, backstage) as lives, pytest.raises(AssertionError):
+        run_state_machine_as_test(lives, settings=SHORT)

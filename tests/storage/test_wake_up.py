@@ -16,6 +16,7 @@ from tests.storage.workers import BEAT, claim, ended, exchange, rescue, run, wor
 
 if TYPE_CHECKING:
     from dbjobq.storage.base import Session
+    from tests.storage.backstage import Backstage
     from tests.storage.database import Database
 
 
@@ -108,7 +109,7 @@ def test_a_worker_in_a_rush_stops_the_notifying_until_somebody_sleeps(
 
 
 def test_retry_release_rescue_and_promotion_notify_a_worker_that_sleeps(
-    storage: PostgresStorage, queue: JobQueue, database: Database
+    storage: PostgresStorage, queue: JobQueue, database: Database, backstage: Backstage
 ) -> None:
     queue.enqueue_many("f", [{"n": n} for n in range(4)], max_retries=5)
 
@@ -128,8 +129,8 @@ def test_retry_release_rescue_and_promotion_notify_a_worker_that_sleeps(
                 queue.retry(held[3].id)
             assert heard == [woken]
             with database.notified() as heard:
-                database.skip(61)
-                database.kill("busy")
+                backstage.skip(61)
+                backstage.kill("busy")
                 rescue(storage)
             assert heard == [woken]
 
@@ -147,7 +148,13 @@ HOW: list[Enqueue] = [
 
 @pytest.mark.parametrize("how", HOW, ids=["one", "keyed", "later", "many"])
 def test_a_transaction_that_enqueued_before_the_worker_slept_is_waited_for(  # noqa: PLR0917 - fixtures and parameters
-    storage: PostgresStorage, queue: JobQueue, database: Database, dsn: str, busy: Callable[[], None], how: Enqueue
+    storage: PostgresStorage,
+    queue: JobQueue,
+    database: Database,
+    backstage: Backstage,
+    dsn: str,
+    busy: Callable[[], None],
+    how: Enqueue,
 ) -> None:
     async def main() -> None:
         async with worker(storage) as session:
@@ -163,7 +170,7 @@ def test_a_transaction_that_enqueued_before_the_worker_slept_is_waited_for(  # n
                     assert await claim(session) == []
                 connection.commit()
             assert heard == []
-            database.skip(6)
+            backstage.skip(6)
             assert len(await claim(session)) == 1
             assert [(await session.idle()).look_in for _ in range(2)] == [0, None]  # once more, then it sleeps
 
@@ -272,7 +279,7 @@ def test_a_new_queue_wakes_workers_of_every_queue(
 
 
 def test_idle_says_when_the_next_scheduled_job_is_due(
-    storage: PostgresStorage, queue: JobQueue, database: Database
+    storage: PostgresStorage, queue: JobQueue, backstage: Backstage
 ) -> None:
     async def main() -> None:
         async with worker(storage) as session:
@@ -282,7 +289,7 @@ def test_idle_says_when_the_next_scheduled_job_is_due(
             due = (await session.idle()).next_due
             assert due is not None
             assert 45 < due <= 50
-            database.skip(60)
+            backstage.skip(60)
             due = (await session.idle()).next_due
             assert due is not None
             assert due <= 0

@@ -11,7 +11,7 @@ from dbjobq.storage.base import Claim, Outcome, Step
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine, Sequence
 
-    from dbjobq import PostgresStorage
+    from dbjobq import BaseStorage
     from dbjobq.models import Event
     from dbjobq.storage.base import Rescued, Session
 
@@ -20,7 +20,7 @@ BEAT = 30.0
 
 @asynccontextmanager
 async def worker(
-    storage: PostgresStorage, name: str = "w1", queues: Sequence[str] | None = None
+    storage: BaseStorage, name: str = "w1", queues: Sequence[str] | None = None
 ) -> AsyncGenerator[Session]:
     """An open session; closed without giving anything back."""
     session = storage.session(name, queues, BEAT)
@@ -47,7 +47,7 @@ def ended(claim: Claim, event: Event = "complete", **more: Any) -> Outcome:
     return Outcome(claim, event, **more)
 
 
-def rescue(storage: PostgresStorage) -> list[Rescued]:
+def rescue(storage: BaseStorage) -> list[Rescued]:
     pulse = storage.session("rescuer", None, BEAT).pulse()
     try:
         return pulse.rescue()

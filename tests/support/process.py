@@ -30,7 +30,7 @@ class WorkerProcess:
     """One of them; see `runner`.
 
     Args:
-        settings: What it is told, the DSN included.
+        settings: What it is told, the address of its storage included.
         diary: The file in which its handlers write.
         log: The file for its log.
     """

@@ -1,4 +1,4 @@
-"""A worker in a process of its own: `python -m tests.support.runner '{"dsn": …, settings}'`, until its input ends."""
+"""A worker in a process of its own: `python -m tests.support.runner '{"address": …, …}'`, until its input ends."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import logging
 import sys
 from typing import Any
 
-from dbjobq import JobQueue, PostgresStorage, Worker
+from dbjobq import JobQueue, Worker
+from tests.support.storages import storage_at
 
 
 def main() -> None:
@@ -15,7 +16,7 @@ def main() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s %(job_id)s", defaults={"job_id": "-"}))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    storage = PostgresStorage(settings.pop("dsn"))
+    storage = storage_at(settings.pop("address"))
     worker = Worker(JobQueue(storage), imports=["tests.support.handlers"], **settings)
     worker.start()
     sys.stdin.read()

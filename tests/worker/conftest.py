@@ -15,8 +15,9 @@ from typing import Any, Protocol
 import pytest
 
 from dbjobq import JobQueue, Worker
-from dbjobq.storage.base import Claim, Outcome, Step
+from dbjobq.storage.base import Claim, Outcome, Session, Step
 from dbjobq.storage.session import PostgresSession
+from dbjobq.storage.sqlite_session import SqliteSession
 from tests.storage.database import Database, database
 from tests.support.process import Note, WorkerProcess, read_diary
 
@@ -84,13 +85,14 @@ def events(caplog: pytest.LogCaptureFixture) -> Events:
 
 
 @pytest.fixture
-def claims(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def claims(backend: str, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The moments at which workers of this process ask for jobs, as they come."""
     moments: list[float] = []
-    original = PostgresSession.step
+    kind = PostgresSession if backend == "postgres" else SqliteSession
+    original: Any = kind.step
 
     async def step(
-        self: PostgresSession,
+        self: Session,
         outcomes: Sequence[Outcome],
         want: int,
         *,
@@ -101,9 +103,10 @@ def claims(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     ) -> Step:
         if want:
             moments.append(time.monotonic())
-        return await original(self, outcomes, want, beat=beat, promote=promote, progress=progress, rush=rush)
+        answer: Step = await original(self, outcomes, want, beat=beat, promote=promote, progress=progress, rush=rush)
+        return answer
 
-    monkeypatch.setattr(PostgresSession, "step", step)
+    monkeypatch.setattr(kind, "step", step)
     return moments
 
 
@@ -111,19 +114,19 @@ class Processes:
     """Makes worker processes.
 
     Args:
-        dsn: Where their jobs are, unless they are told otherwise.
+        address: Where their jobs are, unless they are told otherwise.
         folder: For their logs and the diary.
     """
 
-    def __init__(self, dsn: str, folder: Path) -> None:
-        self._dsn, self._folder = dsn, folder
+    def __init__(self, address: str, folder: Path) -> None:
+        self._address, self._folder = address, folder
         self.made: list[WorkerProcess] = []
 
     def start(self, **settings: Any) -> WorkerProcess:
         """Start one."""
-        usual = {"dsn": self._dsn, "poll_interval": 0.05, "max_poll_interval": 0.5, "lease": 2.0, "shutdown_timeout": 5}
+        usual = {"poll_interval": 0.05, "max_poll_interval": 0.5, "lease": 2.0, "shutdown_timeout": 5}
         log = self._folder / f"worker-{len(self.made)}.log"
-        process = WorkerProcess({**usual, **settings}, self._folder / "diary", log)
+        process = WorkerProcess({"address": self._address, **usual, **settings}, self._folder / "diary", log)
         self.made.append(process)
         return process
 
@@ -138,9 +141,9 @@ class Processes:
 
 
 @pytest.fixture
-def processes(dsn: str, tmp_path: Path) -> Iterator[Processes]:
+def processes(address: str, tmp_path: Path) -> Iterator[Processes]:
     """Makes worker processes; they are ended with the test."""
-    processes = Processes(dsn, tmp_path)
+    processes = Processes(address, tmp_path)
     yield processes
     processes.close()
 

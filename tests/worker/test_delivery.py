@@ -9,7 +9,6 @@ from datetime import timedelta
 import pytest
 
 from dbjobq import Job, JobQueue
-from tests.storage.database import Database
 from tests.support import handlers
 from tests.support.waiting import ended, lasting, settled, until
 from tests.worker.conftest import Processes
@@ -21,6 +20,7 @@ def get(queue: JobQueue, job_id: str) -> Job:
     return found
 
 
+@pytest.mark.every_storage
 def test_jobs_of_a_killed_worker_run_elsewhere_within_the_lease_and_one_attempt_is_charged(
     queue: JobQueue, processes: Processes
 ) -> None:
@@ -54,7 +54,8 @@ def test_jobs_of_a_killed_worker_are_not_lost_though_no_other_runs_at_that_time(
     assert get(queue, job_id).attempts == 1
 
 
-def test_a_kill_under_load_loses_nothing(queue: JobQueue, processes: Processes, database: Database) -> None:
+@pytest.mark.every_storage
+def test_a_kill_under_load_loses_nothing(queue: JobQueue, processes: Processes) -> None:
     ids = queue.enqueue_many(handlers.awork, [{} for _ in range(3000)])
     victims = [processes.start(lease=2.0, concurrency=5) for _ in range(2)]
     for n, victim in enumerate(victims):
@@ -63,15 +64,16 @@ def test_a_kill_under_load_loses_nothing(queue: JobQueue, processes: Processes, 
     processes.start(lease=2.0, concurrency=5)
     ended(queue, ids, timeout=30)
     assert len(queue.list_jobs()) == 3000
-    assert database.value("select count(*) from dbjobq.lease") == 0
-    assert database.value("select max(attempts) from dbjobq.done") <= 2
+    assert queue.count("running") == 0
+    assert max(j.attempts for j in queue.list_jobs()) <= 2
     ran = Counter(note.job_id for note in processes.diary("start"))
     attempts = {j.id: j.attempts for j in queue.list_jobs()}
     assert all(count <= attempts[job_id] + 1 for job_id, count in ran.items())
 
 
+@pytest.mark.every_storage
 def test_a_result_that_comes_after_a_pause_beyond_the_lease_is_refused_and_the_job_completed_once(
-    queue: JobQueue, processes: Processes, database: Database
+    queue: JobQueue, processes: Processes
 ) -> None:
     paused = processes.start(lease=2.0)
     job_id = queue.enqueue(handlers.returning, seconds=1.5)
@@ -85,12 +87,13 @@ def test_a_result_that_comes_after_a_pause_beyond_the_lease_is_refused_and_the_j
     until(lambda: f"job.refused {job_id}" in paused.log() or f"job.lost {job_id}" in paused.log())
     found = get(queue, job_id)
     assert (found.status, found.attempts, found.result) == ("completed", 1, other.pid)
-    assert database.value("select count(*) from dbjobq.done") == 1
+    assert queue.stats()["completed"] == queue.count() == 1
     again = queue.enqueue(handlers.work)
     ended(queue, [again])
     assert paused.stop() == 0
 
 
+@pytest.mark.every_storage
 def test_a_worker_that_comes_back_from_a_pause_works_on(queue: JobQueue, processes: Processes) -> None:
     paused = processes.start(lease=2.0)
     first = queue.enqueue(handlers.awork, seconds=30)
@@ -118,6 +121,7 @@ def test_a_short_pause_within_the_lease_costs_nothing(queue: JobQueue, processes
     assert (get(queue, job_id).attempts, len(processes.diary("start"))) == (0, 1)
 
 
+@pytest.mark.every_storage
 @pytest.mark.parametrize("retries", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_job_that_kills_its_process_every_time_fails_after_its_retries_with_an_error_that_says_so(
     queue: JobQueue, processes: Processes, retries: int
@@ -180,6 +184,7 @@ def test_jobs_claimed_ahead_on_a_paused_worker_are_not_started_when_it_comes_bac
     assert all(starts[job_id] == 1 for job_id in ids[1:])
 
 
+@pytest.mark.every_storage
 def test_a_job_that_kills_its_worker_costs_those_held_with_it_one_attempt_at_most(
     queue: JobQueue, processes: Processes
 ) -> None:
@@ -214,6 +219,7 @@ def test_jobs_without_retries_do_not_end_with_a_worker_that_has_not_started_them
     assert queue.count("failed") == 1
 
 
+@pytest.mark.every_storage
 def test_stopping_a_process_ends_it_cleanly(queue: JobQueue, processes: Processes) -> None:
     process = processes.start()
     job_id = queue.enqueue(handlers.work, seconds=0.3)

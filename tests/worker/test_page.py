@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import subprocess
 import sys
 import threading
@@ -17,9 +16,11 @@ from typing import Any
 
 import pytest
 
-from dbjobq import AsyncJobQueue, Job, JobQueue, PostgresStorage, Worker, job
+from dbjobq import AsyncJobQueue, BaseStorage, Job, JobQueue, PostgresStorage, Worker, job
 from tests.support.waiting import ended, heard, until
 from tests.worker.conftest import Start
+
+pytestmark = pytest.mark.every_storage
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,12 +80,12 @@ def test_a_setting_that_cannot_work_is_refused_by_name(
         Worker(queue, **settings)
 
 
-def test_something_that_is_no_queue_is_refused(storage: PostgresStorage) -> None:
+def test_something_that_is_no_queue_is_refused(storage: BaseStorage) -> None:
     with pytest.raises(TypeError, match="must be a JobQueue"):
         Worker(storage)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
-def test_a_worker_takes_an_async_queue_too(storage: PostgresStorage, queue: JobQueue, start: Start) -> None:
+def test_a_worker_takes_an_async_queue_too(storage: BaseStorage, queue: JobQueue, start: Start) -> None:
     @job
     def hello() -> str:
         return "hello"
@@ -397,72 +398,11 @@ def test_four_workers_in_one_process_run_each_job_once(start: Start, queue: JobQ
     assert ran == Counter(range(400))
 
 
-class WorkerContext:
-    """As on the page."""
-
-    def __init__(self, queue: JobQueue, **kwargs: Any) -> None:
-        self.worker = Worker(queue, **kwargs)
-
-    def __enter__(self) -> Worker:
-        self.worker.start()
-        return self.worker
-
-    def __exit__(self, exc_type: object, exc_val: object, exc_tb: object) -> None:
-        self.worker.stop()
-
-
-def test_the_context_manager_of_the_page_starts_and_stops(queue: JobQueue) -> None:
-    @job
-    def hello() -> None: ...
-
-    with WorkerContext(queue, poll_interval=0.05) as worker:
-        ended(queue, [queue.enqueue(hello)])
-        assert worker._worker_thread.is_alive()
-    assert not worker._worker_thread.is_alive()
-
-
 def test_a_worker_is_a_context_manager_that_stops_though_the_block_raises(queue: JobQueue) -> None:
     worker = Worker(queue)
     with pytest.raises(LookupError), worker:
         raise LookupError
     assert not worker._worker_thread.is_alive()
-
-
-class HealthMonitor:
-    """As on the page, with aware times (contract §9)."""
-
-    def __init__(self, worker: Worker, queue: JobQueue) -> None:
-        self.worker = worker
-        self.queue = queue
-        self.last_job_time = datetime.now(UTC)
-
-    def check_health(self, patience: timedelta = timedelta(minutes=5)) -> tuple[bool, str]:
-        if not hasattr(self.worker, "_worker_thread"):
-            return False, "Worker not started"
-        if not self.worker._worker_thread.is_alive():
-            return False, "Worker thread died"
-        current_job = self.worker.current_job
-        if current_job:
-            self.last_job_time = datetime.now(UTC)
-        idle_time = datetime.now(UTC) - self.last_job_time
-        pending = len(self.queue.get_pending_jobs())
-        if pending > 0 and idle_time > patience:
-            return False, f"Worker idle for {idle_time} with {pending} pending jobs"
-        return True, "Healthy"
-
-
-def test_the_health_check_of_the_page_tells_the_worker_that_did_not_start_works_and_died(queue: JobQueue) -> None:
-    worker = Worker(queue, queues=["served"])
-    monitor = HealthMonitor(worker, queue)
-    assert monitor.check_health() == (False, "Worker not started")
-    worker.start()
-    assert monitor.check_health() == (True, "Healthy")
-    queue.enqueue("nobody.serves.this")
-    healthy, said = monitor.check_health(patience=timedelta())
-    assert not healthy
-    assert "with 1 pending jobs" in said
-    worker.stop()
-    assert monitor.check_health() == (False, "Worker thread died")
 
 
 def test_the_monitor_of_the_page_reads_the_time_a_job_has_taken(start: Start, queue: JobQueue) -> None:
@@ -483,66 +423,6 @@ def test_the_monitor_of_the_page_reads_the_time_a_job_has_taken(start: Start, qu
     assert 0 <= elapsed.total_seconds() < 5
     assert f"{current.attempts + 1}/{current.max_retries}" == "1/3"
     go_on.set()
-
-
-SIGNALS = """
-import signal, sys
-from dbjobq import JobQueue, PostgresStorage, Worker
-queue = JobQueue(PostgresStorage(sys.argv[1]))
-worker = Worker(queue)
-worker.start()
-
-def signal_handler(sig, frame):
-    print("\\nShutting down gracefully...")
-    worker.stop()
-    print("Worker stopped")
-    sys.exit(0)
-
-signal.signal(signal.SIGINT, signal_handler)
-signal.signal(signal.SIGTERM, signal_handler)
-print("Worker running. Press Ctrl+C to stop.", flush=True)
-signal.pause()
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_signal_handler_of_the_page_stops_the_worker_and_the_process(dsn: str, number: signal.Signals) -> None:
-    command = [sys.executable, "-c", SIGNALS, dsn]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith("Worker running")
-        process.send_signal(number)
-        said, error = process.communicate(timeout=10)
-    assert process.returncode == 0, error
-    assert said.split("\n")[1:] == ["Shutting down gracefully...", "Worker stopped", ""]
-    assert error == ""
-
-
-def test_the_restart_loop_of_the_page_replaces_a_worker_that_has_ended(queue: JobQueue) -> None:
-    made: list[Worker] = []
-    enough = threading.Event()
-
-    @job
-    def hello() -> None: ...
-
-    def start_worker_with_restart() -> None:
-        while not enough.is_set():
-            worker = Worker(queue, poll_interval=0.05)
-            worker.start()
-            made.append(worker)
-            while worker._worker_thread.is_alive():
-                time.sleep(0.01)
-
-    keeper = threading.Thread(target=start_worker_with_restart)
-    keeper.start()
-    ended(queue, [queue.enqueue(hello)])
-    made[0].stop()
-    until(lambda: len(made) == 2)
-    ended(queue, [queue.enqueue(hello)])
-    enough.set()
-    made[1].stop()
-    keeper.join(5)
-    assert not keeper.is_alive()
 
 
 # Error handling.
@@ -602,13 +482,14 @@ def test_the_default_waits_before_a_retry_are_2_4_and_8_seconds(start: Start, qu
 
 DAEMON = """
 import sys, threading, time
-from dbjobq import JobQueue, PostgresStorage, Worker, job
+from dbjobq import JobQueue, Worker, job
+from tests.support.storages import storage_at
 began = threading.Event()
 @job(name="held")
 def held():
     began.set()
     time.sleep(60)
-queue = JobQueue(PostgresStorage(sys.argv[1]))
+queue = JobQueue(storage_at(sys.argv[1]))
 worker = Worker(queue)
 worker.start()
 queue.enqueue(held)
@@ -617,8 +498,8 @@ print("leaving", flush=True)
 """
 
 
-def test_the_daemon_thread_does_not_keep_the_process(dsn: str) -> None:
-    command = [sys.executable, "-c", DAEMON, dsn]
+def test_the_daemon_thread_does_not_keep_the_process(address: str) -> None:
+    command = [sys.executable, "-c", DAEMON, address]
     before = time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, cwd=ROOT, check=False)
     assert done.stdout == "leaving\n", done.stderr

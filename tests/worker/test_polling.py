@@ -45,6 +45,7 @@ def assert_waits(found: list[float], expected: list[float]) -> None:
 # How long.
 
 
+@pytest.mark.every_storage
 def test_on_an_empty_queue_the_waits_double_from_twice_the_first_interval_to_the_longest(
     claims: list[float], start: Start
 ) -> None:
@@ -53,6 +54,7 @@ def test_on_an_empty_queue_the_waits_double_from_twice_the_first_interval_to_the
     assert_waits(gaps(claims), [0.1, 0.2, 0.4, 0.4, 0.4])
 
 
+@pytest.mark.every_storage
 def test_when_the_queue_runs_dry_after_work_the_first_wait_is_the_first_interval_again(
     claims: list[float], start: Start, queue: JobQueue
 ) -> None:
@@ -67,6 +69,7 @@ def test_when_the_queue_runs_dry_after_work_the_first_wait_is_the_first_interval
     assert_waits(gaps(claims, dry), [0.1, 0.2, 0.4, 0.5])
 
 
+@pytest.mark.every_storage
 def test_while_there_are_due_jobs_the_next_claim_follows_at_once(
     claims: list[float], start: Start, queue: JobQueue
 ) -> None:
@@ -101,6 +104,7 @@ def test_the_longest_interval_is_never_below_the_first(queue: JobQueue) -> None:
 # What ends a wait.
 
 
+@pytest.mark.every_storage
 def test_an_idle_worker_starts_a_job_within_100_ms_of_its_enqueue(start: Start, queue: JobQueue) -> None:
     moments: list[float] = []
 
@@ -120,6 +124,7 @@ def test_an_idle_worker_starts_a_job_within_100_ms_of_its_enqueue(start: Start, 
     assert max(late) < 1.0, late
 
 
+@pytest.mark.every_storage
 def test_a_delayed_job_starts_when_it_is_due(start: Start, queue: JobQueue) -> None:
     moments: dict[int, float] = {}
 
@@ -138,6 +143,7 @@ def test_a_delayed_job_starts_when_it_is_due(start: Start, queue: JobQueue) -> N
         assert delay <= moments[n] - before < delay + 0.3, moments
 
 
+@pytest.mark.every_storage
 def test_a_job_that_was_delayed_before_the_worker_started_starts_when_it_is_due(start: Start, queue: JobQueue) -> None:
     moments: list[float] = []
 
@@ -152,6 +158,7 @@ def test_a_job_that_was_delayed_before_the_worker_started_starts_when_it_is_due(
     assert 1.0 <= moments[0] - before < 1.3
 
 
+@pytest.mark.every_storage
 def test_a_retry_starts_when_it_is_due(start: Start, queue: JobQueue) -> None:
     moments: list[float] = []
 
@@ -166,6 +173,7 @@ def test_a_retry_starts_when_it_is_due(start: Start, queue: JobQueue) -> None:
     assert all(0.3 <= gap < 0.6 for gap in gaps(moments)), gaps(moments)
 
 
+@pytest.mark.every_storage
 def test_a_delayed_job_is_started_when_due_by_the_worker_that_serves_its_queue_whoever_sees_it_first(
     start: Start, queue: JobQueue
 ) -> None:
@@ -209,6 +217,7 @@ def test_a_delayed_job_due_while_its_promoter_is_busy_is_started_by_an_idle_work
     assert 0.3 <= moments[0] - before < 0.6
 
 
+@pytest.mark.every_storage
 def test_a_job_in_a_queue_nobody_has_heard_of_reaches_an_idle_worker_of_all_queues_at_once(
     start: Start, queue: JobQueue, claims: list[float]
 ) -> None:
@@ -326,6 +335,7 @@ def test_while_a_worker_is_busy_no_enqueue_notifies_and_once_it_sleeps_every_one
 # Which queues.
 
 
+@pytest.mark.every_storage
 def test_the_queues_are_served_in_the_order_given(start: Start, queue: JobQueue) -> None:
     order: list[str] = []
 
@@ -342,6 +352,7 @@ def test_the_queues_are_served_in_the_order_given(start: Start, queue: JobQueue)
     assert order == ["b", "b", "c", "a", "a"]
 
 
+@pytest.mark.every_storage
 def test_a_queue_that_is_not_served_is_left_alone(start: Start, queue: JobQueue) -> None:
     @job
     def hello() -> None: ...
@@ -361,6 +372,7 @@ def test_one_queue_may_be_named_as_a_string(start: Start, queue: JobQueue) -> No
     ended(queue, [queue.options(queue="served").enqueue(hello)])
 
 
+@pytest.mark.every_storage
 def test_higher_priority_runs_first_and_equal_ones_in_order(start: Start, queue: JobQueue) -> None:
     order: list[int] = []
 

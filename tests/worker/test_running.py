@@ -17,9 +17,10 @@ import pytest
 
 from dbjobq import ConfigError, Discard, JobContext, JobQueue, Retry, RetryPolicy, Worker, job
 from dbjobq.queue import AsyncJobQueue
-from tests.storage.database import Database
 from tests.support.waiting import ended, failed_once, heard, lasting, settled, until
 from tests.worker.conftest import Events, Start
+
+pytestmark = pytest.mark.every_storage
 
 
 @dataclass
@@ -495,9 +496,7 @@ def test_the_context_of_an_async_def_has_an_async_queue(start: Start, queue: Job
 
 
 @pytest.mark.parametrize("kind", ["def", "async"])
-def test_progress_is_seen_in_the_view_while_the_job_runs(
-    start: Start, queue: JobQueue, database: Database, kind: str
-) -> None:
+def test_progress_is_seen_while_the_job_runs(start: Start, queue: JobQueue, kind: str) -> None:
     go_on = threading.Event()
 
     @job
@@ -516,7 +515,7 @@ def test_progress_is_seen_in_the_view_while_the_job_runs(
     job_id = queue.enqueue(steps if kind == "def" else asteps)
 
     def seen() -> Any:
-        return database.value("select progress from dbjobq.jobs where id = %s", job_id)
+        return queue.get_progress(job_id)
 
     until(lambda: seen() == {"done": 999, "total": 1000, "message": "step 999"}, 4)
     go_on.set()
@@ -830,7 +829,7 @@ def test_a_result_nested_as_deeply_as_python_can_write_it_completes_the_job(star
 
 
 def test_a_result_that_postgresql_refuses_completes_the_job_and_leaves_the_others_of_its_batch_alone(
-    start: Start, queue: JobQueue, monkeypatch: pytest.MonkeyPatch
+    start: Start, queue: JobQueue, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever our check lets through and the server refuses: here the check is turned off."""
     from dbjobq import attempt

@@ -1,0 +1,147 @@
+"""Workers on SQLite: no NOTIFY, one writer at a time, no transactional jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dbjobq import JobContext, JobQueue, job
+from dbjobq.storage import sqlite_engine
+from dbjobq.storage.sqlalchemy_storage import SQLAlchemyStorage
+from tests.support.waiting import ended, until
+from tests.worker.conftest import Events, Start
+
+
+@pytest.fixture
+def backend() -> str:
+    return "sqlite"
+
+
+@pytest.fixture
+def elsewhere(address: str) -> Iterator[JobQueue]:
+    """The same queue, as another process has it: what is done there tells nobody here."""
+    with SQLAlchemyStorage(address) as storage:
+        yield JobQueue(storage)
+
+
+@pytest.mark.parametrize("kind", ["def", "async"])
+def test_a_transactional_job_fails_with_not_supported_and_the_worker_goes_on(
+    start: Start, queue: JobQueue, kind: str
+) -> None:
+    ran: list[int] = []
+
+    @job(transactional=True)
+    def write() -> None:
+        ran.append(1)
+
+    @job(transactional=True)
+    async def awrite() -> None:
+        ran.append(1)
+
+    @job
+    def hello() -> None: ...
+
+    start()
+    job_id = queue.enqueue(write if kind == "def" else awrite)
+    ended(queue, [job_id], "failed")
+    found = queue.get_job(job_id)
+    assert found is not None
+    assert found.attempts == 1
+    assert (found.error or "").startswith("NotSupported: SQLAlchemyStorage on SQLite does not support 'transactional'")
+    ended(queue, [queue.enqueue(hello)])
+    assert ran == []
+
+
+def test_what_another_process_enqueues_is_found_by_polling(
+    start: Start, queue: JobQueue, elsewhere: JobQueue, claims: list[float]
+) -> None:
+    @job
+    def hello() -> None: ...
+
+    start(poll_interval=0.2, max_poll_interval=0.4)
+    until(lambda: len(claims) > 3)
+    job_id, asleep = elsewhere.enqueue(hello), len(claims)
+    ended(queue, [job_id], timeout=2)
+    assert claims[asleep] - claims[asleep - 1] > 0.39  # not before its time
+
+
+@pytest.mark.parametrize("kind", ["def", "async"])
+def test_a_job_that_another_process_cancels_is_told_within_a_second(
+    start: Start, queue: JobQueue, elsewhere: JobQueue, kind: str
+) -> None:
+    began, told = threading.Event(), threading.Event()
+
+    @job
+    def slow(ctx: JobContext) -> None:
+        began.set()
+        while not ctx.cancelled:
+            time.sleep(0.01)
+        told.set()
+
+    @job
+    async def aslow() -> None:
+        began.set()
+        try:
+            await asyncio.sleep(30)
+        finally:
+            told.set()
+
+    start(lease=30.0)
+    job_id = queue.enqueue(slow if kind == "def" else aslow)
+    assert began.wait(5)
+    before = time.monotonic()
+    assert elsewhere.cancel(job_id)
+    assert told.wait(5)
+    assert time.monotonic() - before < 1.0
+
+
+def test_a_worker_on_a_database_in_memory_is_woken_by_every_thread(start: Start) -> None:
+    @job
+    def double(n: int) -> int:
+        return 2 * n
+
+    with SQLAlchemyStorage("sqlite:///:memory:") as storage:
+        queue = JobQueue(storage)
+        workers = [start(queue, poll_interval=20.0, max_poll_interval=20.0) for _ in range(2)]
+        ended(queue, [queue.enqueue(double, n=n) for n in range(5)])
+        threads = [threading.Thread(target=queue.enqueue, args=[double], kwargs={"n": n}) for n in range(5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        until(lambda: queue.count("completed") == 10)
+        for worker in workers:
+            worker.stop()
+
+
+def test_a_database_that_stays_locked_costs_time_and_no_job(
+    start: Start, queue: JobQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: Events
+) -> None:
+    began, go_on = threading.Event(), threading.Event()
+
+    @job
+    def hold() -> str:
+        began.set()
+        go_on.wait(10)
+        return "kept"
+
+    job_id = queue.enqueue(hold)
+    monkeypatch.setattr(sqlite_engine, "PATIENCE", 0.1)
+    with SQLAlchemyStorage(f"sqlite:///{tmp_path}/jobs.db") as impatient:
+        start(JobQueue(impatient), lease=60.0)
+        assert began.wait(5)
+        other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
+        other.execute("begin immediate")
+        go_on.set()
+        until(lambda: events.of("database.lost"))
+        other.close()
+        ended(queue, [job_id])
+    found = queue.get_job(job_id)
+    assert found is not None
+    assert (found.result, found.attempts) == ("kept", 0)
