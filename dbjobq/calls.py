@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
 from dbjobq.attempt import failed, failed_with
+from dbjobq.checks import check_integer, check_name, check_seconds
 from dbjobq.ids import JobIds, new_id
 from dbjobq.models import STATUSES, Job, Status
 from dbjobq.options import Options
@@ -14,13 +15,11 @@ from dbjobq.registry import (
     DEFAULT_PRIORITY,
     DEFAULT_QUEUE,
     Task,
-    check_integer,
-    check_seconds,
     registered,
     task_of,
 )
 from dbjobq.retry import DEFAULT_RETRY
-from dbjobq.serialize import check_name, dump_arguments
+from dbjobq.serialize import dump_arguments
 from dbjobq.storage.base import BaseStorage, Claim, NewJob, Outcome, QueueStats, Request
 
 __all__ = ["Calls", "Function", "check_status", "counted", "waiting_or_running"]

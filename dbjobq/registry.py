@@ -11,37 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar, overload
 
+from dbjobq.checks import INT_MAX, check_integer, check_name, check_seconds
 from dbjobq.context import JobContext
 from dbjobq.errors import UnknownJobType
 from dbjobq.retry import DEFAULT_RETRY, RetryPolicy
-from dbjobq.serialize import check_name
 
-__all__ = ["Task", "check_integer", "check_seconds", "find", "job", "registered", "task_of"]
+__all__ = ["Task", "find", "job", "registered", "task_of"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-INT_MAX: Final = 2**31 - 1
 DEFAULT_QUEUE: Final = "default"
 DEFAULT_PRIORITY: Final = 5
 DEFAULT_MAX_RETRIES: Final = 3
-
-
-def check_integer(value: object, what: str, low: int, high: int = INT_MAX) -> int:
-    """Return `value` if it is an integer in range. Raises TypeError or ValueError, naming `what`."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{what}={value!r}: must be an integer, not {type(value).__name__}")
-    if not low <= value <= high:
-        raise ValueError(f"{what}={value}: must be from {low} to {high}")
-    return value
-
-
-def check_seconds(value: object, what: str, *, above_zero: bool = False) -> float:
-    """Return `value` as seconds if it is a number in range. Raises TypeError or ValueError, naming `what`."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"{what}={value!r}: must be a number of seconds, not {type(value).__name__}")
-    if not (value > 0 if above_zero else value >= 0) or value > 100 * 366 * 86400:
-        raise ValueError(f"{what}={value}: must be {'above' if above_zero else 'at least'} 0 seconds, within a century")
-    return float(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What goes into the database as text: names, and values as JSON. Whatever cannot go there is refused here."""
+"""Values as JSON text, as the database holds them. Whatever cannot go there is refused here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any, Final
 
 __all__ = [
     "MAX_DATA_BYTES",
-    "check_name",
     "dump_arguments",
     "dump_result",
     "load_arguments",
@@ -27,32 +26,6 @@ MAX_DEPTH: Final = 200
 _STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
 _STEP: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _ENCODING_ERRORS: Final = (TypeError, ValueError, RecursionError)
-
-
-def check_name(value: object, what: str, longest: int = 200) -> str:
-    """Return `value` if it can be a name (of a queue, a job type, a unique key).
-
-    Args:
-        value: The name.
-        what: What it is called in an error.
-        longest: Characters allowed.
-
-    Raises:
-        TypeError: It is not a string.
-        ValueError: It is empty, too long, or holds what PostgreSQL's text cannot (NUL, lone surrogates).
-    """
-    if not isinstance(value, str):
-        raise TypeError(f"{what}={value!r}: must be a string, not {type(value).__name__}")
-    if not value or len(value) > longest:
-        raise ValueError(f"{what}={value[:50]!r}: must have 1 to {longest} characters, has {len(value)}")
-    if "\x00" in value or not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise ValueError(f"{what}={value!r}: holds a lone surrogate, which is no text") from None
-        if "\x00" in value:
-            raise ValueError(f"{what}={value!r}: holds a NUL character")
-    return value
 
 
 def _fast_encode() -> Callable[[Any], str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from dbjobq.cli.imports import import_modules
 from dbjobq.cli.output import echo_json, json_option
 from dbjobq.cli.settings import Database, database_options
+from dbjobq.imports import import_modules
 
 if TYPE_CHECKING:
     from dbjobq.options import EnqueueOptions
@@ -71,7 +72,7 @@ def enqueue(  # noqa: PLR0913 - the command's options
     from dbjobq.registry import registered
 
     keywords = arguments_of(arguments)
-    import_modules(modules)
+    import_modules(modules, Path.cwd())
     task = registered().get(name)
     given: EnqueueOptions = {**options, "id": job_id}  # type: ignore[typeddict-item] # pyright: ignore[reportAssignmentType] - checked by `options()`
     with database.storage() as storage:

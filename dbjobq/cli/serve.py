@@ -10,14 +10,15 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 import click
 
 from dbjobq.cli.events import Events, on_stop_signals
-from dbjobq.cli.imports import import_modules
 from dbjobq.cli.lifeline import Lifeline
 from dbjobq.cli.settings import Database
+from dbjobq.imports import import_modules
 from dbjobq.storage.faults import translated
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def serve(database: Database, settings: WorkerSettings, lifeline: Lifeline | Non
         DBJobQError: It cannot start: a module, the database or its tables are not as they should be.
     """
     on_stop_signals(lambda: sys.exit(0))  # until there is a worker, there is nothing to finish
-    import_modules(settings.modules)
+    import_modules(settings.modules, Path.cwd())
     with database.storage() as storage:
         where = _check(storage)
         worker = _make(storage, settings)

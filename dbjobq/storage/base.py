@@ -250,10 +250,6 @@ class Session(ABC):
     def pulse(self) -> Pulse:
         """Return the heartbeat of this session's worker."""
 
-    @abstractmethod
-    def where(self) -> str:
-        """Return what database this is, for a log line; no secrets."""
-
 
 class Pulse(ABC):
     """A worker's heartbeat, used by one thread alone.

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 
 from dbjobq.errors import StorageUnavailable
 from dbjobq.serialize import storable_text
@@ -342,11 +341,6 @@ class PostgresSession(Session):
     def pulse(self) -> PostgresPulse:
         """See `Session.pulse`."""
         return PostgresPulse(self._connections, self._statements, lambda: self._worker)
-
-    def where(self) -> str:
-        """Return the database's name and host, for a log line."""
-        known = conninfo_to_dict(self._connections.conninfo)
-        return f"{known.get('dbname') or known.get('user') or ''}@{known.get('host') or 'local'}"
 
 
 async def _hang_up(connection: AsyncConnection) -> None:

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from dbjobq.serialize import (
     MAX_DATA_BYTES,
-    check_name,
     dump_arguments,
     dump_result,
     load_arguments,
@@ -26,31 +25,6 @@ def test_arguments_come_back_as_they_were(arguments: dict[str, Any]) -> None:
     assert text.isascii()
     assert "\n" not in text
     assert load_arguments(text) == json.loads(text) == arguments
-
-
-@pytest.mark.parametrize("name", ["a", "é", "\U0001f600", "a b\n\t", "'\"\\%s{}", "x" * 200])
-def test_names_are_kept(name: str) -> None:
-    assert check_name(name, "queue") == name
-
-
-@pytest.mark.parametrize(
-    ("name", "error"),
-    [
-        ("", ValueError),
-        ("x" * 201, ValueError),
-        ("a\x00", ValueError),
-        ("é\x00", ValueError),
-        ("\ud800", ValueError),
-        ("a\udfffb", ValueError),
-        (None, TypeError),
-        (b"a", TypeError),
-        (5, TypeError),
-    ],
-)
-def test_what_is_no_name_is_refused(name: object, error: type[Exception]) -> None:
-    with pytest.raises(error, match="queue=") as caught:
-        check_name(name, "queue")
-    assert len(str(caught.value)) < 300
 
 
 @pytest.mark.parametrize(
