@@ -113,7 +113,8 @@ class JobQueue(Calls):
             max_retries: How often to try again after a failure.
             priority: Higher runs first.
             execute_at: Not before this time; naive is local time.
-            **arguments: The function's own, checked against its signature.
+            **arguments: The function's own, checked against its signature. JSON: a tuple arrives as a list, a key of a
+                dict that is not a string is refused.
 
         Returns:
             The job's id.
@@ -168,7 +169,7 @@ class JobQueue(Calls):
 
         Args:
             job: The job, or its id: then the claim that this process holds.
-            result: What to keep as its result; JSON.
+            result: What to keep as its result; JSON, so a tuple becomes a list.
 
         Raises:
             LeaseLost: It is not held any more, or not here; nothing was written.

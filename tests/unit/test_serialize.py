@@ -29,7 +29,22 @@ def test_arguments_come_back_as_they_were(arguments: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [float("nan"), float("-inf"), b"x", {1}, object(), 10**5000, {(1,): 2}, 1j],
+    [
+        float("nan"),
+        float("-inf"),
+        b"x",
+        {1},
+        object(),
+        10**5000,
+        1j,
+        {(1,): 2},
+        {1: "a"},
+        {1: "a", "1": "b"},
+        {None: 1},
+        {1.5: 2},
+        {True: 1},
+        ({"fine": {2: 1}},),
+    ],
     ids=lambda wrong: type(wrong).__name__,
 )
 def test_what_json_cannot_hold_is_refused_by_name(wrong: object) -> None:
@@ -38,6 +53,15 @@ def test_what_json_cannot_hold_is_refused_by_name(wrong: object) -> None:
             dump_arguments({"fine": 1, "culprit": value})
     with pytest.raises(TypeError, match="result"):
         dump_result(wrong)
+
+
+def test_a_key_that_is_no_text_is_named() -> None:
+    with pytest.raises(TypeError, match=r"argument 'by_id' .*: the key 7 of a dict is not a string"):
+        dump_arguments({"n": 1, "by_id": {"a": {"b": 1}, "c": {7: 1}}})
+
+
+def test_tuples_become_lists() -> None:
+    assert load_arguments(dump_arguments({"at": (1, ({"x": (2,)},))})) == {"at": [1, [{"x": [2]}]]}
 
 
 def test_nesting_beyond_pythons_limit_and_circles_are_refused_by_name() -> None:
