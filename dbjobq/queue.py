@@ -88,7 +88,8 @@ class JobQueue(Calls):
             **options: `queue`; `delay` (seconds or a timedelta) or `execute_at` (naive is local time); `priority`;
                 `max_retries`; `timeout` (seconds); `unique_key` (while a pending or running job has it, enqueueing
                 returns that job's id); `id` (a UUID of your own: enqueueing it again changes nothing); `connection`
-                (yours, in whose transaction the job is written).
+                (yours, in whose transaction the job is written: a deadlock or a timeout there is raised as the driver
+                has it, and the transaction is yours to repeat).
 
         Raises:
             TypeError: An option is unknown or has the wrong type.

@@ -25,10 +25,11 @@ from dbjobq.storage.base import (
 )
 from dbjobq.storage.bulk import BulkRows
 from dbjobq.storage.connections import Connections
-from dbjobq.storage.drive import Call, CopyIn, PostgresRequest, Send
+from dbjobq.storage.drive import PostgresRequest
 from dbjobq.storage.faults import translated
 from dbjobq.storage.session import PostgresSession
 from dbjobq.storage.statements import Statements
+from dbjobq.storage.steps import Call, CopyIn, Send
 from dbjobq.storage.version import check_version
 from dbjobq.storage.wire import claims_of, finish_params
 

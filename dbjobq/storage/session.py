@@ -15,7 +15,7 @@ from dbjobq.errors import StorageUnavailable
 from dbjobq.serialize import storable_text
 from dbjobq.storage.base import Claim, Idle, Notice, Outcome, Session, Step
 from dbjobq.storage.connections import AsyncConnection, Connections, cut
-from dbjobq.storage.faults import FORGET, first_line, is_lost, translated
+from dbjobq.storage.faults import FORGET, first_line, is_passing, translated
 from dbjobq.storage.pulse import PostgresPulse
 from dbjobq.storage.statements import SESSION_SETTINGS, Statements, set_local
 from dbjobq.storage.version import check_version
@@ -188,7 +188,7 @@ class PostgresSession(Session):
             try:
                 await self._send(exchange)
             except psycopg.Error as error:
-                if is_lost(error) or not outcomes:
+                if is_passing(error) or not outcomes:
                     raise
             else:
                 return await self._read(exchange, now)
@@ -271,7 +271,7 @@ class PostgresSession(Session):
         try:
             return await self._finish_one(connection, outcome)
         except psycopg.Error as error:
-            if is_lost(error):
+            if is_passing(error):
                 raise
             said = outcome.error or f"its result could not be stored: {first_line(error)}"
             plain = storable_text(said).encode("ascii", "backslashreplace").decode()  # whatever the server's encoding
