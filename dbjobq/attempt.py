@@ -15,6 +15,8 @@ __all__ = ["completed", "failed", "failed_with"]
 
 MAX_ERROR: Final = 16_000
 """Characters of a traceback that are kept: its end, where the cause is."""
+_OURS: Final = ("dbjobq.handler", "dbjobq.queue", "dbjobq.runtime.")
+"""Modules whose frames stand before the handler's own in a traceback."""
 MAX_DELAY: Final = 100 * 366 * 86400.0
 """Seconds until a retry: a century, which PostgreSQL's calendar and Python's both have room for."""
 
@@ -68,7 +70,9 @@ def _delay(claim: Claim, policy: RetryPolicy, asked: float | None) -> float:
 def describe(error: BaseException) -> str:
     """Return `Type: message` and the traceback, from the handler's own frame on."""
     head = _said(error)
-    trace = error.__traceback__.tb_next if error.__traceback__ is not None else None  # the first frame is ours
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(_OURS):
+        trace = trace.tb_next
     try:
         lines = "".join(traceback.format_exception(type(error), error, trace))
     except BaseException:

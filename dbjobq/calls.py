@@ -7,6 +7,7 @@ from typing import Any, Final, TypeAlias
 
 from dbjobq.attempt import failed, failed_with
 from dbjobq.checks import check_integer, check_name, check_seconds
+from dbjobq.errors import LeaseLost
 from dbjobq.ids import JobIds, new_id
 from dbjobq.models import STATUSES, Job, Status
 from dbjobq.options import Options
@@ -98,6 +99,11 @@ class Calls:
 
     def _finish(self, outcome: Outcome) -> Request[set[str]]:
         return self.storage.finish([outcome])
+
+    def _ended(self, claim: Claim, accepted: set[str]) -> None:
+        self.storage.forget_claim(claim)
+        if claim.id not in accepted:
+            raise LeaseLost(claim.id)
 
     def _retry(self, job_id: str, delay: float) -> Request[bool]:
         return self.storage.retry(job_id, check_seconds(delay, "delay_seconds"))

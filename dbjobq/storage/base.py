@@ -325,7 +325,8 @@ class BaseStorage(ABC):
         try:
             return self._dequeued[job_id]
         except KeyError:
-            raise LeaseLost(job_id, "it was not dequeued in this process, or has been finished") from None
+            why = "it was not dequeued in this process, or has ended since. Give the Job that `dequeue` returned."
+            raise LeaseLost(job_id, why) from None
 
     def forget_claim(self, claim: Claim) -> None:
         """Drop a claim that has ended, unless the job was dequeued again since."""
@@ -372,7 +373,7 @@ class BaseStorage(ABC):
 
     @abstractmethod
     def get_progress(self, job_id: str) -> Request[dict[str, Any] | None]:
-        """Return what a running job last said with `ctx.progress`."""
+        """Return what a running job last said with `ctx.progress`; None if there is nothing, or no such job."""
 
     @abstractmethod
     def list_jobs(

@@ -260,11 +260,7 @@ class PostgresStorage(BaseStorage):
         """See `BaseStorage.get_job`."""
 
         def call(_: bool) -> Call[Job | None]:
-            try:
-                known = as_uuid(job_id)
-            except ValueError:
-                return None
-            rows = yield self._send("get_job", {"id": known}, as_dicts=True)
+            rows = (yield self._send("get_job", {"id": known}, as_dicts=True)) if (known := _id(job_id)) else ()
             return job_from_row(rows[0]) if rows else None
 
         return self._request(call)
@@ -273,7 +269,7 @@ class PostgresStorage(BaseStorage):
         """See `BaseStorage.get_progress`."""
 
         def call(_: bool) -> Call[dict[str, Any] | None]:
-            rows = yield self._send("get_progress", {"id": _known_form(job_id)})
+            rows = (yield self._send("get_progress", {"id": known})) if (known := _id(job_id)) else ()
             return rows[0][0] if rows else None
 
         return self._request(call)
@@ -362,9 +358,16 @@ class _Knowing:
         self._storage.know_queue(await self._storage.intern(self._queue).arun(), self._queue)
 
 
-def _known_form(job_id: str) -> str:
-    """Return an id's canonical text. Raises JobNotFound for what cannot be an id."""
+def _id(job_id: str) -> str | None:
+    """Return an id's canonical text; None for what cannot be an id."""
     try:
         return as_uuid(job_id)
     except ValueError:
-        raise JobNotFound(job_id) from None
+        return None
+
+
+def _known_form(job_id: str) -> str:
+    """Return an id's canonical text. Raises JobNotFound for what cannot be an id."""
+    if (known := _id(job_id)) is None:
+        raise JobNotFound(job_id)
+    return known
