@@ -108,10 +108,15 @@ class Calls:
     def _retry(self, job_id: str, delay: float) -> Request[bool]:
         return self.storage.retry(job_id, check_seconds(delay, "delay_seconds"))
 
-    def _list(self, status: str | None, limit: int | None) -> Request[list[Job]]:
-        if limit is not None:
-            check_integer(limit, "limit", 0, 2**63 - 1)
-        return self.storage.list_jobs(check_status(status), limit)
+    def _list(
+        self, status: str | None, limit: int | None, queue: str | None, job_type: str | None
+    ) -> Request[list[Job]]:
+        return self.storage.list_jobs(
+            check_status(status),
+            None if limit is None else check_integer(limit, "limit", 0, 2**63 - 1),
+            None if queue is None else check_name(queue, "queue"),
+            None if job_type is None else check_name(job_type, "type", LONGEST_NAME),
+        )
 
     def _failure(self, job: Job | str, error: object) -> Outcome:
         claim = self.storage.claim_of(job)

@@ -186,14 +186,23 @@ class JobQueue(Calls):
         """Return what a running job last said with `ctx.progress`: `done`, `total` and `message`; None if nothing."""
         return self.storage.get_progress(job_id).run()
 
-    def list_jobs(self, status: str | None = None, limit: int | None = None) -> list[Job]:
+    def list_jobs(
+        self,
+        status: str | None = None,
+        limit: int | None = None,
+        *,
+        queue: str | None = None,
+        type: str | None = None,  # noqa: A002 - the field's name
+    ) -> list[Job]:
         """Return jobs, newest first.
 
         Args:
             status: Only those; all by default. ValueError if there is no such status.
             limit: How many at most.
+            queue: Only of this queue.
+            type: Only of this job type.
         """
-        return self._list(status, limit).run()
+        return self._list(status, limit, queue, type).run()
 
     def get_pending_jobs(self) -> list[Job]:
         """Return the jobs that wait, newest first."""
@@ -304,9 +313,16 @@ class AsyncJobQueue(Calls):
         """See `JobQueue.get_progress`."""
         return await self.storage.get_progress(job_id).arun()
 
-    async def list_jobs(self, status: str | None = None, limit: int | None = None) -> list[Job]:
+    async def list_jobs(
+        self,
+        status: str | None = None,
+        limit: int | None = None,
+        *,
+        queue: str | None = None,
+        type: str | None = None,  # noqa: A002 - the field's name
+    ) -> list[Job]:
         """See `JobQueue.list_jobs`."""
-        return await self._list(status, limit).arun()
+        return await self._list(status, limit, queue, type).arun()
 
     async def get_pending_jobs(self) -> list[Job]:
         """See `JobQueue.get_pending_jobs`."""

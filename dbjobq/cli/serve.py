@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
-import click
-
 from dbjobq.cli.events import Events, on_stop_signals
 from dbjobq.cli.lifeline import Lifeline
 from dbjobq.cli.settings import Database
@@ -105,19 +103,16 @@ def _make(storage: PostgresStorage, settings: WorkerSettings) -> Worker:
     from dbjobq.queue import JobQueue
     from dbjobq.worker import Worker
 
-    try:
-        return Worker(
-            JobQueue(storage),
-            settings.poll_interval,
-            settings.max_poll_interval,
-            concurrency=settings.concurrency,
-            queues=settings.queues or None,
-            lease=settings.lease,
-            shutdown_timeout=settings.shutdown_timeout,
-            imports=settings.modules,
-        )
-    except (TypeError, ValueError) as error:
-        raise click.UsageError(str(error)) from error
+    return Worker(
+        JobQueue(storage),
+        settings.poll_interval,
+        settings.max_poll_interval,
+        concurrency=settings.concurrency,
+        queues=settings.queues or None,
+        lease=settings.lease,
+        shutdown_timeout=settings.shutdown_timeout,
+        imports=settings.modules,
+    )
 
 
 def _log_start(settings: WorkerSettings, schema: str, where: str) -> None:
@@ -133,6 +128,9 @@ def _log_start(settings: WorkerSettings, schema: str, where: str) -> None:
         "pid": os.getpid(),
     }
     log.info("worker.serving", extra=said)
+    if not known:
+        why = "no @job in them: only functions that they define themselves can run"
+        log.warning("worker.no_job_types", extra={"modules": ",".join(settings.modules), "why": why})
 
 
 def _call_then(call: Callable[[], None], then: Callable[[], None]) -> None:
