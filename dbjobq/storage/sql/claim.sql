@@ -8,7 +8,7 @@
 -- Sent in two forms (statements.py). `claim_after` is for a worker that has just claimed a full batch: it looks only
 -- behind what it took last, so that it does not walk again over index entries of rows that are gone but, while an old
 -- snapshot is held somewhere, cannot be vacuumed (docs/decisions/0003). Only a hint: a job that commits late with an
--- earlier position, or of another priority, is found by `claim`, sent once a second and whenever the hint finds too few.
+-- earlier position, or of another priority, is found by `claim`, sent twice a second and whenever the hint finds too few.
 with picked as materialized (
     select row.tid
       from {served},
