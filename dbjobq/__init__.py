@@ -18,7 +18,6 @@ from dbjobq.context import JobContext
 from dbjobq.errors import (
     ConfigError,
     DBJobQError,
-    IllegalTransition,
     JobNotFound,
     LeaseLost,
     NotSupported,
@@ -42,7 +41,6 @@ __all__ = [
     "ConfigError",
     "DBJobQError",
     "Discard",
-    "IllegalTransition",
     "Job",
     "JobContext",
     "JobNotFound",

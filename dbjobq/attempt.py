@@ -15,6 +15,8 @@ __all__ = ["completed", "failed", "failed_with"]
 
 MAX_ERROR: Final = 16_000
 """Characters of a traceback that are kept: its end, where the cause is."""
+_OURS: Final = ("dbjobq.handler", "dbjobq.queue", "dbjobq.runtime.")
+"""Modules whose frames stand before the handler's own in a traceback."""
 MAX_DELAY: Final = 100 * 366 * 86400.0
 """Seconds until a retry: a century, which PostgreSQL's calendar and Python's both have room for."""
 
@@ -35,33 +37,52 @@ def completed(claim: Claim, result: Any) -> Outcome:
 
 
 def failed(claim: Claim, error: BaseException, policy: RetryPolicy = DEFAULT_RETRY) -> Outcome:
-    """Return the outcome of an attempt that raised: a retry after the policy's delay, or the end."""
-    event = after_failure(claim.attempts, claim.max_retries) if policy.worth(error) else "fail"
-    delay = error.after if isinstance(error, Retry) else None
-    return Outcome(claim, event, describe(error), None, _delay(claim, policy, delay))
+    """Return the outcome of an attempt that raised: a retry after the policy's delay, or the end.
+
+    Never raises: where a policy of the user's own does, the default one decides, and the error says so.
+    """
+    return _failure(claim, describe(error), error, policy)
 
 
 def failed_with(claim: Claim, error: str, policy: RetryPolicy = DEFAULT_RETRY) -> Outcome:
     """Return the outcome of an attempt that is said to have failed, for `fail(job, error)`."""
-    event = after_failure(claim.attempts, claim.max_retries)
-    return Outcome(claim, event, storable_text(error)[-MAX_ERROR:], None, _delay(claim, policy, None))
+    return _failure(claim, storable_text(error)[-MAX_ERROR:], None, policy)
+
+
+def _failure(claim: Claim, said: str, error: BaseException | None, policy: RetryPolicy) -> Outcome:
+    asked = error.after if isinstance(error, Retry) else None
+    try:
+        worth = error is None or bool(policy.worth(error))
+        delay = _delay(claim, policy, asked)
+    except BaseException as broken:
+        worth, delay = error is None or DEFAULT_RETRY.worth(error), _delay(claim, DEFAULT_RETRY, None)
+        said += f"\n\nThe default retry policy was used: the job type's own raised {storable_text(_said(broken))}"
+    return Outcome(claim, after_failure(claim.attempts, claim.max_retries) if worth else "fail", said, None, delay)
 
 
 def _delay(claim: Claim, policy: RetryPolicy, asked: float | None) -> float:
     seconds = policy.delay(claim.attempts + 1, random.random()) if asked is None else asked  # noqa: S311 - jitter
-    return min(seconds, MAX_DELAY)
+    if not seconds >= 0:  # what a subclass returns is anybody's guess, NaN included
+        raise ValueError(f"a delay of {seconds} seconds")
+    return float(min(seconds, MAX_DELAY))
 
 
 def describe(error: BaseException) -> str:
     """Return `Type: message` and the traceback, from the handler's own frame on."""
-    try:
-        said = str(error)
-    except BaseException as broken:  # a handler's exception may do anything when it is asked
-        said = f"(its message raised {type(broken).__name__})"
-    head = f"{type(error).__name__}: {said}"
-    trace = error.__traceback__.tb_next if error.__traceback__ is not None else None  # the first frame is ours
+    head = _said(error)
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(_OURS):
+        trace = trace.tb_next
     try:
         lines = "".join(traceback.format_exception(type(error), error, trace))
     except BaseException:
         lines = "(its traceback cannot be shown)"
-    return storable_text(f"{head[:MAX_ERROR]}\n\n{lines[-MAX_ERROR:]}")
+    return storable_text(f"{head}\n\n{lines[-MAX_ERROR:]}")
+
+
+def _said(error: BaseException) -> str:
+    try:
+        said = str(error)
+    except BaseException as broken:  # a handler's exception may do anything when it is asked
+        said = f"(its message raised {type(broken).__name__})"
+    return f"{type(error).__name__}: {said}"[:MAX_ERROR]

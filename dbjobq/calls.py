@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
 from dbjobq.attempt import failed, failed_with
+from dbjobq.checks import check_integer, check_name, check_seconds
+from dbjobq.errors import LeaseLost
 from dbjobq.ids import JobIds, new_id
 from dbjobq.models import STATUSES, Job, Status
 from dbjobq.options import Options
@@ -14,13 +16,11 @@ from dbjobq.registry import (
     DEFAULT_PRIORITY,
     DEFAULT_QUEUE,
     Task,
-    check_integer,
-    check_seconds,
     registered,
     task_of,
 )
 from dbjobq.retry import DEFAULT_RETRY
-from dbjobq.serialize import check_name, dump_arguments
+from dbjobq.serialize import dump_arguments
 from dbjobq.storage.base import BaseStorage, Claim, NewJob, Outcome, QueueStats, Request
 
 __all__ = ["Calls", "Function", "check_status", "counted", "waiting_or_running"]
@@ -100,13 +100,23 @@ class Calls:
     def _finish(self, outcome: Outcome) -> Request[set[str]]:
         return self.storage.finish([outcome])
 
+    def _ended(self, claim: Claim, accepted: set[str]) -> None:
+        self.storage.forget_claim(claim)
+        if claim.id not in accepted:
+            raise LeaseLost(claim.id)
+
     def _retry(self, job_id: str, delay: float) -> Request[bool]:
         return self.storage.retry(job_id, check_seconds(delay, "delay_seconds"))
 
-    def _list(self, status: str | None, limit: int | None) -> Request[list[Job]]:
-        if limit is not None:
-            check_integer(limit, "limit", 0, 2**63 - 1)
-        return self.storage.list_jobs(check_status(status), limit)
+    def _list(
+        self, status: str | None, limit: int | None, queue: str | None, job_type: str | None
+    ) -> Request[list[Job]]:
+        return self.storage.list_jobs(
+            check_status(status),
+            None if limit is None else check_integer(limit, "limit", 0, 2**63 - 1),
+            None if queue is None else check_name(queue, "queue"),
+            None if job_type is None else check_name(job_type, "type", LONGEST_NAME),
+        )
 
     def _failure(self, job: Job | str, error: object) -> Outcome:
         claim = self.storage.claim_of(job)

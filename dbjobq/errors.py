@@ -6,7 +6,7 @@
     ├── NotSupported          this storage cannot do that
     ├── StorageUnavailable    the database did not answer; the call may be repeated
     ├── JobNotFound           no job has this id
-    ├── IllegalTransition     the job's state does not allow that step
+    ├── IllegalTransition     a step that the table of a job's life does not have; internal
     ├── LeaseLost             a result was refused: the job is no longer held
     └── UnknownJobType        no function could be found for a job's type
 
@@ -58,22 +58,25 @@ class JobNotFound(DBJobQError):  # noqa: N818 - the contract's name (§4)
 
 
 class IllegalTransition(DBJobQError):  # noqa: N818 - as in h11, whose table models.TRANSITIONS follows
-    """The step does not exist from where the job stands, such as `cancel` of a completed job."""
+    """A status and an event that do not go together, such as `cancel` after `completed`; see `models.transition`.
 
-    def __init__(self, status: str, event: str, job_id: str | None = None) -> None:
-        which = f"job {job_id}" if job_id else "a job"
-        super().__init__(f"{which} is {status}, and there is no {event!r} from there")
-        self.status, self.event, self.job_id = status, event, job_id
+    For who reasons about the table: the statements themselves answer such a step with False, or `LeaseLost`.
+    """
+
+    def __init__(self, status: str, event: str) -> None:
+        super().__init__(f"a job is {status}, and there is no {event!r} from there")
+        self.status, self.event = status, event
 
 
 class LeaseLost(DBJobQError):  # noqa: N818 - the contract's name (§4)
     """A result was refused and nothing was written: the caller does not hold the job (contract §6)."""
 
-    def __init__(self, job_id: str, why: str = "its lease ran out, or it was cancelled") -> None:
-        super().__init__(
-            f"job {job_id} is not held here: {why}, so its result was not written. "
-            "If handlers take this long, ask for a longer lease."
-        )
+    def __init__(
+        self,
+        job_id: str,
+        why: str = "its lease ran out, or it was cancelled. If handlers take this long, ask for a longer lease.",
+    ) -> None:
+        super().__init__(f"job {job_id} is not held here, so nothing was written: {why}")
         self.job_id = job_id
 
 

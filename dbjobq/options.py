@@ -8,9 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final, TypedDict
 from uuid import UUID
 
+from dbjobq.checks import INT_MAX, check_integer, check_name, check_seconds
 from dbjobq.ids import as_uuid
-from dbjobq.registry import INT_MAX, check_integer, check_seconds
-from dbjobq.serialize import check_name
 
 __all__ = ["EnqueueOptions", "Options"]
 

@@ -3,72 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, Concatenate, ParamSpec, Self, Unpack, overload
+from typing import Any, Self, Unpack
 
 from dbjobq.attempt import completed, failed
 from dbjobq.calls import Calls, Function, check_status, counted, waiting_or_running
 from dbjobq.context import JobContext
-from dbjobq.errors import LeaseLost, UnknownJobType
+from dbjobq.errors import UnknownJobType
+from dbjobq.handler import arun, run, within
 from dbjobq.ids import JobIds
 from dbjobq.models import Job
 from dbjobq.options import EnqueueOptions
 from dbjobq.registry import Task, find
-from dbjobq.storage.base import BaseStorage, Claim, Outcome
-from dbjobq.transactional import HandlerFailed, Refused, ain_transaction, in_transaction
+from dbjobq.storage.base import Claim, Outcome
+from dbjobq.with_options import AsyncWithOptions, WithOptions
 
 __all__ = ["AsyncJobQueue", "AsyncWithOptions", "JobQueue", "WithOptions"]
-
-P = ParamSpec("P")
-
-
-class WithOptions(Calls):
-    """A queue with options (`JobQueue.options`): here every argument is the job's own, typed as the function's."""
-
-    def options(self, **options: Unpack[EnqueueOptions]) -> WithOptions:
-        """Return the same with more options, or others."""
-        return WithOptions(self.storage, self._options.updated(options))
-
-    @overload
-    def enqueue(
-        self, function: Callable[Concatenate[JobContext, P], Any], /, *args: P.args, **kwargs: P.kwargs
-    ) -> str: ...
-    @overload
-    def enqueue(self, function: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> str: ...
-    @overload
-    def enqueue(self, function: str, /, **kwargs: Any) -> str: ...
-    def enqueue(self, function: Function | str, /, *args: Any, **kwargs: Any) -> str:
-        """Write a job; see `JobQueue.enqueue`. Positional arguments are bound to their names."""
-        return self._enqueue(function, self._options, args, kwargs).run()
-
-    def enqueue_many(self, function: Function | str, jobs: Iterable[Mapping[str, Any]], /) -> JobIds:
-        """Write many jobs; see `JobQueue.enqueue_many`."""
-        return self._enqueue_many(function, self._options, jobs).run()
-
-
-class AsyncWithOptions(Calls):
-    """An async queue with options: `WithOptions`, awaited."""
-
-    def options(self, **options: Unpack[EnqueueOptions]) -> AsyncWithOptions:
-        """Return the same with more options, or others."""
-        return AsyncWithOptions(self.storage, self._options.updated(options))
-
-    @overload
-    async def enqueue(
-        self, function: Callable[Concatenate[JobContext, P], Any], /, *args: P.args, **kwargs: P.kwargs
-    ) -> str: ...
-    @overload
-    async def enqueue(self, function: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> str: ...
-    @overload
-    async def enqueue(self, function: str, /, **kwargs: Any) -> str: ...
-    async def enqueue(self, function: Function | str, /, *args: Any, **kwargs: Any) -> str:
-        """See `WithOptions.enqueue`."""
-        return await self._enqueue(function, self._options, args, kwargs).arun()
-
-    async def enqueue_many(self, function: Function | str, jobs: Iterable[Mapping[str, Any]], /) -> JobIds:
-        """See `WithOptions.enqueue_many`."""
-        return await self._enqueue_many(function, self._options, jobs).arun()
 
 
 class JobQueue(Calls):
@@ -88,7 +39,8 @@ class JobQueue(Calls):
             **options: `queue`; `delay` (seconds or a timedelta) or `execute_at` (naive is local time); `priority`;
                 `max_retries`; `timeout` (seconds); `unique_key` (while a pending or running job has it, enqueueing
                 returns that job's id); `id` (a UUID of your own: enqueueing it again changes nothing); `connection`
-                (yours, in whose transaction the job is written).
+                (yours, in whose transaction the job is written: a deadlock or a timeout there is raised as the driver
+                has it, and the transaction is yours to repeat).
 
         Raises:
             TypeError: An option is unknown or has the wrong type.
@@ -113,7 +65,8 @@ class JobQueue(Calls):
             max_retries: How often to try again after a failure.
             priority: Higher runs first.
             execute_at: Not before this time; naive is local time.
-            **arguments: The function's own, checked against its signature.
+            **arguments: The function's own, checked against its signature. JSON: a tuple arrives as a list, a key of a
+                dict that is not a string is refused.
 
         Returns:
             The job's id.
@@ -168,13 +121,13 @@ class JobQueue(Calls):
 
         Args:
             job: The job, or its id: then the claim that this process holds.
-            result: What to keep as its result; JSON.
+            result: What to keep as its result; JSON, so a tuple becomes a list.
 
         Raises:
             LeaseLost: It is not held any more, or not here; nothing was written.
         """
         outcome = completed(self.storage.claim_of(job), result)
-        _check_accepted(self.storage, outcome, self._finish(outcome).run())
+        self._ended(outcome.claim, self._finish(outcome).run())
 
     def fail(self, job: Job | str, error: str | BaseException) -> None:
         """End an attempt that failed: back to pending after the retry delay while `attempts < max_retries`.
@@ -183,20 +136,21 @@ class JobQueue(Calls):
             LeaseLost: It is not held any more, or not here; nothing was written.
         """
         outcome = self._failure(job, error)
-        _check_accepted(self.storage, outcome, self._finish(outcome).run())
+        self._ended(outcome.claim, self._finish(outcome).run())
 
     def execute_job(self, job: Job) -> None:
         """Run a job that `dequeue` returned, here and now, and record its outcome, failure included.
 
-        An `async def` runs on an event loop of its own. Not for use on a running event loop.
+        An `async def` runs on an event loop of its own, and is cancelled when its timeout is over; a `def` cannot be
+        interrupted, and there is nobody to tell it. What `ctx.progress` says is not kept, and no heartbeat renews the
+        lease. Not for use on a running event loop.
 
         Raises:
             LeaseLost: It took longer than the lease; the outcome was not written.
         """
         claim = self.storage.claim_of(job)
         outcome = _attempt(self, claim, job)
-        if outcome is not None:
-            _check_accepted(self.storage, outcome, self._finish(outcome).run())
+        self._ended(claim, {claim.id} if outcome is None else self._finish(outcome).run())
 
     def retry(self, job_id: str, delay_seconds: float = 0) -> bool:
         """Put a failed or cancelled job back to pending, its attempts counted from 0.
@@ -232,14 +186,23 @@ class JobQueue(Calls):
         """Return what a running job last said with `ctx.progress`: `done`, `total` and `message`; None if nothing."""
         return self.storage.get_progress(job_id).run()
 
-    def list_jobs(self, status: str | None = None, limit: int | None = None) -> list[Job]:
+    def list_jobs(
+        self,
+        status: str | None = None,
+        limit: int | None = None,
+        *,
+        queue: str | None = None,
+        type: str | None = None,  # noqa: A002 - the field's name
+    ) -> list[Job]:
         """Return jobs, newest first.
 
         Args:
             status: Only those; all by default. ValueError if there is no such status.
             limit: How many at most.
+            queue: Only of this queue.
+            type: Only of this job type.
         """
-        return self._list(status, limit).run()
+        return self._list(status, limit, queue, type).run()
 
     def get_pending_jobs(self) -> list[Job]:
         """Return the jobs that wait, newest first."""
@@ -321,19 +284,18 @@ class AsyncJobQueue(Calls):
     async def complete(self, job: Job | str, result: Any = None) -> None:
         """See `JobQueue.complete`."""
         outcome = completed(self.storage.claim_of(job), result)
-        _check_accepted(self.storage, outcome, await self._finish(outcome).arun())
+        self._ended(outcome.claim, await self._finish(outcome).arun())
 
     async def fail(self, job: Job | str, error: str | BaseException) -> None:
         """See `JobQueue.fail`."""
         outcome = self._failure(job, error)
-        _check_accepted(self.storage, outcome, await self._finish(outcome).arun())
+        self._ended(outcome.claim, await self._finish(outcome).arun())
 
     async def execute_job(self, job: Job) -> None:
         """See `JobQueue.execute_job`; here a `def` runs on a thread."""
         claim = self.storage.claim_of(job)
         outcome = await _aattempt(self, claim, job)
-        if outcome is not None:
-            _check_accepted(self.storage, outcome, await self._finish(outcome).arun())
+        self._ended(claim, {claim.id} if outcome is None else await self._finish(outcome).arun())
 
     async def retry(self, job_id: str, delay_seconds: float = 0) -> bool:
         """See `JobQueue.retry`."""
@@ -351,9 +313,16 @@ class AsyncJobQueue(Calls):
         """See `JobQueue.get_progress`."""
         return await self.storage.get_progress(job_id).arun()
 
-    async def list_jobs(self, status: str | None = None, limit: int | None = None) -> list[Job]:
+    async def list_jobs(
+        self,
+        status: str | None = None,
+        limit: int | None = None,
+        *,
+        queue: str | None = None,
+        type: str | None = None,  # noqa: A002 - the field's name
+    ) -> list[Job]:
         """See `JobQueue.list_jobs`."""
-        return await self._list(status, limit).arun()
+        return await self._list(status, limit, queue, type).arun()
 
     async def get_pending_jobs(self) -> list[Job]:
         """See `JobQueue.get_pending_jobs`."""
@@ -393,7 +362,7 @@ class AsyncJobQueue(Calls):
         await self.close()
 
 
-# One attempt by hand. None for an outcome: a transactional job has recorded its own.
+# One attempt by hand. None for an outcome: a transactional job's transaction has committed it.
 
 
 def _attempt(queue: JobQueue, claim: Claim, job: Job) -> Outcome | None:
@@ -403,19 +372,7 @@ def _attempt(queue: JobQueue, claim: Claim, job: Job) -> Outcome | None:
         return failed(claim, error)
     if task.is_async:
         return asyncio.run(_alone(AsyncJobQueue(queue.storage), claim, job))
-    try:
-        if not task.transactional:
-            return completed(claim, task.function(**_arguments(task, job, queue, None)))
-    except (Exception, SystemExit) as error:
-        return failed(claim, error, task.retry)
-    try:
-        in_transaction(queue.storage, claim, lambda given: task.function(**_arguments(task, job, queue, given)))
-    except HandlerFailed as failure:
-        return failed(claim, failure.error, task.retry)
-    except Refused:
-        raise LeaseLost(claim.id) from None
-    queue.storage.forget_claim(claim)
-    return None
+    return run(queue.storage, claim, task, lambda given: task.function(**_arguments(task, job, queue, given)))
 
 
 async def _aattempt(queue: AsyncJobQueue, claim: Claim, job: Job) -> Outcome | None:
@@ -425,19 +382,12 @@ async def _aattempt(queue: AsyncJobQueue, claim: Claim, job: Job) -> Outcome | N
         return failed(claim, error)
     if not task.is_async:
         return await asyncio.to_thread(_attempt, JobQueue(queue.storage), claim, job)
-    try:
-        if not task.transactional:
-            return completed(claim, await task.function(**_arguments(task, job, queue, None)))
-    except (Exception, SystemExit) as error:
-        return failed(claim, error, task.retry)
-    try:
-        await ain_transaction(queue.storage, claim, lambda given: task.function(**_arguments(task, job, queue, given)))
-    except HandlerFailed as failure:
-        return failed(claim, failure.error, task.retry)
-    except Refused:
-        raise LeaseLost(claim.id) from None
-    queue.storage.forget_claim(claim)
-    return None
+    timeout = claim.timeout or task.timeout
+
+    def call(given: Any) -> Awaitable[Any]:
+        return within(timeout, task.function(**_arguments(task, job, queue, given)))
+
+    return await arun(queue.storage, claim, task, call)
 
 
 async def _alone(queue: AsyncJobQueue, claim: Claim, job: Job) -> Outcome | None:
@@ -446,12 +396,6 @@ async def _alone(queue: AsyncJobQueue, claim: Claim, job: Job) -> Outcome | None
         return await _aattempt(queue, claim, job)
     finally:
         await queue.close()
-
-
-def _check_accepted(storage: BaseStorage, outcome: Outcome, accepted: set[str]) -> None:
-    storage.forget_claim(outcome.claim)
-    if outcome.claim.id not in accepted:
-        raise LeaseLost(outcome.claim.id)
 
 
 def _arguments(task: Task, job: Job, queue: JobQueue | AsyncJobQueue, connection: Any) -> dict[str, Any]:

@@ -11,37 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar, overload
 
+from dbjobq.checks import INT_MAX, check_integer, check_name, check_seconds
 from dbjobq.context import JobContext
 from dbjobq.errors import UnknownJobType
 from dbjobq.retry import DEFAULT_RETRY, RetryPolicy
-from dbjobq.serialize import check_name
 
-__all__ = ["Task", "check_integer", "check_seconds", "find", "job", "registered", "task_of"]
+__all__ = ["Task", "find", "job", "registered", "task_of"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-INT_MAX: Final = 2**31 - 1
 DEFAULT_QUEUE: Final = "default"
 DEFAULT_PRIORITY: Final = 5
 DEFAULT_MAX_RETRIES: Final = 3
-
-
-def check_integer(value: object, what: str, low: int, high: int = INT_MAX) -> int:
-    """Return `value` if it is an integer in range. Raises TypeError or ValueError, naming `what`."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{what}={value!r}: must be an integer, not {type(value).__name__}")
-    if not low <= value <= high:
-        raise ValueError(f"{what}={value}: must be from {low} to {high}")
-    return value
-
-
-def check_seconds(value: object, what: str, *, above_zero: bool = False) -> float:
-    """Return `value` as seconds if it is a number in range. Raises TypeError or ValueError, naming `what`."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"{what}={value!r}: must be a number of seconds, not {type(value).__name__}")
-    if not (value > 0 if above_zero else value >= 0) or value > 100 * 366 * 86400:
-        raise ValueError(f"{what}={value}: must be {'above' if above_zero else 'at least'} 0 seconds, within a century")
-    return float(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +124,8 @@ def job(  # noqa: PLR0913 - the options of a job type
 
     Raises:
         TypeError: It is not a function whose arguments can be given by name, or an option has the wrong type.
-        ValueError: An option is out of range, or another function has this name.
+        ValueError: An option is out of range, or another function has this name. One defined in the same place may take
+            it over: a module that is loaded again, or a function that is made anew; the newest runs.
     """
 
     def register(function: F) -> F:
@@ -164,7 +146,10 @@ def job(  # noqa: PLR0913 - the options of a job type
             transactional=transactional,
         )
         other = _tasks.get(task.name)
-        if other is not None and _origin(other.function) != _origin(function):
+        if other is not None and (
+            _origin(other.function) != _origin(function)
+            or (function.__name__ == "<lambda>" and not _same(other.function, function))
+        ):
             raise ValueError(
                 f"job type {task.name!r} is taken by {'.'.join(_origin(other.function))}: give one a name="
             )
@@ -230,13 +215,33 @@ def _name_of(function: Callable[..., Any]) -> str:
 def task_of(function: Callable[..., Any]) -> Task:
     """Return a function's task; one that `@job` has not seen is registered with the defaults.
 
+    A job names its function, so one that shares its name with another (lambdas do, and functions made in one place) is
+    refused unless the two are the same, or the name leads to it by now (a module loaded again, a notebook).
+
     Raises:
-        TypeError: It cannot be a job.
+        TypeError: It cannot be a job, or another function has its name.
     """
     task = _by_function.get(function) or _by_function.get(inspect.unwrap(function))
-    if task is None:
-        task = _add(_make_task(function))
-    return task
+    if task is not None:
+        return task
+    task = _make_task(function)
+    holder = _tasks.get(task.name)
+    if holder is None or _defined_in(function.__module__, function.__qualname__) is function:
+        return _add(task)
+    if not _same(holder.function, function):
+        raise TypeError(
+            f"job type {task.name!r} is another function by the same name, which would run instead: "
+            "register each with @job(name=…)"
+        )
+    return holder  # not kept: a function made anew for every call would be kept for ever
+
+
+def _same(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
+    """Tell whether two functions do the same in every call."""
+    if not (inspect.isfunction(one) and inspect.isfunction(other)) or one.__closure__ or other.__closure__:
+        return False
+    mine = (one.__code__, one.__defaults__, one.__kwdefaults__)
+    return mine == (other.__code__, other.__defaults__, other.__kwdefaults__)
 
 
 def _add(task: Task) -> Task:
@@ -259,7 +264,7 @@ def find(name: str, imports: Iterable[str] = ()) -> Task:
     imports = list(imports)
     for module in imports:
         if name.startswith(f"{module}.") and (function := _defined_in(module, name[len(module) + 1 :])) is not None:
-            return task_of(function)
+            return _by_function.get(function) or _add(_make_task(function, name=name))
     packages = {_package(module) for module in imports} - {""}
     parts = name.split(".")
     for end in range(len(parts) - 1, 0, -1):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from dbjobq.checks import check_number
 from dbjobq.errors import NotSupported
 
 __all__ = ["DEFAULT_RETRY", "Discard", "Retry", "RetryPolicy"]
@@ -54,9 +55,9 @@ class RetryPolicy:
     """Seconds, before jitter."""
     jitter: float = 0.1
     """A share of the delay: 0.1 adds up to ten per cent."""
-    on: tuple[type[BaseException], ...] = (BaseException,)
+    on: type[BaseException] | tuple[type[BaseException], ...] = BaseException
     """Exceptions worth a retry; any other fails the job at once."""
-    never: tuple[type[BaseException], ...] = ()
+    never: type[BaseException] | tuple[type[BaseException], ...] = ()
     """Exceptions that are not, though `on` covers them."""
 
     def __post_init__(self) -> None:
@@ -66,8 +67,11 @@ class RetryPolicy:
             ("max_delay", self.max_delay, 0.0),
             ("jitter", self.jitter, 0.0),
         ):
-            if not low <= value < float("inf"):
-                raise ValueError(f"{name}={value!r}: must be {low} or more")
+            check_number(value, name, low)
+        for name, classes in (("on", self.on), ("never", self.never)):
+            for given in classes if isinstance(classes, tuple) else (classes,):
+                if not (isinstance(given, type) and issubclass(given, BaseException)):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
+                    raise TypeError(f"{name}={classes!r}: must be an exception class, or a tuple of them")
 
     def delay(self, retry: int, chance: float) -> float:
         """Return the seconds to wait before a retry.

@@ -32,6 +32,7 @@ __all__ = [
     "alembic_connection",
     "apply",
     "check",
+    "leads_back",
     "migrate",
     "migration_sql",
     "migrations_dir",
@@ -47,6 +48,7 @@ class Applied(NamedTuple):
 
     revision: str
     summary: str
+    undone: bool = False
 
 
 def migrations_dir() -> Path:
@@ -97,23 +99,29 @@ def migrate(conninfo: str | None = None, schema: str = "dbjobq", *, to: str = HE
         StorageUnavailable: PostgreSQL does not answer.
     """
     from alembic import command
-    from sqlalchemy.exc import DBAPIError
 
     check_schema_name(schema)
-    try:
-        with alembic_connection(conninfo, schema) as connection:
-            before = _version(connection, schema)
-            steps = _steps(before, to, schema)
-            if not steps:
-                return []
-            undo = to == "base" or (before is not None and to < before)
-            config = _config(schema)
-            config.attributes["connection"] = connection
-            (command.downgrade if undo else command.upgrade)(config, to)
-            return [Applied(step.revision, step.doc.rstrip(".")) for step in steps]
-    except DBAPIError as error:
-        with translated(schema):
-            raise error.orig or error from None
+    with alembic_connection(conninfo, schema) as connection:
+        before = _version(connection, schema)
+        steps = _steps(before, to, schema)
+        if not steps:
+            return []
+        undo = _leads_back(before, to)
+        config = _config(schema)
+        config.attributes["connection"] = connection
+        (command.downgrade if undo else command.upgrade)(config, to)
+        return [Applied(step.revision, step.doc.rstrip("."), undo) for step in steps]
+
+
+def leads_back(conninfo: str | None, schema: str, *, to: str) -> bool:
+    """Tell whether `migrate` to this revision would undo migrations, and so delete what they made."""
+    with alembic_connection(conninfo, schema, create=False) as connection:
+        before = _version(connection, schema)
+    return bool(_steps(before, to, schema)) and _leads_back(before, to)
+
+
+def _leads_back(before: str | None, to: str) -> bool:
+    return before is not None and (to == "base" or to < before)
 
 
 def _version(connection: Connection, schema: str) -> str | None:
@@ -218,11 +226,10 @@ def alembic_connection(
     dsn = resolve_conninfo(conninfo)
 
     def connect() -> psycopg.Connection[Any]:
-        with translated(schema):
-            return psycopg.connect(dsn, prepare_threshold=None)
+        return psycopg.connect(dsn, prepare_threshold=None)
 
     engine = create_engine("postgresql+psycopg://", creator=connect, poolclass=pool.NullPool)
-    with engine.begin() as connection:
+    with translated(schema), engine.begin() as connection:
         if create:
             # Ends with the transaction: safe behind a pooler, and nothing is left locked when this process dies.
             key = f"dbjobq.migrate.{schema}"

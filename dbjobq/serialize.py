@@ -1,16 +1,15 @@
-"""What goes into the database as text: names, and values as JSON. Whatever cannot go there is refused here."""
+"""Values as JSON text, as the database holds them. Whatever cannot go there is refused here."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate
-from typing import Any, Final
+from typing import Any, Final, cast
 
 __all__ = [
     "MAX_DATA_BYTES",
-    "check_name",
     "dump_arguments",
     "dump_result",
     "load_arguments",
@@ -26,33 +25,8 @@ MAX_DEPTH: Final = 200
 """How deeply values may be nested: whoever reads them back, perhaps from deep within other calls, must be able to."""
 _STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
 _STEP: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_CONTAINERS: Final = (dict, list, tuple)
 _ENCODING_ERRORS: Final = (TypeError, ValueError, RecursionError)
-
-
-def check_name(value: object, what: str, longest: int = 200) -> str:
-    """Return `value` if it can be a name (of a queue, a job type, a unique key).
-
-    Args:
-        value: The name.
-        what: What it is called in an error.
-        longest: Characters allowed.
-
-    Raises:
-        TypeError: It is not a string.
-        ValueError: It is empty, too long, or holds what PostgreSQL's text cannot (NUL, lone surrogates).
-    """
-    if not isinstance(value, str):
-        raise TypeError(f"{what}={value!r}: must be a string, not {type(value).__name__}")
-    if not value or len(value) > longest:
-        raise ValueError(f"{what}={value[:50]!r}: must have 1 to {longest} characters, has {len(value)}")
-    if "\x00" in value or not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise ValueError(f"{what}={value!r}: holds a lone surrogate, which is no text") from None
-        if "\x00" in value:
-            raise ValueError(f"{what}={value!r}: holds a NUL character")
-    return value
 
 
 def _fast_encode() -> Callable[[Any], str]:
@@ -75,25 +49,50 @@ def _fast_encode() -> Callable[[Any], str]:
 _encode: Final = _fast_encode()
 
 
-def _encoded(value: Any) -> str:
-    """Return JSON text. Raises TypeError, ValueError or RecursionError."""
+def _encoded(value: Any, text_keyed: int = 0) -> str:
+    """Return JSON text. Raises TypeError, ValueError or RecursionError.
+
+    Args:
+        value: What to encode.
+        text_keyed: How many of its objects are known to have keys that are text: there are no others to be looked at
+            in most calls.
+    """
     text = _encode(value)
-    if text.count("[") + text.count("{") > MAX_DEPTH:
+    objects = text.count("{")
+    if objects > text_keyed:
+        _check_keys(value)
+    if text.count("[") + objects > MAX_DEPTH:
         brackets = re.sub(r"[^\[\]{}]", "", _STRING.sub("", text))
         if max(accumulate(map(_STEP.__getitem__, brackets.encode()))) > MAX_DEPTH:
             raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep")
     return text
 
 
+def _check_keys(value: Any) -> None:
+    """Refuse keys that are not text: JSON has no others, and the encoder turns 1, None and True into text."""
+    left: list[object] = [value]
+    while left:
+        items = left.pop()
+        if isinstance(items, dict):
+            keyed = cast("dict[object, object]", items)
+            for key in keyed:
+                if not isinstance(key, str):
+                    raise TypeError(f"the key {key!r} of a dict is not a string")
+            left += [item for item in keyed.values() if isinstance(item, _CONTAINERS)]
+        elif isinstance(items, list | tuple):
+            left += [item for item in cast("Iterable[object]", items) if isinstance(item, _CONTAINERS)]
+
+
 def dump_arguments(arguments: Mapping[str, Any]) -> str:
-    """Return a job's keyword arguments as JSON text.
+    """Return a job's keyword arguments as JSON text. Tuples become lists.
 
     Raises:
-        TypeError: One of them has no JSON form (or NaN, infinity, nesting beyond Python's limit); names it.
+        TypeError: One of them has no JSON form (NaN, infinity, a key that is not a string, nesting that is too deep);
+            names it.
         ValueError: All together exceed `MAX_DATA_BYTES`.
     """
     try:
-        text = _encoded(arguments)
+        text = _encoded(arguments, text_keyed=1)
     except _ENCODING_ERRORS:
         for name, value in arguments.items():
             try:
@@ -110,7 +109,7 @@ def dump_arguments(arguments: Mapping[str, Any]) -> str:
 
 
 def dump_result(result: Any) -> str | None:
-    """Return what a function returned as JSON text; None for None.
+    """Return what a function returned as JSON text; None for None. Tuples become lists.
 
     Raises:
         TypeError: It has no JSON form; says why.

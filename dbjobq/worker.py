@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import os
 import secrets
 import socket
@@ -11,7 +10,8 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Self
 
-from dbjobq.errors import ConfigError, DBJobQError
+from dbjobq.errors import DBJobQError
+from dbjobq.imports import import_modules
 from dbjobq.models import Job
 from dbjobq.queue import AsyncJobQueue, JobQueue
 from dbjobq.runtime.config import WorkerConfig
@@ -91,8 +91,7 @@ class Worker:
         with self._lock:
             if hasattr(self, "_worker_thread"):
                 raise RuntimeError("this worker was started before: a worker starts once, make a new one")
-            for module in self.config.imports:
-                _import(module)
+            import_modules(self.config.imports)
             self._worker_thread = threading.Thread(target=self.run, name="dbjobq-worker", daemon=True)
             self._worker_thread.start()
 
@@ -172,13 +171,6 @@ class Worker:
 
     def __exit__(self, *exc: object) -> None:
         self.stop()
-
-
-def _import(module: str) -> None:
-    try:
-        importlib.import_module(module)
-    except Exception as error:
-        raise ConfigError(f"cannot import {module!r}, which the worker is to serve: {error!r}") from error
 
 
 def _run_to_the_end(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, None]) -> None:

@@ -12,6 +12,7 @@ import click
 
 from dbjobq.cli.lifeline import WorkerProcess
 from dbjobq.cli.output import echo_json, json_option
+from dbjobq.cli.seconds import Seconds
 from dbjobq.cli.settings import dsn_option, libpq_form, listen_dsn_option
 from dbjobq.errors import ConfigError
 
@@ -26,7 +27,7 @@ def _leave(number: int, _frame: FrameType | None) -> None:
 @click.command()
 @click.argument("path", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Worker processes.")
-@click.option("--lease", type=click.FloatRange(1), default=3.0, show_default=True, help="Seconds, of the workers.")
+@click.option("--lease", type=Seconds(1), default=3.0, show_default=True, help="Seconds, of the workers.")
 @click.option("--pings", type=click.IntRange(0), default=200, show_default=True, help="Jobs that measure the pick-up.")
 @json_option
 @dsn_option

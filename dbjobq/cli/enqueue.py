@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from dbjobq.cli.imports import import_modules
 from dbjobq.cli.output import echo_json, json_option
+from dbjobq.cli.seconds import Seconds
 from dbjobq.cli.settings import Database, database_options
+from dbjobq.imports import import_modules
 
 if TYPE_CHECKING:
     from dbjobq.options import EnqueueOptions
@@ -36,10 +38,10 @@ class _Moment(click.ParamType[datetime]):
 @click.argument("arguments", nargs=-1, metavar="[JSON | KEY=VALUE]...")
 @click.option("--queue", metavar="NAME", help="The queue; `default` unless the job type says otherwise.")
 @click.option("--priority", type=int, help="Higher runs first.  [default: 5]")
-@click.option("--delay", type=float, metavar="SECONDS", help="Not before so many seconds from now.")
+@click.option("--delay", type=Seconds(0), metavar="SECONDS", help="Not before so many seconds from now.")
 @click.option("--at", "execute_at", type=_Moment(), metavar="TIME", help="Not before this time (ISO 8601).")
 @click.option("--max-retries", type=int, help="How often to try again after a failure.  [default: 3]")
-@click.option("--timeout", type=float, metavar="SECONDS", help="How long one attempt may take.")
+@click.option("--timeout", type=Seconds(0, min_open=True), metavar="SECONDS", help="How long one attempt may take.")
 @click.option("--unique-key", metavar="KEY", help="While a job with this key waits or runs, print its id instead.")
 @click.option("--id", "job_id", metavar="UUID", help="An id of your own: a second call changes nothing.")
 @click.option("--import", "modules", multiple=True, metavar="MODULE", help="Import it: its @job options count.")
@@ -67,18 +69,14 @@ def enqueue(  # noqa: PLR0913 - the command's options
 
     The last form knows the function: its arguments are checked, and the options of its @job are used.
     """  # noqa: D301 - click's mark for a block that is not wrapped
-    from dbjobq.queue import JobQueue
     from dbjobq.registry import registered
 
     keywords = arguments_of(arguments)
-    import_modules(modules)
+    import_modules(modules, Path.cwd())
     task = registered().get(name)
     given: EnqueueOptions = {**options, "id": job_id}  # type: ignore[typeddict-item] # pyright: ignore[reportAssignmentType] - checked by `options()`
-    with database.storage() as storage:
-        try:
-            found = JobQueue(storage).options(**given).enqueue(task.function if task else name, **keywords)
-        except (TypeError, ValueError) as error:
-            raise click.UsageError(str(error)) from error
+    with database.queue() as jobs:
+        found = jobs.options(**given).enqueue(task.function if task else name, **keywords)
     if as_json:
         echo_json({"id": found})
     else:
@@ -102,8 +100,8 @@ def arguments_of(words: Sequence[str]) -> dict[str, Any]:
 
 def _object(word: str) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads(word)
-    except ValueError as error:
+        found: dict[str, Any] = _json(word)
+    except json.JSONDecodeError as error:
         raise click.UsageError(f"{word!r} is not a JSON object: {error}") from None
     return found
 
@@ -113,6 +111,16 @@ def _pair(word: str) -> dict[str, Any]:
     if not key or not equals:
         raise click.UsageError(f"{word!r}: write an argument as KEY=VALUE, or all of them as a JSON object")
     try:
-        return {key: json.loads(value)}
-    except ValueError:
+        return {key: _json(value)}
+    except json.JSONDecodeError:
         return {key: value}
+
+
+def _json(text: str) -> Any:
+    """Return JSON's value. Raises JSONDecodeError if it is none, UsageError if it is one that Python cannot hold."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise click.UsageError(f"{text[:50]!r}… is JSON that cannot be read: {error}") from None

@@ -1,6 +1,7 @@
 """`dbjobq`: the group of commands, and what becomes of an error.
 
-An operating error (`DBJobQError`) is one line on standard error and exit code 1; a wrong call is click's 2.
+An operating error (`DBJobQError`) is one line on standard error and exit code 1. A value that the library refuses
+(`TypeError`, `ValueError`) is a wrong call, and its exit code click's 2.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except DBJobQError as error:
             raise click.ClickException(one_line(error)) from error
+        except (TypeError, ValueError) as error:
+            raise click.UsageError(one_line(error)) from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(self.commands)

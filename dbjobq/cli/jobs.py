@@ -10,6 +10,7 @@ import click
 
 from dbjobq.cli.output import as_json as job_as_json
 from dbjobq.cli.output import echo_json, json_option, moment, printable, table
+from dbjobq.cli.seconds import Seconds
 from dbjobq.cli.settings import Database, database_options
 from dbjobq.errors import JobNotFound
 from dbjobq.models import STATUSES, Job, Status
@@ -48,8 +49,8 @@ def list_jobs(  # noqa: PLR0913 - the command's options
       dbjobq jobs list --status failed
       dbjobq jobs list --type myapp.jobs.send --limit 1000 --json
     """  # noqa: D301 - click's mark for a block that is not wrapped
-    with database.storage() as storage:
-        found = storage.list_jobs(status, limit, queue, job_type).run()
+    with database.queue() as jobs:
+        found = jobs.list_jobs(status, limit, queue=queue, type=job_type)
     if as_json:
         echo_json([job_as_json(job) for job in found])
     elif not found:
@@ -71,9 +72,8 @@ def _row(job: Job) -> tuple[object, ...]:
 @database_options
 def show(database: Database, *, job_id: str, as_json: bool) -> None:
     """Show all that is known of one job: its arguments, its result, its last error with the traceback."""
-    with database.storage() as storage:
-        job = storage.get_job(job_id).run()
-        progress = storage.get_progress(job_id).run()
+    with database.queue() as jobs:
+        job, progress = jobs.get_job(job_id), jobs.get_progress(job_id)
     if job is None:
         raise JobNotFound(job_id)
     known = job_as_json(job) | {"progress": progress}
@@ -95,7 +95,7 @@ def show(database: Database, *, job_id: str, as_json: bool) -> None:
 @click.option("--all-failed", is_flag=True, help="All failed jobs, or those of --queue and --type.")
 @_queue
 @_type
-@click.option("--delay", type=click.FloatRange(0), default=0.0, metavar="SECONDS", help="Not before so many seconds.")
+@click.option("--delay", type=Seconds(0), default=0.0, metavar="SECONDS", help="Not before so many seconds.")
 @json_option
 @database_options
 def retry(  # noqa: PLR0913 - the command's options
@@ -118,9 +118,9 @@ def retry(  # noqa: PLR0913 - the command's options
         raise click.UsageError("name jobs by their ids, or give --all-failed")
     if (queue or job_type) and not all_failed:
         raise click.UsageError("--queue and --type go with --all-failed")
-    with database.storage() as storage:
-        chosen = ids or [job.id for job in storage.list_jobs("failed", None, queue, job_type).run()]
-        _each(storage, chosen, lambda jobs, job_id: jobs.retry(job_id, delay), "retried", as_json=as_json)
+    with database.queue() as jobs:
+        chosen = ids or [job.id for job in jobs.list_jobs("failed", queue=queue, type=job_type)]
+        _each(chosen, jobs, lambda job_id: jobs.retry(job_id, delay), "retried", as_json=as_json)
 
 
 @jobs.command()
@@ -132,15 +132,12 @@ def cancel(database: Database, *, ids: tuple[str, ...], as_json: bool) -> None:
 
     A running one is cancelled at once: its function is told within a second, and its late result is refused.
     """
-    with database.storage() as storage:
-        _each(storage, ids, lambda jobs, job_id: jobs.cancel(job_id), "cancelled", as_json=as_json)
+    with database.queue() as jobs:
+        _each(ids, jobs, jobs.cancel, "cancelled", as_json=as_json)
 
 
-def _each(storage: Any, ids: Iterable[str], act: Callable[[JobQueue, str], bool], done: str, *, as_json: bool) -> None:
+def _each(ids: Iterable[str], queue: JobQueue, act: Callable[[str], bool], done: str, *, as_json: bool) -> None:
     """Do something to each job; exit code 1 if one could not be had, after all the others."""
-    from dbjobq.queue import JobQueue
-
-    queue = JobQueue(storage)
     results: list[dict[str, Any]] = []
     for job_id in ids:
         problem = _problem(queue, job_id, act)
@@ -157,10 +154,10 @@ def _each(storage: Any, ids: Iterable[str], act: Callable[[JobQueue, str], bool]
         raise click.exceptions.Exit(1)
 
 
-def _problem(queue: JobQueue, job_id: str, act: Callable[[JobQueue, str], bool]) -> str | None:
+def _problem(queue: JobQueue, job_id: str, act: Callable[[str], bool]) -> str | None:
     """Act, and return why nothing was changed."""
     try:
-        if act(queue, job_id):
+        if act(job_id):
             return None
     except JobNotFound as error:
         return str(error)

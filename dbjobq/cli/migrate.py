@@ -14,7 +14,7 @@ __all__ = ["migrate"]
 @click.option("--sql", "as_sql", is_flag=True, help="Print the SQL that makes the tables, and change nothing.")
 @click.option("--check", "only_check", is_flag=True, help="Only look: exit code 1 unless the tables are as needed.")
 @click.option("--to", metavar="REV", help="Go to this revision, such as 0001; `base` takes the tables away.")
-@click.option("--yes", is_flag=True, help="Do not ask before jobs are deleted.")
+@click.option("--yes", is_flag=True, help="Do not ask before a way back deletes something.")
 @json_option
 @database_options
 def migrate(  # noqa: PLR0913 - the command's options
@@ -44,10 +44,18 @@ def migrate(  # noqa: PLR0913 - the command's options
     elif only_check:
         _check(database, as_json=as_json)
     else:
-        if to == "base" and not yes:
-            question = f"This deletes the tables in schema {database.schema!r}, and all jobs. Go on?"
-            click.confirm(question, abort=True, err=True)
+        if to is not None and not yes:
+            _confirm(database, to)
         _migrate(database, to, as_json=as_json)
+
+
+def _confirm(database: Database, to: str) -> None:
+    from dbjobq import schema
+
+    if schema.leads_back(database.dsn, database.schema, to=to):
+        what = "the tables" if to == "base" else "what later migrations have made"
+        jobs = "all jobs" if to == "base" else "the data in it"
+        click.confirm(f"This deletes {what} in schema {database.schema!r}, and {jobs}. Go on?", abort=True, err=True)
 
 
 def _print_sql(database: Database) -> None:
@@ -77,5 +85,5 @@ def _migrate(database: Database, to: str | None, *, as_json: bool) -> None:
         return
     for step in steps:
         click.echo(f"{step.revision}  {step.summary}")
-    done = f"{len(steps)} migration{'s' * (len(steps) != 1)} {'undone' if target == 'base' else 'applied'}"
+    done = f"{len(steps)} migration{'s' * (len(steps) != 1)} {'undone' if steps and steps[0].undone else 'applied'}"
     click.echo(f"schema {database.schema!r}: {done if steps else 'nothing to do'}, now at {target}")

@@ -77,6 +77,7 @@ class _Child:
         self.ready = False
         self.kill_at: float | None = None
         """When it is killed: it was told to end before."""
+        self.killed = False
 
 
 class Processes:
@@ -188,14 +189,15 @@ class Processes:
 
     def _kill_overdue(self) -> None:
         for process, child in self._children.items():
-            if child.kill_at is not None and time.monotonic() >= child.kill_at:
+            if child.kill_at is not None and not child.killed and time.monotonic() >= child.kill_at:
+                child.killed = True
                 log.error("process.killed", extra={"pid": process.pid, "why": "it did not end in time"})
                 process.kill()
 
     def _patience(self) -> float:
         """Return for how long nothing has to be done."""
         now = time.monotonic()
-        times = [child.kill_at for child in self._children.values() if child.kill_at is not None]
+        times = [child.kill_at for child in self._children.values() if child.kill_at is not None and not child.killed]
         if not self._stopping and now < self._start_at < float("inf"):
             times.append(self._start_at)
         return max(0.01, min(times) - now) if times else float("inf")

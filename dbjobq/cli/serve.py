@@ -10,14 +10,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
-import click
-
 from dbjobq.cli.events import Events, on_stop_signals
-from dbjobq.cli.imports import import_modules
 from dbjobq.cli.lifeline import Lifeline
 from dbjobq.cli.settings import Database
+from dbjobq.imports import import_modules
 from dbjobq.storage.faults import translated
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def serve(database: Database, settings: WorkerSettings, lifeline: Lifeline | Non
         DBJobQError: It cannot start: a module, the database or its tables are not as they should be.
     """
     on_stop_signals(lambda: sys.exit(0))  # until there is a worker, there is nothing to finish
-    import_modules(settings.modules)
+    import_modules(settings.modules, Path.cwd())
     with database.storage() as storage:
         where = _check(storage)
         worker = _make(storage, settings)
@@ -104,19 +103,16 @@ def _make(storage: PostgresStorage, settings: WorkerSettings) -> Worker:
     from dbjobq.queue import JobQueue
     from dbjobq.worker import Worker
 
-    try:
-        return Worker(
-            JobQueue(storage),
-            settings.poll_interval,
-            settings.max_poll_interval,
-            concurrency=settings.concurrency,
-            queues=settings.queues or None,
-            lease=settings.lease,
-            shutdown_timeout=settings.shutdown_timeout,
-            imports=settings.modules,
-        )
-    except (TypeError, ValueError) as error:
-        raise click.UsageError(str(error)) from error
+    return Worker(
+        JobQueue(storage),
+        settings.poll_interval,
+        settings.max_poll_interval,
+        concurrency=settings.concurrency,
+        queues=settings.queues or None,
+        lease=settings.lease,
+        shutdown_timeout=settings.shutdown_timeout,
+        imports=settings.modules,
+    )
 
 
 def _log_start(settings: WorkerSettings, schema: str, where: str) -> None:
@@ -132,6 +128,9 @@ def _log_start(settings: WorkerSettings, schema: str, where: str) -> None:
         "pid": os.getpid(),
     }
     log.info("worker.serving", extra=said)
+    if not known:
+        why = "no @job in them: only functions that they define themselves can run"
+        log.warning("worker.no_job_types", extra={"modules": ",".join(settings.modules), "why": why})
 
 
 def _call_then(call: Callable[[], None], then: Callable[[], None]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -13,6 +14,7 @@ import click
 from dbjobq.errors import ConfigError
 
 if TYPE_CHECKING:
+    from dbjobq.queue import JobQueue
     from dbjobq.storage.postgres_storage import PostgresStorage
 
 __all__ = ["Database", "database_options", "dsn_option", "libpq_form", "listen_dsn_option"]
@@ -37,6 +39,15 @@ class Database:
         from dbjobq.storage.postgres_storage import PostgresStorage
 
         return PostgresStorage(self.dsn, schema=self.schema, listen_conninfo=self.listen_dsn)
+
+    @contextmanager
+    def queue(self) -> Generator[JobQueue]:
+        """Lend a queue on tables that are as this library needs them. Raises SchemaError for others."""
+        from dbjobq.queue import JobQueue
+
+        with self.storage() as storage:
+            storage.check().run()
+            yield JobQueue(storage)
 
     def environment(self) -> dict[str, str]:
         """Return the variables that make a child process use the same: its command line would show a password."""

@@ -22,11 +22,8 @@ def stats(database: Database, *, as_json: bool) -> None:
       dbjobq stats
       dbjobq stats --json | jq .statuses.failed
     """  # noqa: D301 - click's mark for a block that is not wrapped
-    from dbjobq.queue import JobQueue
-
-    with database.storage() as storage:
-        statuses = JobQueue(storage).stats()
-        queues = storage.queue_stats().run()
+    with database.queue() as jobs:
+        statuses, queues = jobs.stats(), jobs.storage.queue_stats().run()
     if as_json:
         echo_json({"statuses": statuses, "queues": [queue._asdict() for queue in queues]})
         return

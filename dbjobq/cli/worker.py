@@ -11,6 +11,7 @@ import click
 
 from dbjobq.cli.lifeline import Lifeline
 from dbjobq.cli.logs import LEVELS, log_to_stderr
+from dbjobq.cli.seconds import Seconds
 from dbjobq.cli.settings import Database, database_options
 
 __all__ = ["worker"]
@@ -18,12 +19,15 @@ __all__ = ["worker"]
 RELOAD_TIMEOUT: Final = 2.0
 """Seconds that jobs get to finish when the code has changed."""
 
-_above_zero = click.FloatRange(0, min_open=True)
+_above_zero = Seconds(0, min_open=True)
 
 
 def _names(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
     """Return names that may have been given one by one, or several with commas between."""
-    return tuple(name for value in values for name in map(str.strip, value.split(",")) if name)
+    given = [[name for name in map(str.strip, value.split(",")) if name] for value in values]
+    if not all(given):  # such as of a variable that is not set: that must not mean all queues
+        raise click.BadParameter("it names no queue; leave it out for all")
+    return tuple(name for names in given for name in names)
 
 
 @click.command()
@@ -42,14 +46,14 @@ def _names(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
 @click.option("--max-poll-interval", type=_above_zero, default=10.0, show_default=True, help="Seconds; the longest.")
 @click.option(
     "--lease",
-    type=click.FloatRange(1),
+    type=Seconds(1),
     default=30.0,
     show_default=True,
     help="Seconds until a dead worker's jobs go on.",
 )
 @click.option(
     "--shutdown-timeout",
-    type=click.FloatRange(0),
+    type=Seconds(0),
     default=30.0,
     show_default=True,
     help="Seconds that running jobs get to finish; the rest is handed back.",

@@ -24,16 +24,16 @@ class PollBackoff:
 
     def __init__(self, first: float, longest: float) -> None:
         self._first, self._longest = first, longest
-        self._last = first
+        self._next = min(first * 2, longest)  # the queue was empty from the beginning: the first wait is behind us
 
     def reset(self) -> None:
         """A job was found, or announced: the next wait is the first again."""
-        self._last = self._first / 2
+        self._next = self._first
 
     def next(self) -> float:
         """Return the wait after one more look that found nothing."""
-        self._last = min(self._last * 2, self._longest)
-        return self._last
+        wait, self._next = self._next, min(self._next * 2, self._longest)
+        return wait
 
 
 class Rush:

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from dbjobq.registry import check_integer, check_seconds
-from dbjobq.serialize import check_name
+from dbjobq.checks import check_integer, check_name, check_seconds
 
 __all__ = ["WorkerConfig"]
 

@@ -1,26 +1,22 @@
-"""How a handler is called: its arguments, its context, and, for a transactional job, its transaction."""
+"""How a worker calls handlers: with their arguments and contexts; what is to be done with those that did not run."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
-from dbjobq.attempt import completed, failed
+from dbjobq.attempt import failed
 from dbjobq.context import JobContext
-from dbjobq.errors import StorageUnavailable
+from dbjobq.errors import LeaseLost, StorageUnavailable
+from dbjobq.handler import OVERRUN, arun, run, within
 from dbjobq.queue import AsyncJobQueue, JobQueue
 from dbjobq.registry import Task
 from dbjobq.runtime.threads import Chunk
 from dbjobq.serialize import load_arguments
 from dbjobq.storage.base import BaseStorage, Claim, Outcome
 from dbjobq.telemetry import job_fields, worker_log
-from dbjobq.transactional import HandlerFailed, Refused, ain_transaction, in_transaction
 
 __all__ = ["OVERRUN", "Handlers", "Place", "within"]
-
-OVERRUN: Final = "the attempt took longer than its timeout of {} s"
 
 
 class Place(Protocol):
@@ -78,24 +74,12 @@ class Handlers:
             arguments = load_arguments(claim.data)
             if task.context is not None:
                 arguments[task.context] = place.context = self.acontext(claim, connection)
-            called = task.function(**arguments)
-            return await (called if timeout is None else within(timeout, called))
+            return await within(timeout, task.function(**arguments))
 
         try:
-            await ain_transaction(self._storage, claim, call)
-        except (HandlerFailed, Refused, StorageUnavailable) as error:
+            return await arun(self._storage, claim, task, call)
+        except (LeaseLost, StorageUnavailable) as error:
             return self._uncommitted(claim, task, error)
-        return None
-
-    @staticmethod
-    def _uncommitted(claim: Claim, task: Task, error: Exception) -> Outcome | None:
-        if isinstance(error, HandlerFailed):
-            return failed(claim, error.error, task.retry)
-        if isinstance(error, Refused):
-            worker_log.warning("job.refused", extra=job_fields(claim))
-            return None
-        worker_log.warning("transaction.failed", extra=job_fields(claim, error=str(error)))
-        return Outcome(claim, "release")  # not the job's fault, so not at its charge
 
     def run(self, claim: Claim, task: Task, chunk: Chunk) -> Outcome | None:
         """Run a `def` job in its thread.
@@ -104,32 +88,22 @@ class Handlers:
             Its outcome; None if that is written already, or is not this worker's to write.
         """
         try:
-            if task.transactional:
-                in_transaction(self._storage, claim, lambda connection: self._call(claim, task, chunk, connection))
-                return None
-            result = self._call(claim, task, chunk, None)
-            return Outcome(claim, "complete") if result is None else completed(claim, result)
-        except (HandlerFailed, Refused, StorageUnavailable) as error:
-            if task.transactional:
-                return self._uncommitted(claim, task, error)
-            return failed(claim, error, task.retry)
+            return run(self._storage, claim, task, lambda connection: self._call(claim, task, chunk, connection))
         except BaseException as error:
-            return failed(claim, error, task.retry)
+            return self._uncommitted(claim, task, error)
+
+    @staticmethod
+    def _uncommitted(claim: Claim, task: Task, error: BaseException) -> Outcome | None:
+        if isinstance(error, LeaseLost):
+            worker_log.warning("job.refused", extra=job_fields(claim))
+            return None
+        if isinstance(error, StorageUnavailable):
+            worker_log.warning("transaction.failed", extra=job_fields(claim, error=str(error)))
+            return Outcome(claim, "release")  # not the job's fault, so not at its charge
+        return failed(claim, error, task.retry)
 
     def _call(self, claim: Claim, task: Task, chunk: Chunk, connection: Any) -> Any:
         arguments = load_arguments(claim.data)
         if task.context is not None:
             arguments[task.context] = chunk.context = self._context(claim, self._queue, connection)
         return task.function(**arguments)
-
-
-async def within(seconds: float, call: Coroutine[Any, Any, Any]) -> Any:
-    """Await a handler's call for so long. Raises TimeoutError, which says so, after cancelling it."""
-    limit = asyncio.timeout(seconds)
-    try:
-        async with limit:
-            return await call
-    except TimeoutError as error:
-        if limit.expired():
-            raise TimeoutError(OVERRUN.format(seconds)) from error
-        raise

@@ -15,6 +15,7 @@ from contextvars import copy_context
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
+from dbjobq.attempt import failed
 from dbjobq.registry import Task
 from dbjobq.storage.base import Claim, Outcome
 
@@ -92,7 +93,10 @@ class Threads:
                     break
                 chunk.claim = claim
                 # A context of its own: what a job leaves in context variables is not for the next one.
-                outcome = base.copy().run(self._run, claim, task, chunk)
+                try:
+                    outcome = base.copy().run(self._run, claim, task, chunk)
+                except BaseException as error:  # the thread must go on, and the chunk end, whatever that was
+                    outcome = failed(claim, error)
                 chunk.claim = chunk.context = None
                 if chunk.abandoned:
                     return

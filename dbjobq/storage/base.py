@@ -37,6 +37,7 @@ __all__ = [
     "Step",
     "job_from_row",
     "known_form",
+    "known_id",
 ]
 
 R_co = TypeVar("R_co", covariant=True)
@@ -262,10 +263,6 @@ class Session(ABC):
     def pulse(self) -> Pulse:
         """Return the heartbeat of this session's worker."""
 
-    @abstractmethod
-    def where(self) -> str:
-        """Return what database this is, for a log line; no secrets."""
-
 
 class Pulse(ABC):
     """A worker's heartbeat, used by one thread alone.
@@ -347,7 +344,8 @@ class BaseStorage(ABC):
         try:
             return self._dequeued[job_id]
         except KeyError:
-            raise LeaseLost(job_id, "it was not dequeued in this process, or has been finished") from None
+            why = "it was not dequeued in this process, or has ended since. Give the Job that `dequeue` returned."
+            raise LeaseLost(job_id, why) from None
 
     def forget_claim(self, claim: Claim) -> None:
         """Drop a claim that has ended, unless the job was dequeued again since."""
@@ -394,7 +392,7 @@ class BaseStorage(ABC):
 
     @abstractmethod
     def get_progress(self, job_id: str) -> Request[dict[str, Any] | None]:
-        """Return what a running job last said with `ctx.progress`."""
+        """Return what a running job last said with `ctx.progress`; None if there is nothing, or no such job."""
 
     @abstractmethod
     def list_jobs(
@@ -445,12 +443,19 @@ class BaseStorage(ABC):
         """Give up the running event loop's connections."""
 
 
-def known_form(job_id: str) -> str:
-    """Return an id's canonical text. Raises JobNotFound for what cannot be an id."""
+def known_id(job_id: str) -> str | None:
+    """Return an id's canonical text; None for what cannot be an id."""
     try:
         return as_uuid(job_id)
     except ValueError:
-        raise JobNotFound(job_id) from None
+        return None
+
+
+def known_form(job_id: str) -> str:
+    """Return an id's canonical text. Raises JobNotFound for what cannot be an id."""
+    if (known := known_id(job_id)) is None:
+        raise JobNotFound(job_id)
+    return known
 
 
 def job_from_row(row: Mapping[str, Any]) -> Job:

@@ -1,35 +1,147 @@
-"""SQLAlchemy's side of `connection=`: the Connection that a caller's object is, or works on. Imports nothing for it."""
+"""Callers' own connections (`connection=`): which kinds there are, and what can be done on each.
+
+The transaction is the caller's: it is begun if need be, never ended. SQLAlchemy's connections are driven through
+SQLAlchemy, so that it knows of the transaction that begins.
+"""
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeGuard
 
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
-    from sqlalchemy.ext.asyncio import AsyncConnection
+import psycopg
+from psycopg.pq import PipelineStatus, TransactionStatus
 
-__all__ = ["sqlalchemy_async_connection", "sqlalchemy_connection"]
+from dbjobq.storage.alchemy import sqlalchemy_async_connection, sqlalchemy_connection
+from dbjobq.storage.steps import CopyIn, Send, aperform, perform
 
+__all__ = ["AsyncCaller", "Caller", "async_caller", "sync_caller"]
 
-def sqlalchemy_connection(given: object) -> Connection | None:
-    """Return a Connection as it is, and the one a Session works on; None for anything else."""
-    if "sqlalchemy" not in sys.modules:
-        return None
-    from sqlalchemy import Connection
-    from sqlalchemy.orm import Session, scoped_session
-
-    if isinstance(given, Session | scoped_session):
-        given = given.connection()
-    return given if isinstance(given, Connection) else None
+_BROKEN: Final = (
+    "connection={}: must be a psycopg 3 connection, or SQLAlchemy's Connection or Session (or their async kinds) on "
+    "psycopg: {}"
+)
+_AUTOCOMMIT: Final = "connection={}: it is in autocommit, so there is no transaction to be part of: open one"
+_PIPELINE: Final = "connection={}: it is in pipeline mode, where no COPY can run: enqueue_many outside of the pipeline"
 
 
-async def sqlalchemy_async_connection(given: object) -> AsyncConnection | None:
-    """Return the same for their async kinds."""
-    if "sqlalchemy" not in sys.modules:
-        return None
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
+class Caller(NamedTuple):
+    """A caller's connection."""
 
-    if isinstance(given, AsyncSession | async_scoped_session):
-        given = await given.connection()
-    return given if isinstance(given, AsyncConnection) else None
+    perform: Callable[[Send | CopyIn], Any]
+    block: Callable[[], AbstractContextManager[Any]]
+    """What is performed in it happens together or not at all, if that was asked for."""
+
+
+class AsyncCaller(NamedTuple):
+    """A caller's async connection; see `Caller`."""
+
+    perform: Callable[[Send | CopyIn], Awaitable[Any]]
+    block: Callable[[], AbstractAsyncContextManager[Any]]
+
+
+def sync_caller(connection: object, *, atomic: bool) -> Caller:
+    """Return what can be done on a connection.
+
+    Args:
+        connection: The caller's.
+        atomic: There will be several steps, which happen together or not at all.
+
+    Raises:
+        TypeError: It is of a kind that jobs cannot be written on.
+        ValueError: It is in a state in which they cannot.
+    """
+    if _is_sync(connection):
+        _check_pipeline(connection, atomic=atomic)
+        return Caller(partial(perform, connection), partial(_block, connection) if atomic else nullcontext)
+    if _is_async(connection):
+        raise TypeError(_BROKEN.format(type(connection).__name__, "an async connection goes with AsyncJobQueue"))
+    if (owner := sqlalchemy_connection(connection)) is not None:
+        _check_driver(owner, owner.dialect.driver)
+        driver = _driver_connection(owner.connection)
+        _check_transactional(owner, driver)
+
+        def through(step: Send | CopyIn) -> Any:
+            if isinstance(step, CopyIn):
+                return perform(driver, step)
+            return owner.exec_driver_sql(step.statement.decode(), dict(step.params)).fetchall()
+
+        return Caller(through, owner.begin_nested if atomic else nullcontext)
+    raise TypeError(_BROKEN.format(type(connection).__name__, "it is none of these"))
+
+
+async def async_caller(connection: object, *, atomic: bool) -> AsyncCaller:
+    """Return what can be done on an async connection; see `sync_caller`."""
+    if _is_async(connection):
+        _check_pipeline(connection, atomic=atomic)
+        return AsyncCaller(partial(aperform, connection), partial(_ablock, connection) if atomic else nullcontext)
+    if _is_sync(connection):
+        raise TypeError(_BROKEN.format(type(connection).__name__, "a sync connection goes with JobQueue"))
+    if (owner := await sqlalchemy_async_connection(connection)) is not None:
+        _check_driver(owner, owner.dialect.driver)
+        driver = _driver_connection(await owner.get_raw_connection())
+        _check_transactional(owner, driver)
+
+        async def through(step: Send | CopyIn) -> Any:
+            if isinstance(step, CopyIn):
+                return await aperform(driver, step)
+            return (await owner.exec_driver_sql(step.statement.decode(), dict(step.params))).fetchall()
+
+        return AsyncCaller(through, owner.begin_nested if atomic else nullcontext)
+    raise TypeError(_BROKEN.format(type(connection).__name__, "it is none of these"))
+
+
+def _is_sync(connection: object) -> TypeGuard[psycopg.Connection[Any]]:
+    return isinstance(connection, psycopg.Connection)
+
+
+def _is_async(connection: object) -> TypeGuard[psycopg.AsyncConnection[Any]]:
+    return isinstance(connection, psycopg.AsyncConnection)
+
+
+def _check_pipeline(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any], *, atomic: bool) -> None:
+    if atomic and connection.pgconn.pipeline_status != PipelineStatus.OFF:
+        raise ValueError(_PIPELINE.format(type(connection).__name__))
+
+
+def _check_driver(connection: object, driver: str) -> None:
+    if not driver.startswith("psycopg") or driver == "psycopg2":
+        raise TypeError(_BROKEN.format(type(connection).__name__, f"this one runs on {driver}"))
+
+
+def _check_transactional(connection: object, driver: Any) -> None:
+    if driver.autocommit:
+        raise ValueError(_AUTOCOMMIT.format(type(connection).__name__))
+
+
+def _driver_connection(fairy: Any) -> Any:
+    return fairy.driver_connection
+
+
+def _begins(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
+    """Whether the next statement begins a transaction; `transaction()` would end what it begins itself."""
+    return not connection.autocommit and connection.info.transaction_status == TransactionStatus.IDLE
+
+
+@contextmanager
+def _block(connection: psycopg.Connection[Any]) -> Generator[None]:
+    if _begins(connection):
+        psycopg.Cursor(connection).execute("select")
+    with connection.transaction():
+        yield
+
+
+@asynccontextmanager
+async def _ablock(connection: psycopg.AsyncConnection[Any]) -> AsyncGenerator[None]:
+    if _begins(connection):
+        await psycopg.AsyncCursor(connection).execute("select")
+    async with connection.transaction():
+        yield

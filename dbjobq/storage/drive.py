@@ -1,51 +1,27 @@
 """Makes the calls that `PostgresStorage` describes: one logic, sync and async (after psycopg's own generators).
 
-A step of a call is a `Send` or a `CopyIn`; a call is a generator that yields steps and is sent their rows. This module
-is the only one that touches a connection for them: pools, callers' own connections, errors and repeats exist here once.
+Pools, callers' own connections, errors and repeats exist here once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeGuard, TypeVar
+from typing import Any, Generic, TypeVar
 
 import psycopg
-from psycopg.rows import dict_row, tuple_row
 
 from dbjobq.storage.base import Request
-from dbjobq.storage.callers import sqlalchemy_async_connection, sqlalchemy_connection
+from dbjobq.storage.callers import async_caller, sync_caller
 from dbjobq.storage.connections import Connections
-from dbjobq.storage.faults import is_lost, translated
+from dbjobq.storage.faults import is_conflict, is_lost, translated
 from dbjobq.storage.lane import Lane
+from dbjobq.storage.steps import Call, CopyIn, Send, adrive, aperform, drive, perform
 
-__all__ = ["Call", "CopyIn", "PostgresRequest", "Send"]
+__all__ = ["PostgresRequest"]
 
 R = TypeVar("R")
-
-
-class Send(NamedTuple):
-    """A statement that returns rows, and its values; answered by its rows."""
-
-    statement: bytes
-    params: Mapping[str, Any]
-    as_dicts: bool = False
-
-
-class CopyIn(NamedTuple):
-    """A COPY and its text, which may be made while the server reads what was sent before; answered by no rows."""
-
-    statement: bytes
-    pieces: Iterable[bytes]
-
-
-Call: TypeAlias = Generator[Send | CopyIn, Any, R]
-
-_BROKEN: Final = (
-    "connection={}: must be a psycopg 3 connection, or SQLAlchemy's Connection or Session (or their async kinds) on "
-    "psycopg: {}"
-)
 
 
 class PostgresRequest(Generic[R]):
@@ -58,7 +34,7 @@ class PostgresRequest(Generic[R]):
         connection: The caller's own connection, in whose transaction the call is made.
         first: What must be made, and committed, before the call takes its connection.
         atomic: The call has several steps, which happen together or not at all.
-        repeat: Tells, when its connection is lost, whether it may be made again, once.
+        repeat: Tells, when its connection is lost or others were in its way, whether it may be made again, once.
         shared: On an event loop it may go out together with others (`lane.py`): its steps wait for no lock.
     """
 
@@ -79,153 +55,64 @@ class PostgresRequest(Generic[R]):
         self._atomic, self._repeat, self._shared = atomic, repeat, shared
 
     def run(self) -> R:
-        """Make the call. Raises ConfigError, SchemaError or StorageUnavailable for what is not its own fault."""
-        if self._first is not None:
-            self._first.run()
-        with translated(self._connections.schema):
+        """Make the call. Raises ConfigError, SchemaError or StorageUnavailable for what is not its own fault.
+
+        In a caller's transaction, which that has ended, a conflict with others is raised as it comes.
+        """
+        with translated(self._connections.schema, callers=self._connection is not None):
+            caller = None if self._connection is None else sync_caller(self._connection, atomic=self._atomic)
+            if self._first is not None:
+                self._first.run()
+            if caller is not None:
+                with caller.block():
+                    return drive(self._make(False), caller.perform)
             try:
                 return self._once(again=False)
             except psycopg.Error as error:
-                if self._connection is not None or not (is_lost(error) and self._repeat()):
+                lost = is_lost(error)
+                if not (lost or is_conflict(error)) or not self._repeat():
                     raise
-            self._connections.heal()
-            return self._once(again=True)
+            if lost:
+                self._connections.heal()
+            return self._once(again=lost)
 
     def _once(self, *, again: bool) -> R:
-        if self._connection is not None:
-            return _drive(self._make(again), _sync_caller(self._connection))
         with self._connections.connection() as connection, self._transaction(connection):
-            return _drive(self._make(again), lambda step: _perform(connection, step))
+            return drive(self._make(again), partial(perform, connection))
 
     def _transaction(self, connection: psycopg.Connection[Any]) -> AbstractContextManager[Any]:
         return connection.transaction() if self._atomic else nullcontext()
 
     async def arun(self) -> R:
         """Make the call on the running event loop; raises as `run` does."""
-        if self._first is not None:
-            await self._first.arun()
-        with translated(self._connections.schema):
+        with translated(self._connections.schema, callers=self._connection is not None):
+            caller = None if self._connection is None else await async_caller(self._connection, atomic=self._atomic)
+            if self._first is not None:
+                await self._first.arun()
+            if caller is not None:
+                async with caller.block():
+                    return await adrive(self._make(False), caller.perform)
             try:
                 return await self._aonce(again=False)
             except psycopg.Error as error:
-                if self._connection is not None or not (is_lost(error) and self._repeat()):
+                lost = is_lost(error)
+                if not (lost or is_conflict(error)) or not self._repeat():
                     raise
-            await self._connections.aheal()
-            return await self._aonce(again=True)
+            if lost:
+                await self._connections.aheal()
+            return await self._aonce(again=lost)
 
     async def _aonce(self, *, again: bool) -> R:
-        if self._connection is not None:
-            caller = await _async_caller(self._connection)
-            return await _adrive(self._make(again), caller)
         if self._shared and not again and (lane := await self._connections.lane()) is not None:
-            return await _adrive(self._make(again), partial(_in_lane, lane))
+            return await adrive(self._make(again), partial(_in_lane, lane))
         pool = await self._connections.async_pool()
         async with pool.connection() as connection, self._atransaction(connection):
-            return await _adrive(self._make(again), lambda step: _aperform(connection, step))
+            return await adrive(self._make(again), partial(aperform, connection))
 
     def _atransaction(self, connection: psycopg.AsyncConnection[Any]) -> AbstractAsyncContextManager[Any]:
         return connection.transaction() if self._atomic else nullcontext()
 
 
-def _drive(call: Call[R], perform: Callable[[Send | CopyIn], Any]) -> R:
-    answer: Any = None
-    while True:
-        try:
-            step = call.send(answer)
-        except StopIteration as stop:
-            value: R = stop.value
-            return value
-        answer = perform(step)
-
-
-async def _adrive(call: Call[R], perform: Callable[[Send | CopyIn], Any]) -> R:
-    answer: Any = None
-    while True:
-        try:
-            step = call.send(answer)
-        except StopIteration as stop:
-            value: R = stop.value
-            return value
-        answer = await perform(step)
-
-
-def _perform(connection: psycopg.Connection[Any], step: Send | CopyIn) -> Any:
-    if isinstance(step, CopyIn):
-        with connection.cursor().copy(step.statement) as copy:
-            for piece in step.pieces:
-                copy.write(piece)
-        return []
-    cursor: psycopg.Cursor[Any] = connection.cursor(row_factory=dict_row if step.as_dicts else tuple_row)
-    return cursor.execute(step.statement, step.params).fetchall()
-
-
-async def _aperform(connection: psycopg.AsyncConnection[Any], step: Send | CopyIn) -> Any:
-    if isinstance(step, CopyIn):
-        async with connection.cursor().copy(step.statement) as copy:
-            for piece in step.pieces:
-                await copy.write(piece)
-        return []
-    cursor: psycopg.AsyncCursor[Any] = connection.cursor(row_factory=dict_row if step.as_dicts else tuple_row)
-    await cursor.execute(step.statement, step.params)
-    return await cursor.fetchall()
-
-
 async def _in_lane(lane: Lane, step: Send | CopyIn) -> Any:
     assert isinstance(step, Send)  # noqa: S101 - a COPY is never shared
     return await lane.execute(step.statement, step.params)
-
-
-# Callers' connections. SQLAlchemy's are driven through SQLAlchemy, so that it knows of the transaction that begins.
-
-
-def _is_sync(connection: object) -> TypeGuard[psycopg.Connection[Any]]:
-    return isinstance(connection, psycopg.Connection)
-
-
-def _is_async(connection: object) -> TypeGuard[psycopg.AsyncConnection[Any]]:
-    return isinstance(connection, psycopg.AsyncConnection)
-
-
-def _sync_caller(connection: object) -> Callable[[Send | CopyIn], Any]:
-    if _is_sync(connection):
-        return partial(_perform, connection)
-    if _is_async(connection):
-        raise TypeError(_BROKEN.format(type(connection).__name__, "an async connection goes with AsyncJobQueue"))
-    if (owner := sqlalchemy_connection(connection)) is not None:
-        _check_driver(owner, owner.dialect.driver)
-
-        def perform(step: Send | CopyIn) -> Any:
-            if isinstance(step, CopyIn):
-                return _perform(_driver_connection(owner.connection), step)
-            result = owner.exec_driver_sql(step.statement.decode(), dict(step.params))
-            return result.fetchall() if result.returns_rows else []
-
-        return perform
-    raise TypeError(_BROKEN.format(type(connection).__name__, "it is none of these"))
-
-
-async def _async_caller(connection: object) -> Callable[[Send | CopyIn], Any]:
-    if _is_async(connection):
-        return partial(_aperform, connection)
-    if _is_sync(connection):
-        raise TypeError(_BROKEN.format(type(connection).__name__, "a sync connection goes with JobQueue"))
-    if (owner := await sqlalchemy_async_connection(connection)) is not None:
-        _check_driver(owner, owner.dialect.driver)
-
-        async def perform(step: Send | CopyIn) -> Any:
-            if isinstance(step, CopyIn):
-                return await _aperform(_driver_connection(await owner.get_raw_connection()), step)
-            result = await owner.exec_driver_sql(step.statement.decode(), dict(step.params))
-            return result.fetchall() if result.returns_rows else []
-
-        return perform
-    raise TypeError(_BROKEN.format(type(connection).__name__, "it is none of these"))
-
-
-def _check_driver(connection: object, driver: str) -> None:
-    if not driver.startswith("psycopg") or driver == "psycopg2":
-        raise TypeError(_BROKEN.format(type(connection).__name__, f"this one runs on {driver}"))
-
-
-def _driver_connection(fairy: Any) -> Any:
-    return fairy.driver_connection

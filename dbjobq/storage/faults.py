@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -13,7 +14,7 @@ from psycopg_pool import PoolClosed, PoolTimeout
 
 from dbjobq.errors import ConfigError, DBJobQError, SchemaError, StorageUnavailable
 
-__all__ = ["first_line", "forget_prepared", "is_lost", "translate", "translated"]
+__all__ = ["first_line", "forget_prepared", "is_conflict", "is_lost", "is_passing", "translate", "translated"]
 
 _NO_TABLES: Final = (pg.UndefinedTable, pg.InvalidSchemaName, pg.UndefinedColumn, pg.UndefinedFunction)
 _UNAVAILABLE: Final = (
@@ -22,6 +23,11 @@ _UNAVAILABLE: Final = (
     pg.ReadOnlySqlTransaction,  # a primary that has become a standby
     PoolTimeout,
 )
+_ENDED: Final = frozenset({"25P03", "25P04"})
+"""Timeouts of a transaction, which end the session: InternalErrors to psycopg, where it has a name for both."""
+# OperationalErrors, too, but the connection is well: the transaction was in the way of others, or took too long.
+_CONFLICTS: Final = (pg.SerializationFailure, pg.DeadlockDetected)
+_CANCELLED: Final = (pg.QueryCanceled, pg.LockNotAvailable)
 _REFUSED: Final = re.compile(
     r"password authentication failed|no password supplied|no pg_hba\.conf entry"
     r"|(role|database) \".*\" does not exist|invalid (connection option|port)|server does not support SSL"
@@ -39,7 +45,18 @@ def first_line(error: BaseException) -> str:
 
 def is_lost(error: BaseException) -> bool:
     """Tell whether the connection or the server is gone, so that a fresh connection may do better."""
-    return isinstance(error, _UNAVAILABLE) and not isinstance(error, (*_TOO_MUCH, PoolTimeout))
+    gone = isinstance(error, _UNAVAILABLE) or (isinstance(error, psycopg.Error) and error.sqlstate in _ENDED)
+    return gone and not isinstance(error, (*_TOO_MUCH, *_CONFLICTS, *_CANCELLED, PoolTimeout))
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Tell whether a transaction was rolled back for what others did at that moment: again, it may do better."""
+    return isinstance(error, _CONFLICTS)
+
+
+def is_passing(error: BaseException) -> bool:
+    """Tell whether a statement failed for what happened meanwhile, not for what it says."""
+    return is_lost(error) or isinstance(error, (*_CONFLICTS, *_CANCELLED))
 
 
 async def forget_prepared(connection: psycopg.AsyncConnection[Any]) -> None:
@@ -67,7 +84,9 @@ def translate(error: BaseException, schema: str) -> Exception | None:  # noqa: P
         return ConfigError(f"the DSN cannot be read: {said}")
     if isinstance(error, (*_TOO_MUCH, psycopg.DataError)):
         return ValueError(f"PostgreSQL refuses a value: {said}")
-    if not isinstance(error, _UNAVAILABLE):
+    if isinstance(error, (*_CONFLICTS, *_CANCELLED)):
+        return StorageUnavailable(f"PostgreSQL gave up the statement: {said}")
+    if not (is_lost(error) or isinstance(error, PoolTimeout)):
         return None
     if isinstance(error, psycopg.OperationalError) and _REFUSED.search(str(error)):
         return ConfigError(f"PostgreSQL refused the connection: {_cause(error)}")
@@ -81,11 +100,27 @@ def _cause(error: BaseException) -> str:
 
 
 @contextmanager
-def translated(schema: str) -> Generator[None]:
-    """Raise our errors in place of psycopg's, the cause kept."""
+def translated(schema: str, *, callers: bool = False) -> Generator[None]:
+    """Raise our errors in place of psycopg's, the cause kept; also for those that come wrapped in SQLAlchemy's.
+
+    Args:
+        schema: Where the tables are.
+        callers: The transaction is a caller's own: whoever repeats it must see a conflict or a timeout as it comes.
+    """
     try:
         yield
-    except (psycopg.Error, PoolTimeout, PoolClosed) as error:
-        if (ours := translate(error, schema)) is None:
+    except Exception as error:
+        cause = _drivers(error)
+        passes = callers and isinstance(cause, (*_CONFLICTS, *_CANCELLED))
+        if cause is None or passes or (ours := translate(cause, schema)) is None:
             raise
-        raise ours from error
+        raise ours from cause
+
+
+def _drivers(error: Exception) -> Exception | None:
+    """Return the driver's error: this one, or what SQLAlchemy has wrapped in it."""
+    cause: object = error
+    sqlalchemy = sys.modules.get("sqlalchemy.exc")  # who has not imported it has no errors of it
+    if sqlalchemy is not None and isinstance(error, sqlalchemy.DBAPIError):
+        cause = getattr(error, "orig", None)
+    return cause if isinstance(cause, psycopg.Error | PoolTimeout | PoolClosed) else None

@@ -11,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from dbjobq.errors import JobNotFound, StorageUnavailable
-from dbjobq.ids import JobIds, as_uuid
+from dbjobq.ids import JobIds
 from dbjobq.models import Job, Status
 from dbjobq.storage.base import (
     BaseStorage,
@@ -23,13 +23,15 @@ from dbjobq.storage.base import (
     Request,
     job_from_row,
     known_form,
+    known_id,
 )
 from dbjobq.storage.bulk import BulkRows
 from dbjobq.storage.connections import Connections
-from dbjobq.storage.drive import Call, CopyIn, PostgresRequest, Send
+from dbjobq.storage.drive import PostgresRequest
 from dbjobq.storage.faults import translated
 from dbjobq.storage.session import PostgresSession
 from dbjobq.storage.statements import Statements
+from dbjobq.storage.steps import Call, CopyIn, Send
 from dbjobq.storage.version import check_version
 from dbjobq.storage.wire import claims_of, finish_params
 
@@ -254,11 +256,7 @@ class PostgresStorage(BaseStorage):
         """See `BaseStorage.get_job`."""
 
         def call(_: bool) -> Call[Job | None]:
-            try:
-                known = as_uuid(job_id)
-            except ValueError:
-                return None
-            rows = yield self._send("get_job", {"id": known}, as_dicts=True)
+            rows = (yield self._send("get_job", {"id": known}, as_dicts=True)) if (known := known_id(job_id)) else ()
             return job_from_row(rows[0]) if rows else None
 
         return self._request(call)
@@ -267,7 +265,7 @@ class PostgresStorage(BaseStorage):
         """See `BaseStorage.get_progress`."""
 
         def call(_: bool) -> Call[dict[str, Any] | None]:
-            rows = yield self._send("get_progress", {"id": known_form(job_id)})
+            rows = (yield self._send("get_progress", {"id": known})) if (known := known_id(job_id)) else ()
             return rows[0][0] if rows else None
 
         return self._request(call)

@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 
 from dbjobq.errors import StorageUnavailable
 from dbjobq.serialize import storable_text
 from dbjobq.storage.base import Claim, Idle, Notice, Outcome, Session, Step
 from dbjobq.storage.connections import AsyncConnection, Connections, cut
-from dbjobq.storage.faults import first_line, forget_prepared, is_lost, translated
+from dbjobq.storage.faults import first_line, forget_prepared, is_passing, translated
 from dbjobq.storage.pulse import PostgresPulse
 from dbjobq.storage.scan import Scan, Start
 from dbjobq.storage.statements import SESSION_SETTINGS, Statements, set_local
@@ -184,7 +183,7 @@ class PostgresSession(Session):
             try:
                 await self._send(exchange)
             except psycopg.Error as error:
-                if is_lost(error) or not outcomes:
+                if is_passing(error) or not outcomes:
                     raise
             else:
                 return await self._read(exchange, now)
@@ -272,7 +271,7 @@ class PostgresSession(Session):
         try:
             return await self._finish_one(connection, outcome)
         except psycopg.Error as error:
-            if is_lost(error):
+            if is_passing(error):
                 raise
             said = outcome.error or f"its result could not be stored: {first_line(error)}"
             plain = storable_text(said).encode("ascii", "backslashreplace").decode()  # whatever the server's encoding
@@ -352,11 +351,6 @@ class PostgresSession(Session):
     def pulse(self) -> PostgresPulse:
         """See `Session.pulse`."""
         return PostgresPulse(self._connections, self._statements, lambda: self._worker)
-
-    def where(self) -> str:
-        """Return the database's name and host, for a log line."""
-        known = conninfo_to_dict(self._connections.conninfo)
-        return f"{known.get('dbname') or known.get('user') or ''}@{known.get('host') or 'local'}"
 
 
 async def _hang_up(connection: AsyncConnection) -> None:

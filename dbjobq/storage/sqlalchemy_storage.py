@@ -15,8 +15,8 @@ from psycopg.conninfo import make_conninfo
 from dbjobq.errors import ConfigError
 from dbjobq.ids import JobIds
 from dbjobq.models import Job, Status
+from dbjobq.storage.alchemy import sqlalchemy_async_connection, sqlalchemy_connection
 from dbjobq.storage.base import BaseStorage, Claim, Feature, NewJob, Notice, Outcome, QueueStats
-from dbjobq.storage.callers import sqlalchemy_async_connection, sqlalchemy_connection
 from dbjobq.storage.postgres_storage import PostgresStorage
 
 try:

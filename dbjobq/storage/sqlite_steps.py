@@ -18,7 +18,7 @@ from sqlalchemy.dialects.sqlite import insert
 from dbjobq.errors import JobNotFound
 from dbjobq.ids import JobIds
 from dbjobq.models import STATUSES, Event, Job, Status, after_failure, transition
-from dbjobq.storage.base import Claim, NewJob, Outcome, QueueStats, Rescued, job_from_row, known_form
+from dbjobq.storage.base import Claim, NewJob, Outcome, QueueStats, Rescued, job_from_row, known_form, known_id
 
 __all__ = ["Steps"]
 
@@ -231,16 +231,13 @@ class Steps:
     # Look.
 
     def find(self, job_id: str) -> sa.RowMapping | None:
-        """Return a job's row. JobNotFound for what cannot be an id."""
-        found = sa.select(JOBS).where(JOBS.c.id == known_form(job_id))
+        """Return a job's row; None for what cannot be an id, too."""
+        found = sa.select(JOBS).where(JOBS.c.id == (known_id(job_id) or ""))
         return self._connection.execute(found).mappings().first()
 
     def job(self, job_id: str) -> Job | None:
-        """Return a job; None for what cannot be an id, too."""
-        try:
-            row = self.find(job_id)
-        except JobNotFound:
-            return None
+        """Return a job."""
+        row = self.find(job_id)
         return None if row is None else _job(row)
 
     def progress(self, job_id: str) -> Any:

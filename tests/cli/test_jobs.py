@@ -53,6 +53,26 @@ def test_the_table_has_one_line_a_job_whatever_the_names_hold(dsn: str, queue: J
     assert lines[1].endswith("x…")
 
 
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["list", "--limit", "99999999999999999999"],
+        ["list", "--queue", "\udcff"],
+        ["list", "--type", "\udcff"],
+        ["list", "--queue", ""],
+        ["retry", "--all-failed", "--type", "\udcff"],
+        ["retry", "--delay", "nan", UNKNOWN],
+        ["retry", "--delay", "1e300", UNKNOWN],
+    ],
+    ids=ascii,
+)
+def test_what_is_out_of_range_is_a_wrong_call(dsn: str, args: list[str]) -> None:
+    result = invoke(dsn, "jobs", *args)
+    assert result.exit_code == 2
+    assert isinstance(result.exception, SystemExit)
+    assert result.stderr.splitlines()[-1].startswith("Error: ")
+
+
 def test_no_jobs_are_no_lines(dsn: str) -> None:
     result = invoke(dsn, "jobs", "list")
     assert (result.stdout, result.exit_code) == ("", 0)

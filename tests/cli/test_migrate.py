@@ -1,12 +1,31 @@
 from __future__ import annotations
 
 import json
+import shutil
+from typing import TYPE_CHECKING, Final
 
 import psycopg
+import pytest
 
 from dbjobq import schema
 from dbjobq.storage.version import HEAD
 from tests.cli.support import invoke
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SECOND: Final = """
+'''Something more.'''
+from dbjobq.schema import apply
+
+revision, down_revision = "0002", "0001"
+
+def upgrade():
+    apply(["create table {schema}.more (id int)"])
+
+def downgrade():
+    apply(["drop table {schema}.more"])
+"""
 
 
 def test_it_makes_the_tables_and_says_so(empty_dsn: str) -> None:
@@ -70,6 +89,51 @@ def test_going_back_does_not_ask_when_told_so(dsn: str) -> None:
     result = invoke(dsn, "migrate", "--to", "base", "--yes")
     assert result.exit_code == 0
     assert "undone" in result.stdout
+
+
+@pytest.fixture
+def two(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A library that has one migration more."""
+    folder = tmp_path / "migrations"
+    shutil.copytree(schema.migrations_dir(), folder)
+    (folder / "versions" / "0002_more.py").write_text(SECOND)
+    monkeypatch.setattr(schema, "migrations_dir", lambda: folder)
+
+
+def test_one_step_back_asks_too_and_says_what_it_did(dsn: str, two: None) -> None:
+    assert "1 migration applied, now at 0002" in invoke(dsn, "migrate", "--to", "0002").stdout
+    refused = invoke(dsn, "migrate", "--to", "0001", stdin="n\n")
+    assert refused.exit_code == 1
+    assert "later migrations" in refused.stderr
+    undone = invoke(dsn, "migrate", "--to", "0001", "--yes")
+    assert undone.stdout.splitlines()[-1] == "schema 'dbjobq': 1 migration undone, now at 0001"
+
+
+def test_what_does_not_lead_back_does_not_ask(empty_dsn: str, dsn: str) -> None:
+    assert "nothing to do" in invoke(empty_dsn, "migrate", "--to", "base").stdout
+    assert invoke(empty_dsn, "migrate", "--to", HEAD).exit_code == 0
+    assert "nothing to do" in invoke(dsn, "migrate", "--to", HEAD).stdout
+
+
+@pytest.mark.parametrize("command", ["migrate", "migrate --check", "stats", "enqueue x", "jobs list", "jobs show x"])
+@pytest.mark.parametrize("revision", ["0000", "1a2b3c4d5e6f", ""])
+def test_a_revision_that_is_none_of_ours_is_said_to_be_that(dsn: str, command: str, revision: str) -> None:
+    with psycopg.connect(dsn) as connection:
+        connection.execute("update dbjobq.schema_version set version_num = %s", (revision,))
+    result = invoke(dsn, *command.split())
+    assert result.exit_code == 1
+    assert f"{revision!r}, which no release of dbjobq has" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["stats", "enqueue x", "jobs list", "jobs retry --all-failed", "jobs cancel x"])
+def test_commands_refuse_newer_tables(dsn: str, command: str) -> None:
+    with psycopg.connect(dsn) as connection:
+        connection.execute("update dbjobq.schema_version set version_num = '9999'")
+    result = invoke(dsn, *command.split())
+    assert result.exit_code == 1
+    assert "newer than this library's" in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 def test_an_unknown_revision_is_one_line(dsn: str) -> None:

@@ -181,6 +181,23 @@ def test_one_that_does_not_end_in_time_is_killed(family: Family, monkeypatch: py
     assert child.code == -9
 
 
+def test_a_kill_is_said_once(family: Family, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Also while the process that was killed is not reaped yet, and other things happen."""
+    monkeypatch.setattr(processes, "GRACE", 0.05)
+    monkeypatch.setattr(FakeProcess, "kill", lambda _self: None)  # pyright: ignore[reportUnknownArgumentType,reportUnknownLambdaType]
+    family.start(1)
+    (child,) = family.count(1)
+    child.let_ready.set()
+    family.stop()
+    eventually(lambda: "process.killed" in caplog.messages)
+    for stops in (2, 3):
+        family.stop()
+        eventually(lambda stops=stops: child.stops == stops)  # type: ignore[misc]
+    child.end(-9)
+    assert family.exit_code() == 0
+    assert caplog.messages.count("process.killed") == 1
+
+
 def test_a_change_replaces_all_of_them(family: Family) -> None:
     family.start(2, reload=True)
     family.count(1)[0].let_ready.set()

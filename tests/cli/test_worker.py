@@ -54,6 +54,33 @@ def test_it_serves_the_queues_that_are_named(dsn: str, queue: JobQueue, app: Pat
     assert not completed(queue, other)
 
 
+@pytest.mark.parametrize(
+    "queues", [["--queue", ""], ["--queue", ","], ["--queue", "mail", "--queue", " , "]], ids=ascii
+)
+def test_a_queue_that_names_none_is_a_wrong_call_and_not_all_queues(queues: list[str]) -> None:
+    result = invoke(None, "worker", "json", *queues)
+    assert result.exit_code == 2
+    assert "it names no queue" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "option", ["--lease", "--poll-interval", "--max-poll-interval", "--shutdown-timeout", "demo --lease"]
+)
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_durations_are_finite_numbers(option: str, value: str) -> None:
+    command = option.split() if option.startswith("demo") else ["worker", "json", option]
+    result = invoke(None, *command, value)
+    assert result.exit_code == 2
+    assert f"{value} is no number of seconds" in result.stderr
+
+
+def test_modules_without_jobs_are_warned_of(dsn: str, tmp_path: Path) -> None:
+    with started(tmp_path, dsn, "worker", "json", "tomllib") as worker:
+        worker.says("worker.no_job_types modules=json,tomllib")
+        worker.signal(signal.SIGTERM)
+        assert worker.exit_code() == 0
+
+
 def test_the_first_signal_lets_the_running_job_finish(dsn: str, queue: JobQueue, app: Path) -> None:
     job_id = queue.enqueue("tasks.wait_for", file="go")
     with started(app, dsn, "worker", "tasks") as worker:
@@ -122,7 +149,7 @@ def test_missing_tables_are_one_line(empty_dsn: str, app: Path) -> None:
     assert "dbjobq migrate" in failure(app, empty_dsn, "tasks")
 
 
-@pytest.mark.parametrize(("version", "said"), [("9999", "newer"), ("0000", "older")])
+@pytest.mark.parametrize(("version", "said"), [("9999", "newer"), ("0000", "no release of dbjobq has")])
 def test_tables_of_another_version_are_one_line(dsn: str, app: Path, version: str, said: str) -> None:
     with psycopg.connect(dsn) as connection:
         connection.execute("update dbjobq.schema_version set version_num = %s", (version,))

@@ -54,6 +54,12 @@ def psycopg_dicts(dsn: str) -> Generator[Any]:
 
 
 @contextmanager
+def psycopg_raw(dsn: str) -> Generator[Any]:
+    with psycopg.connect(dsn, cursor_factory=psycopg.RawCursor) as connection:
+        yield connection
+
+
+@contextmanager
 def psycopg_block(dsn: str) -> Generator[Any]:
     with psycopg.connect(dsn, autocommit=True) as connection, connection.transaction():
         yield connection
@@ -102,6 +108,7 @@ def sqlalchemy_scoped(dsn: str) -> Generator[Any]:
 OPENED = [
     psycopg_connection,
     psycopg_dicts,
+    psycopg_raw,
     psycopg_block,
     psycopg_savepoint,
     sqlalchemy_connection,
@@ -121,6 +128,12 @@ def url(dsn: str) -> sqlalchemy.URL:
 @asynccontextmanager
 async def psycopg_async(dsn: str) -> AsyncGenerator[Any]:
     async with await psycopg.AsyncConnection.connect(dsn) as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def psycopg_async_raw(dsn: str) -> AsyncGenerator[Any]:
+    async with await psycopg.AsyncConnection.connect(dsn, cursor_factory=psycopg.AsyncRawCursor) as connection:
         yield connection
 
 
@@ -148,7 +161,7 @@ async def sqlalchemy_async_session(dsn: str) -> AsyncGenerator[Any]:
         await made.dispose()
 
 
-AOPENED = [psycopg_async, sqlalchemy_async_connection, sqlalchemy_async_session]
+AOPENED = [psycopg_async, psycopg_async_raw, sqlalchemy_async_connection, sqlalchemy_async_session]
 
 
 def enqueue_all(queue: JobQueue, connection: Any) -> list[str]:
@@ -346,6 +359,14 @@ def test_a_sync_pool_serves_async_calls_too(dsn: str) -> None:
     with ConnectionPool(dsn, min_size=1, open=True) as pool:
         storage = PostgresStorage(pool)
         assert asyncio.run(main()) == 1
+
+
+def test_a_shared_pool_may_make_cursors_of_another_kind(dsn: str) -> None:
+    with ConnectionPool(dsn, kwargs={"cursor_factory": psycopg.RawCursor}, min_size=1, open=True) as pool:
+        queue = JobQueue(PostgresStorage(pool))
+        queue.enqueue(anything)
+        queue.enqueue_many(anything, [{}])
+        assert queue.count() == 2
 
 
 def test_a_pool_that_was_closed_says_so(dsn: str) -> None:

@@ -92,7 +92,7 @@ def test_down_and_up_again_gives_the_same_tables(empty_dsn: str) -> None:
     up = migrate(empty_dsn)
     before = catalogue(empty_dsn)
     down = migrate(empty_dsn, to="base")
-    assert down == up[::-1]
+    assert down == [step._replace(undone=True) for step in up[::-1]]
     with pytest.raises(SchemaError, match="dbjobq migrate"):
         dbjobq.schema.check(empty_dsn)
     with psycopg.connect(empty_dsn) as connection:
@@ -175,11 +175,20 @@ def test_tables_that_are_newer_are_refused_by_all(dsn: str) -> None:
     assert revision(dsn) == "9999"
 
 
-def test_tables_that_are_older_are_refused_until_they_are_migrated(dsn: str) -> None:
-    with psycopg.connect(dsn) as connection:
-        connection.execute("update dbjobq.schema_version set version_num = '0000'")
-    with PostgresStorage(dsn) as storage, pytest.raises(SchemaError, match=r"0000.*older.*dbjobq migrate"):
+def test_tables_that_are_older_are_refused_until_they_are_migrated(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dbjobq.storage.version.HEAD", f"{int(HEAD) + 1:04}")
+    with PostgresStorage(dsn) as storage, pytest.raises(SchemaError, match=rf"{HEAD}.*older.*dbjobq migrate"):
         storage.check().run()
+
+
+@pytest.mark.parametrize("foreign", ["0000", "1a2b3c4d5e6f", "00001"])
+def test_a_revision_that_no_release_has_is_refused_by_all(dsn: str, foreign: str) -> None:
+    with psycopg.connect(dsn) as connection:
+        connection.execute("update dbjobq.schema_version set version_num = %s", (foreign,))
+    with PostgresStorage(dsn) as storage:
+        for call in (lambda: migrate(dsn), lambda: dbjobq.schema.check(dsn), storage.check().run):
+            with pytest.raises(SchemaError, match=f"'{foreign}', which no release of dbjobq has"):
+                call()
 
 
 def test_a_role_that_may_not_create_schemas_can_migrate_one_it_owns(empty_dsn: str) -> None:

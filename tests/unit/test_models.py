@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbjobq import IllegalTransition, Job
+from dbjobq import Job
+from dbjobq.errors import IllegalTransition
 from dbjobq.models import STATUSES, TRANSITIONS, Event, Status, after_failure, transition
 
 EVENTS: tuple[Event, ...] = get_args(Event)

@@ -131,6 +131,69 @@ def test_what_is_no_function_to_call_by_name_is_refused(wrong: Any) -> None:
         task_of(wrong)
 
 
+def adder(by: int) -> Callable[[int], int]:
+    """Makes functions that share a name, and are not the same."""
+
+    def add(n: int) -> int:
+        return n + by
+
+    return add
+
+
+def pair(first: str = "a", second: str = "a") -> tuple[Callable[..., str], Callable[..., str]]:
+    """Two functions by one name that are the same if their defaults are."""
+
+    def made(word: str) -> Callable[..., str]:
+        def say(word: str = word, *, loud: bool = False) -> str:
+            return word.upper() if loud else word
+
+        return say
+
+    return made(first), made(second)
+
+
+def test_a_function_by_another_s_name_is_not_enqueued_in_its_place() -> None:
+    lambdas: list[Callable[[], int]] = [lambda: 1, lambda: 2]
+    for one, other in (lambdas, (adder(1), adder(2)), pair("a", "b")):
+        task = task_of(one)
+        with pytest.raises(TypeError, match=r"register each with @job\(name=…\)"):
+            task_of(other)
+        assert find(task.name).function is task_of(one).function is one
+
+
+def test_the_same_function_made_again_is_the_same_job() -> None:
+    one, other = pair()
+    assert one is not other
+    assert task_of(one) is task_of(other)
+    assert other not in registry._by_function  # pyright: ignore[reportPrivateUsage]
+
+
+def test_an_undecorated_function_does_not_take_a_decorated_one_s_name() -> None:
+    task = task_of(job(max_retries=0)(adder(1)))
+    with pytest.raises(TypeError, match="name="):
+        task_of(adder(2))
+    assert find(task.name) is task
+
+
+def test_a_module_s_own_function_may_be_defined_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    def anew(a: int, b: int) -> None: ...
+
+    anew.__qualname__ = "plain"
+    name = task_of(plain).name
+    monkeypatch.setattr(sys.modules[__name__], "plain", anew)
+    assert task_of(anew).name == name
+    assert find(name).function is anew
+
+
+def test_a_decorated_function_may_be_made_again_but_a_lambda_needs_a_name() -> None:
+    one, other = job(adder(1)), job(adder(2))
+    assert find(task_of(one).name).function is other
+    job(lambda: 1)
+    with pytest.raises(ValueError, match=r"<lambda>.*name="):
+        job(lambda: 2)
+    job(name="two")(lambda: 2)
+
+
 def test_two_functions_cannot_have_one_name() -> None:
     job(name="taken")(plain)
 

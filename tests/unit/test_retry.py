@@ -55,6 +55,76 @@ def test_a_policy_out_of_range_is_refused(name: str, value: float) -> None:
         RetryPolicy(**settings)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("base", "x"),
+        ("factor", None),
+        ("jitter", True),
+        ("on", [ValueError]),
+        ("on", None),
+        ("on", "abc"),
+        ("on", (ValueError, 3)),
+        ("on", ValueError("x")),
+        ("on", int),
+        ("never", [KeyError]),
+        ("never", {KeyError}),
+    ],
+)
+def test_a_policy_of_the_wrong_types_is_refused_when_it_is_made(name: str, value: object) -> None:
+    settings: dict[str, Any] = {name: value}
+    with pytest.raises(TypeError, match=f"^{name}="):
+        RetryPolicy(**settings)
+
+
+def test_a_policy_takes_one_class_or_a_tuple_of_them() -> None:
+    policy = RetryPolicy(on=OSError, never=FileNotFoundError)
+    assert policy.worth(ConnectionError())
+    assert not policy.worth(FileNotFoundError())
+    assert not RetryPolicy(on=()).worth(ValueError())
+
+
+class Unable(RetryPolicy):
+    """A policy of a user's own that cannot decide."""
+
+    def worth(self, error: BaseException) -> bool:
+        raise SystemExit("undecided") if isinstance(error, OSError) else LookupError("undecided")
+
+
+class Unsure(RetryPolicy):
+    """One that has delays for nobody."""
+
+    def delay(self, retry: int, chance: float) -> float:  # noqa: ARG002 - as it is called
+        return float("nan") if retry == 1 else "soon"  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
+
+
+@pytest.mark.parametrize(
+    ("policy", "error", "attempts"),
+    [
+        (Unable(), KeyError("x"), 0),
+        (Unable(), ConnectionError("x"), 0),
+        (Unsure(), KeyError("x"), 0),
+        (Unsure(), KeyError("x"), 1),
+    ],
+)
+def test_where_a_policy_raises_the_default_one_decides(policy: RetryPolicy, error: Exception, attempts: int) -> None:
+    claim = CLAIM._replace(attempts=attempts)
+    outcome = failed(claim, error, policy)
+    assert outcome.event == "retry"
+    assert 2.0 * (attempts + 1) <= outcome.delay <= 2.2 * (attempts + 1)
+    assert outcome.error is not None
+    assert outcome.error.startswith(f"{type(error).__name__}: ")
+    assert "The default retry policy was used" in outcome.error
+    assert failed(claim, Discard(), policy).event == "fail"
+
+
+def test_a_delay_that_is_none_is_said_of_fail_too() -> None:
+    outcome = failed_with(CLAIM, "said", Unsure())
+    assert outcome.event == "retry"
+    assert outcome.error is not None
+    assert outcome.error.startswith("said\n\nThe default retry policy was used")
+
+
 def test_a_policy_says_which_exceptions_are_worth_a_retry() -> None:
     policy = RetryPolicy(on=(OSError, KeyError), never=(FileNotFoundError,))
     assert policy.worth(ConnectionError())

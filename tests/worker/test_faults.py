@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from dbjobq import JobQueue, PostgresStorage, StorageUnavailable, Worker, job, schema
 from dbjobq.embedded import EmbeddedPostgres
@@ -55,6 +56,32 @@ def test_terminating_all_backends_again_and_again_under_load_loses_nothing_and_c
     assert {j.attempts for j in jobs} == {0}
     assert {n for n, count in ran.items() if count > 1} == set()
     assert all(j.result == j.data["n"] for j in jobs if j.data["n"] < 2000)
+
+
+def test_a_result_that_cannot_be_written_in_the_time_the_server_allows_is_kept_and_sent_again(
+    start: Start, queue: JobQueue, dsn: str, database: Database, events: Events
+) -> None:
+    running, go_on = threading.Event(), threading.Event()
+
+    @job
+    def work() -> str:
+        running.set()
+        go_on.wait(10)
+        return "kept"
+
+    with PostgresStorage(make_conninfo(dsn, options="-c statement_timeout=200ms")) as storage:
+        start(JobQueue(storage), lease=30.0)
+        job_id = queue.enqueue(work)
+        assert running.wait(10)
+        with database.connection.transaction():
+            database.rows("select from dbjobq.lease for update")
+            go_on.set()
+            until(lambda: events.of("database.lost"))
+        ended(queue, [job_id])
+        found = queue.get_job(job_id)
+        assert found is not None
+        assert (found.result, found.error, found.attempts) == ("kept", None, 0)
+        assert "gave up the statement" in vars(events.of("database.lost")[0])["error"]
 
 
 @pytest.mark.parametrize("kind", ["plain", "result", "retry"])

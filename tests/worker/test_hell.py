@@ -449,6 +449,34 @@ def test_a_policy_beyond_postgresqls_calendar_harms_nobody(
     next_one()
 
 
+class Undecided(RetryPolicy):
+    """A policy that raises what ends programs."""
+
+    def worth(self, error: BaseException) -> bool:
+        raise SystemExit(f"no opinion on {error!r}")
+
+
+@pytest.mark.parametrize("kind", ["def", "async"])
+def test_a_policy_that_raises_harms_nobody(
+    start: Start, queue: JobQueue, next_one: Callable[[], None], kind: str
+) -> None:
+    @job(retry=Undecided())
+    def fails() -> None:
+        raise LookupError("again")
+
+    @job(retry=Undecided())
+    async def afails() -> None:
+        raise LookupError("again")
+
+    start()
+    failed = failed_once(queue, queue.enqueue(fails if kind == "def" else afails))
+    assert failed.status == "pending"
+    assert failed.error is not None
+    assert failed.error.startswith("LookupError: again")
+    assert "SystemExit: no opinion on LookupError" in failed.error
+    next_one()
+
+
 @pytest.mark.parametrize("done", [float("nan"), float("inf"), -1.0, 10**30])
 @pytest.mark.parametrize("kind", ["def", "async"])
 def test_progress_that_json_does_not_have_harms_nobody(

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dbjobq.cli.imports import import_modules
 from dbjobq.errors import ConfigError
+from dbjobq.imports import import_modules
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,4 +1,4 @@
-"""Importing the modules that a command line names, with one clear line where that fails."""
+"""Importing the modules that a worker or a command line names, with one clear line where that fails."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from dbjobq.errors import ConfigError
 __all__ = ["import_modules"]
 
 
-def import_modules(names: Iterable[str]) -> None:
-    """Import modules; those in the current directory are found, too.
+def import_modules(names: Iterable[str], folder: Path | None = None) -> None:
+    """Import modules.
+
+    Args:
+        names: Their names.
+        folder: Where they may be, too; it is put before where Python looks for modules.
 
     Raises:
         ConfigError: One cannot be imported; says which, and why.
     """
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    if folder is not None and str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
     for name in names:
         try:
             importlib.import_module(name)

@@ -1,0 +1,81 @@
+"""What a call to PostgreSQL consists of, and how its steps are performed on a psycopg connection."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+import psycopg
+from psycopg.rows import dict_row, tuple_row
+
+__all__ = ["Call", "CopyIn", "Send", "adrive", "aperform", "drive", "perform"]
+
+R = TypeVar("R")
+
+
+class Send(NamedTuple):
+    """A statement that returns rows, and its values; answered by its rows."""
+
+    statement: bytes
+    params: Mapping[str, Any]
+    as_dicts: bool = False
+
+
+class CopyIn(NamedTuple):
+    """A COPY and its text, which may be made while the server reads what was sent before; answered by no rows."""
+
+    statement: bytes
+    pieces: Iterable[bytes]
+
+
+Call: TypeAlias = Generator[Send | CopyIn, Any, R]
+"""A generator that yields steps, is sent their rows, and returns what they mean."""
+
+
+def drive(call: Call[R], perform: Callable[[Send | CopyIn], Any]) -> R:
+    """Make a call, step by step."""
+    answer: Any = None
+    while True:
+        try:
+            step = call.send(answer)
+        except StopIteration as stop:
+            value: R = stop.value
+            return value
+        answer = perform(step)
+
+
+async def adrive(call: Call[R], perform: Callable[[Send | CopyIn], Awaitable[Any]]) -> R:
+    """Make a call on the running event loop."""
+    answer: Any = None
+    while True:
+        try:
+            step = call.send(answer)
+        except StopIteration as stop:
+            value: R = stop.value
+            return value
+        answer = await perform(step)
+
+
+def perform(connection: psycopg.Connection[Any], step: Send | CopyIn) -> Any:
+    """Perform a step on a psycopg connection, whatever kind of cursors that makes by itself; return its rows."""
+    if isinstance(step, CopyIn):
+        with psycopg.Cursor(connection).copy(step.statement) as copy:
+            for piece in step.pieces:
+                copy.write(piece)
+        return []
+    cursor: psycopg.Cursor[Any] = psycopg.Cursor(connection, row_factory=dict_row if step.as_dicts else tuple_row)
+    return cursor.execute(step.statement, step.params).fetchall()
+
+
+async def aperform(connection: psycopg.AsyncConnection[Any], step: Send | CopyIn) -> Any:
+    """Perform a step on an async psycopg connection; return its rows."""
+    if isinstance(step, CopyIn):
+        async with psycopg.AsyncCursor(connection).copy(step.statement) as copy:
+            for piece in step.pieces:
+                await copy.write(piece)
+        return []
+    cursor: psycopg.AsyncCursor[Any] = psycopg.AsyncCursor(
+        connection, row_factory=dict_row if step.as_dicts else tuple_row
+    )
+    await cursor.execute(step.statement, step.params)
+    return await cursor.fetchall()

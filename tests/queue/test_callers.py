@@ -1,0 +1,226 @@
+"""Callers' connections that are in no transaction, or in a pipeline; and what happens in a transaction of theirs."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+import sqlalchemy
+from psycopg.conninfo import make_conninfo
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from dbjobq import AsyncJobQueue, JobQueue, PostgresStorage, SchemaError
+from tests.queue.jobs import anything
+from tests.queue.test_connections import engine, sqlalchemy_async_connection, sqlalchemy_connection, url
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Generator
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
+
+    from tests.storage.database import Database
+
+    Opened = Callable[[str], AbstractContextManager[Any]]
+    AsyncOpened = Callable[[str], AbstractAsyncContextManager[Any]]
+
+IMPATIENT = "-c lock_timeout=50ms"
+
+
+@contextmanager
+def blocked(dsn: str) -> Generator[None]:
+    """While it lasts, nobody can say when a job is due: the second COPY of a bulk with a delay fails."""
+    with psycopg.connect(dsn) as connection:
+        connection.execute("lock table dbjobq.scheduled in access exclusive mode")
+        yield
+        connection.rollback()
+
+
+# Autocommit.
+
+
+def test_many_jobs_are_one_transaction_on_a_connection_in_autocommit(
+    plain: JobQueue, dsn: str, database: Database
+) -> None:
+    with psycopg.connect(make_conninfo(dsn, options=IMPATIENT), autocommit=True) as connection:
+        inside = plain.options(connection=connection)
+        inside.enqueue(anything, n=1)
+        with blocked(dsn), pytest.raises(psycopg.errors.LockNotAvailable):
+            inside.options(delay=60).enqueue_many(anything, [{"n": 2}, {"n": 3}])
+        assert database.value("select count(*) from dbjobq.job") == 1
+        inside.enqueue_many(anything, [{"n": 4}])
+        assert plain.count() == 2
+        assert connection.autocommit
+
+
+def test_many_jobs_are_one_transaction_on_an_async_connection_in_autocommit(
+    storage: PostgresStorage, dsn: str, database: Database
+) -> None:
+    async def main() -> None:
+        address = make_conninfo(dsn, options=IMPATIENT)
+        async with (
+            AsyncJobQueue(storage) as queue,
+            await psycopg.AsyncConnection.connect(address, autocommit=True) as connection,
+        ):
+            inside = queue.options(connection=connection)
+            await inside.enqueue(anything, n=1)
+            with blocked(dsn), pytest.raises(psycopg.errors.LockNotAvailable):
+                await inside.options(delay=60).enqueue_many(anything, [{"n": 2}, {"n": 3}])
+            assert database.value("select count(*) from dbjobq.job") == 1
+            await inside.enqueue_many(anything, [{"n": 4}])
+            assert await queue.count() == 2
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("opened", [psycopg.connect, sqlalchemy_connection])
+def test_many_jobs_that_failed_leave_the_callers_transaction_usable(
+    plain: JobQueue, dsn: str, opened: Opened, database: Database
+) -> None:
+    """They are in a savepoint of their own."""
+    with opened(make_conninfo(dsn, options=IMPATIENT)) as connection:
+        inside = plain.options(connection=connection)
+        inside.enqueue(anything, n=1)
+        with blocked(dsn), pytest.raises(psycopg.errors.LockNotAvailable):
+            inside.options(delay=60).enqueue_many(anything, [{"n": 2}])
+        inside.enqueue(anything, n=3)
+    assert [job.data["n"] for job in plain.list_jobs()] == [3, 1]
+    assert database.value("select count(*) from dbjobq.job") == 2
+
+
+@contextmanager
+def autocommit_connection(dsn: str) -> Generator[Any]:
+    with engine(dsn) as made, made.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        yield connection
+
+
+@contextmanager
+def autocommit_session(dsn: str) -> Generator[Any]:
+    with engine(dsn) as made, Session(made.execution_options(isolation_level="AUTOCOMMIT")) as session:
+        yield session
+
+
+@contextmanager
+def autocommit_driver(dsn: str) -> Generator[Any]:
+    """One whose driver commits by itself, though SQLAlchemy was not told."""
+    made = sqlalchemy.create_engine(
+        "postgresql+psycopg://",
+        creator=lambda: psycopg.connect(dsn, autocommit=True),
+        poolclass=sqlalchemy.NullPool,
+    )
+    with made.connect() as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def autocommit_async_connection(dsn: str) -> AsyncGenerator[Any]:
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    made = create_async_engine(url(dsn), isolation_level="AUTOCOMMIT")
+    async with made.connect() as connection:
+        yield connection
+    await made.dispose()
+
+
+@asynccontextmanager
+async def autocommit_async_session(dsn: str) -> AsyncGenerator[Any]:
+    from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+
+    made = create_async_engine(url(dsn), isolation_level="AUTOCOMMIT")
+    async with AsyncSession(made) as session:
+        yield session
+    await made.dispose()
+
+
+@pytest.mark.parametrize("opened", [autocommit_connection, autocommit_session, autocommit_driver])
+def test_sqlalchemy_in_autocommit_is_refused(plain: JobQueue, dsn: str, opened: Opened) -> None:
+    with opened(dsn) as connection:
+        inside = plain.options(connection=connection)
+        with pytest.raises(ValueError, match=r"^connection=.*autocommit.*open one"):
+            inside.enqueue(anything)
+        with pytest.raises(ValueError, match="autocommit"):
+            inside.enqueue_many(anything, [{}])
+    assert plain.count() == 0
+
+
+@pytest.mark.parametrize("opened", [autocommit_async_connection, autocommit_async_session])
+def test_async_sqlalchemy_in_autocommit_is_refused(storage: PostgresStorage, dsn: str, opened: AsyncOpened) -> None:
+    async def main() -> None:
+        async with AsyncJobQueue(storage) as queue:
+            async with opened(dsn) as connection:
+                inside = queue.options(connection=connection)
+                with pytest.raises(ValueError, match="autocommit"):
+                    await inside.enqueue(anything)
+                with pytest.raises(ValueError, match="autocommit"):
+                    await inside.enqueue_many(anything, [{}])
+            assert await queue.count() == 0
+
+    asyncio.run(main())
+
+
+# Pipelines.
+
+
+@pytest.mark.parametrize("autocommit", [False, True])
+def test_in_a_pipeline_a_job_is_written_and_many_are_refused(plain: JobQueue, dsn: str, autocommit: bool) -> None:
+    with psycopg.connect(dsn, autocommit=autocommit) as connection:
+        inside = plain.options(connection=connection)
+        with connection.pipeline():
+            first = inside.enqueue(anything, n=1)
+            with pytest.raises(ValueError, match="pipeline"):
+                inside.enqueue_many(anything, [{"n": 2}])
+            assert inside.options(unique_key="k").enqueue(anything, n=3) != first
+    assert [job.data["n"] for job in plain.list_jobs()] == [3, 1]
+
+
+def test_in_an_async_pipeline_a_job_is_written_and_many_are_refused(storage: PostgresStorage, dsn: str) -> None:
+    async def main() -> None:
+        async with AsyncJobQueue(storage) as queue:
+            async with await psycopg.AsyncConnection.connect(dsn) as connection, connection.pipeline():
+                inside = queue.options(connection=connection)
+                await inside.enqueue(anything, n=1)
+                with pytest.raises(ValueError, match="pipeline"):
+                    await inside.enqueue_many(anything, [{"n": 2}])
+            assert [job.data["n"] for job in await queue.list_jobs()] == [1]
+
+    asyncio.run(main())
+
+
+# What fails in a caller's transaction.
+
+
+def test_missing_tables_are_one_line_through_sqlalchemy_too(empty_dsn: str, dsn: str) -> None:
+    with PostgresStorage(dsn) as storage:
+        queue = JobQueue(storage)
+        queue.enqueue(anything)
+        with sqlalchemy_connection(empty_dsn) as connection:
+            with pytest.raises(SchemaError, match="dbjobq migrate") as caught:
+                queue.options(connection=connection).enqueue(anything)
+            assert "\n" not in str(caught.value)
+            connection.rollback()
+
+
+def test_missing_tables_are_one_line_through_async_sqlalchemy_too(empty_dsn: str, dsn: str) -> None:
+    async def main() -> None:
+        async with AsyncJobQueue(PostgresStorage(dsn)) as queue:
+            await queue.enqueue(anything)
+            async with sqlalchemy_async_connection(empty_dsn) as connection:
+                with pytest.raises(SchemaError, match="dbjobq migrate"):
+                    await queue.options(connection=connection).enqueue(anything)
+                await connection.rollback()
+
+    asyncio.run(main())
+
+
+def test_a_conflict_in_the_callers_transaction_is_raised_as_it_comes(plain: JobQueue, dsn: str) -> None:
+    """Whoever repeats the transaction looks for the driver's own errors, or SQLAlchemy's."""
+    plain.enqueue(anything)
+    address = make_conninfo(dsn, options=IMPATIENT)
+    with blocked(dsn):
+        with pytest.raises(psycopg.errors.LockNotAvailable), psycopg.connect(address) as connection:
+            plain.options(connection=connection, delay=60).enqueue(anything)
+        with pytest.raises(OperationalError, match="lock timeout"), sqlalchemy_connection(address) as sa:
+            plain.options(connection=sa, delay=60).enqueue(anything)
+    assert plain.count() == 1
