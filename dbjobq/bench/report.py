@@ -1,17 +1,19 @@
-"""What the benchmark prints at the end: medians of the rounds, as tables and as JSON."""
+"""What a benchmark prints at the end: medians of the rounds, as tables and as JSON."""
 
 from __future__ import annotations
 
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import median
 from typing import Any, Final, NamedTuple
 
+import psycopg
+
 import dbjobq
-from dbjobq.bench.sample import Figures, Sample
-from dbjobq.bench.stage import Sizes, Stage
+from dbjobq.bench.meter import Meter
+from dbjobq.bench.sample import Sample
 
 __all__ = ["Report", "Table", "machine"]
 
@@ -36,6 +38,7 @@ class _Column(NamedTuple):
 COLUMNS: Final[Mapping[str, _Column]] = {
     "per_s": _Column("jobs/s", ",.0f", ranged=True),
     "ratio": _Column("ratio", ".2f", ranged=True),
+    "times": _Column("dbjobq / this", ".2f", ranged=True),
     "p50_ms": _Column("p50 ms", ".2f", ranged=True),
     "p95_ms": _Column("p95 ms", ".2f"),
     "p99_ms": _Column("p99 ms", ".2f", ranged=True),
@@ -43,16 +46,7 @@ COLUMNS: Final[Mapping[str, _Column]] = {
     "server_us": _Column("server us/job", ".1f"),
     "server_ratio": _Column("ratio of server us", ".2f", ranged=True),
     "client_us": _Column("client us/job", ".1f"),
-}
-TITLES: Final[Mapping[str, str]] = {
-    "enqueue": "enqueue: one after the other, each durable before the next",
-    "bulk": "bulk: many jobs in one call",
-    "drain": "drain: jobs that do nothing, claimed, run and completed by one worker process",
-    "life": "life: bulk enqueue, claim and completion together, async def",
-    "idle": "idle: from the commit of an enqueue to the start of its job by a worker that slept",
-    "load": "load: the same while jobs come at a steady rate, from the moment each was due",
-    "backlog": "backlog: a claim of 10 jobs with many of one kind lying around; ratio to an empty system",
-    "gate": "gate: 16 producers at once; ratio to the same without NOTIFY",
+    "idle_per_s": _Column("transactions/s", ".2f"),
 }
 
 
@@ -64,14 +58,16 @@ class Table(NamedTuple):
     rows: Sequence[Sequence[str]]
 
 
-def machine(stage: Stage, server: str) -> dict[str, Any]:
+def machine(connection: psycopg.Connection[Any], meter: Meter, server: str) -> dict[str, Any]:
     """Return what the figures depend on."""
-    settings = stage.look("select name, current_setting(name) from pg_settings where name = any (%s)", [*SETTINGS])
+    settings = connection.execute(
+        "select name, current_setting(name) from pg_settings where name = any (%s)", [[*SETTINGS]]
+    )
     return {
         "dbjobq": dbjobq.__version__,
         "server": server,
-        **dict(settings),
-        "server time": SERVER_TIME[stage.meter.clock],
+        **dict(settings.fetchall()),
+        "server time": SERVER_TIME[meter.clock],
         "cpus": os.cpu_count(),
         "python": platform.python_version(),
         "platform": platform.platform(terse=True),
@@ -80,10 +76,12 @@ def machine(stage: Stage, server: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What came of the benchmark."""
+    """What came of a benchmark."""
 
     machine: Mapping[str, Any]
-    sizes: Sizes
+    sizes: Mapping[str, Any]
+    titles: Mapping[str, str]
+    """Of the measurements, for people."""
     samples: Mapping[str, Sequence[Sample]]
     """By measurement: a sample for each round."""
 
@@ -91,42 +89,27 @@ class Report:
         """Return the report for programs: every figure of every round, and their medians."""
         return {
             "machine": self.machine,
-            "sizes": asdict(self.sizes),
+            "sizes": self.sizes,
             "figures": {
                 name: {way: {key: _summed_up(values) for key, values in found.items()} for way, found in ways.items()}
-                for name, ways in self.figures().items()
+                for name, ways in self._figures()
             },
         }
 
     def tables(self) -> Iterator[Table]:
         """Yield the report for people, a table for each measurement."""
-        for name, ways in self.figures().items():
+        for name, ways in self._figures():
             columns = [key for key in COLUMNS if any(key in found for found in ways.values())]
             rows = [[way, *(_cell(key, found.get(key)) for key in columns)] for way, found in ways.items()]
-            yield Table(TITLES[name], ["", *(COLUMNS[key].label for key in columns)], rows)
+            yield Table(self.titles[name], ["", *(COLUMNS[key].label for key in columns)], rows)
 
-    def figures(self) -> dict[str, dict[str, dict[str, list[float]]]]:
-        """Return the values of all rounds by measurement, way and figure."""
-        found = {name: _transposed(rounds) for name, rounds in self.samples.items()}
-        if {"bulk", "drain"} <= self.samples.keys():
-            found["life"] = _transposed([*map(_life, self.samples["bulk"], self.samples["drain"])])
-        return found
-
-
-def _transposed(rounds: Sequence[Sample]) -> dict[str, dict[str, list[float]]]:
-    return {way: {key: [it[way][key] for it in rounds] for key in found} for way, found in rounds[0].items()}
-
-
-def _life(bulk: Sample, drain: Sample) -> Sample:
-    """Return what a job costs from its enqueue to its end."""
-
-    def both(enqueued: Figures, drained: Figures) -> Figures:
-        return {key: enqueued[key] + drained[key] for key in ("wal_bytes", "server_us")}
-
-    return {
-        "dbjobq": both(bulk["enqueue_many"], drain["async def"]),
-        "bare SQL": both(bulk["bare COPY"], drain["bare loop"]),
-    }
+    def _figures(self) -> Iterator[tuple[str, dict[str, dict[str, list[float]]]]]:
+        """Yield the measurements: by way and figure, the values of all rounds."""
+        for name, rounds in self.samples.items():
+            yield (
+                name,
+                {way: {key: [it[way][key] for it in rounds] for key in found} for way, found in rounds[0].items()},
+            )
 
 
 def _summed_up(values: Sequence[float]) -> dict[str, Any]:

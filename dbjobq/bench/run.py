@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from dbjobq.bench.backlog import backlog
@@ -13,7 +13,7 @@ from dbjobq.bench.enqueue import bulk, enqueue
 from dbjobq.bench.gate import gate
 from dbjobq.bench.latency import idle, load
 from dbjobq.bench.report import Report, machine
-from dbjobq.bench.sample import Measure, Sample
+from dbjobq.bench.sample import Figures, Measure, Sample
 from dbjobq.bench.stage import Sizes, Stage, staged
 from dbjobq.stage.progress import Progress
 from dbjobq.stage.server import ignore_signals
@@ -31,6 +31,17 @@ MEASUREMENTS: Final[Mapping[str, Callable[[Stage], AbstractContextManager[Measur
     "gate": gate,
 }
 """What there is, in the order in which it is measured and printed."""
+
+TITLES: Final[Mapping[str, str]] = {
+    "enqueue": "enqueue: one after the other, each durable before the next",
+    "bulk": "bulk: many jobs in one call",
+    "drain": "drain: jobs that do nothing, claimed, run and completed by one worker process",
+    "life": "life: bulk enqueue, claim and completion together, async def",
+    "idle": "idle: from the commit of an enqueue to the start of its job by a worker that slept",
+    "load": "load: the same while jobs come at a steady rate, from the moment each was due",
+    "backlog": "backlog: a claim of 10 jobs with many of one kind lying around; ratio to an empty system",
+    "gate": "gate: 16 producers at once; ratio to the same without NOTIFY",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,4 +86,20 @@ def play(plan: Plan, start: StartWorker, progress: Progress) -> Report:
                 stage.clear()
                 sample = measures[name]()
                 samples[name] += [sample] * bool(number)
-        return Report(machine=machine(stage, server), sizes=plan.sizes, samples=samples)
+        if {"bulk", "drain"} <= samples.keys():
+            samples["life"] = [*map(_life, samples["bulk"], samples["drain"])]
+        with stage.connect() as connection:
+            about = machine(connection, stage.meter, server)
+        return Report(machine=about, sizes=asdict(plan.sizes), titles=TITLES, samples=samples)
+
+
+def _life(bulk: Sample, drain: Sample) -> Sample:
+    """Return what a job costs from its enqueue to its end."""
+
+    def both(enqueued: Figures, drained: Figures) -> Figures:
+        return {key: enqueued[key] + drained[key] for key in ("wal_bytes", "server_us")}
+
+    return {
+        "dbjobq": both(bulk["enqueue_many"], drain["async def"]),
+        "bare SQL": both(bulk["bare COPY"], drain["bare loop"]),
+    }

@@ -14,7 +14,7 @@ from dbjobq.cli.stage import leave_on_sigterm, require_rich
 if TYPE_CHECKING:
     from dbjobq.bench.report import Report
 
-__all__ = ["bench"]
+__all__ = ["bench", "print_report"]
 
 NAMES: Final = ("enqueue", "bulk", "drain", "idle", "load", "backlog", "gate")
 """The measurements, which only running them loads."""
@@ -92,10 +92,11 @@ def bench(  # noqa: PLR0913 - the command's options
     if as_json:
         echo_json(report.as_json())
     else:
-        _print(report, markdown=markdown)
+        print_report(report, markdown=markdown)
 
 
-def _print(report: Report, *, markdown: bool) -> None:
+def print_report(report: Report, *, markdown: bool) -> None:
+    """Print a report's tables."""
     form = markdown_table if markdown else table
     click.echo(form(("machine", ""), report.machine.items()))
     for title, header, rows in report.tables():

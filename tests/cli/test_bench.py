@@ -13,7 +13,6 @@ from dbjobq.bench.meter import Meter, Reading
 from dbjobq.bench.report import Report
 from dbjobq.bench.run import MEASUREMENTS
 from dbjobq.bench.sample import compared, spread
-from dbjobq.bench.stage import Sizes
 from dbjobq.cli.bench import NAMES
 from dbjobq.cli.output import markdown_table
 from tests.cli.support import eventually, invoke, started
@@ -141,7 +140,7 @@ def test_a_report_has_medians_of_rounds_and_of_their_ratios() -> None:
         compared({"ours": {"per_s": ours}, "bare": {"per_s": bare}}, "bare")
         for ours, bare in ((10, 20), (30, 30), (40, 400))
     ]
-    report = Report(machine={}, sizes=Sizes(), samples={"drain": rounds})
+    report = Report(machine={}, sizes={}, titles={"drain": "drain"}, samples={"drain": rounds})
     assert report.as_json()["figures"]["drain"]["ours"]["ratio"] == {
         "median": 0.5,
         "min": 0.1,
