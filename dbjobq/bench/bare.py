@@ -16,16 +16,21 @@ from psycopg import sql
 __all__ = ["Bare"]
 
 _TABLE: Final = """
-create table {schema}.bare (id bigint generated always as identity primary key, queue int, priority int, data json)
+create table {schema}.bare (
+    id bigint generated always as identity primary key, queue int, priority int, taken bool not null default false,
+    data json
+)
 """
 _INDEX: Final = "create index on {schema}.bare (queue, priority desc, id)"
 _INSERT: Final = "insert into {schema}.bare (queue, priority, data) values (1, 5, %s)"
 _COPY: Final = "copy {schema}.bare (queue, priority, data) from stdin"
-_CLAIM: Final = """
-delete from {schema}.bare where id = any (array (
-    select id from {schema}.bare where queue = 1 order by priority desc, id limit 500 for update skip locked
-)) returning id, data
+_DUE: Final = """
+    select id from {schema}.bare
+     where queue = 1 and not taken order by priority desc, id limit 500 for update skip locked
 """
+_CLAIM: Final = f"update {{schema}}.bare set taken = true where id = any (array ({_DUE})) returning id, data"
+_DELETE: Final = "delete from {schema}.bare where id = any (%s)"
+_POP: Final = f"delete from {{schema}}.bare where id = any (array ({_DUE})) returning id, data"
 
 
 class Bare:
@@ -40,7 +45,8 @@ class Bare:
         self._connection, self._schema = connection, sql.Identifier(schema)
         for statement in (_TABLE, _INDEX):
             connection.execute(self._sql(statement))
-        self._insert, self._copy, self._claim = map(self._sql, (_INSERT, _COPY, _CLAIM))
+        self._insert, self._copy = map(self._sql, (_INSERT, _COPY))
+        self._claim, self._delete, self._pop = map(self._sql, (_CLAIM, _DELETE, _POP))
 
     def _sql(self, text: str) -> bytes:
         return text.format(schema=self._schema.as_string(self._connection)).encode()
@@ -56,9 +62,17 @@ class Bare:
             for row in rows:
                 copy.write_row((1, 5, json.dumps(row)))
 
-    def drain(self) -> None:
-        """Claim and delete 500 rows at a time until there are none."""
-        while self._connection.execute(self._claim).fetchall():
+    def claim_and_delete(self) -> None:
+        """Mark 500 rows, then delete them in a second transaction, until there are none.
+
+        That is the least that runs every job at least once: what is marked is still there if its worker dies.
+        """
+        while rows := self._connection.execute(self._claim).fetchall():
+            self._connection.execute(self._delete, ([number for number, _ in rows],))
+
+    def pop(self) -> None:
+        """Delete 500 rows at a time until there are none: who dies with them has lost them."""
+        while self._connection.execute(self._pop).fetchall():
             pass
 
     def clear(self) -> None:

@@ -33,9 +33,9 @@ MEASUREMENTS: Final[Mapping[str, Callable[[Stage], AbstractContextManager[Measur
 """What there is, in the order in which it is measured and printed."""
 
 TITLES: Final[Mapping[str, str]] = {
-    "enqueue": "enqueue: one after the other, each durable before the next",
-    "bulk": "bulk: many jobs in one call",
-    "drain": "drain: jobs that do nothing, claimed, run and completed by one worker process",
+    "enqueue": "enqueue: one after the other, each durable before the next; ratio to a bare INSERT",
+    "bulk": "bulk: many jobs in one call; ratio to a bare COPY, written row by row",
+    "drain": "drain: jobs that do nothing, by one worker process; ratio to a bare loop of claim and delete",
     "life": "life: bulk enqueue, claim and completion together, async def",
     "idle": "idle: from the commit of an enqueue to the start of its job by a worker that slept",
     "load": "load: the same while jobs come at a steady rate, from the moment each was due",

@@ -25,7 +25,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from dbjobq.bench.meter import Meter
+from dbjobq.bench.meter import Meter, Reading
 from dbjobq.bench.report import Report, machine
 from dbjobq.bench.sample import Figures, Sample, spread
 from dbjobq.bench.stage import DURABLE
@@ -100,25 +100,33 @@ class Comparison:
                     samples[measurement][system.name] = figures
         return {name: _times(sample) for name, sample in samples.items()}
 
+    def _read(self) -> Reading:
+        return self.meter.read(lambda: None)
+
+    def _spent(self, before: Reading, after: Reading, jobs: int) -> Figures:
+        """Return what each job took; without the server's time where only that of reported statements can be had."""
+        spent = after.per_job(before, jobs)
+        return spent if self.meter.clock == "cpu" else {"wal_bytes": spent["wal_bytes"]}
+
     def _enqueue(self, system: System) -> dict[str, Figures]:
         jobs = self._sizes.singles
-        before, begun = self.meter.read(lambda: None), time.perf_counter()
+        before, begun = self._read(), time.perf_counter()
         system.enqueue_each("noop", rows(jobs))
         seconds = time.perf_counter() - begun
-        return {"enqueue": {"per_s": jobs / seconds, **self.meter.read(lambda: None).per_job(before, jobs)}}
+        return {"enqueue": {"per_s": jobs / seconds, **self._spent(before, self._read(), jobs)}}
 
     def _work_off(self, system: System) -> dict[str, Figures]:
         jobs = max(1, int(self._sizes.jobs * system.share))
-        before, begun = self.meter.read(lambda: None), time.perf_counter()
+        before, begun = self._read(), time.perf_counter()
         system.enqueue_many(rows(jobs))
         bulk_seconds = time.perf_counter() - begun
-        between = self.meter.read(lambda: None)
+        between = self._read()
         seconds = self._drain(system, jobs)
-        after = self.meter.read(lambda: None)
+        after = self._read()
         return {
-            "bulk": {"per_s": jobs / bulk_seconds, **between.per_job(before, jobs)},
-            "drain": {"per_s": jobs / seconds, **after.per_job(between, jobs)},
-            "life": after.per_job(before, jobs),
+            "bulk": {"per_s": jobs / bulk_seconds, **self._spent(before, between, jobs)},
+            "drain": {"per_s": jobs / seconds, **self._spent(between, after, jobs)},
+            "life": self._spent(before, after, jobs),
         }
 
     def _drain(self, system: System, jobs: int) -> float:
@@ -129,9 +137,12 @@ class Comparison:
             return time.monotonic() - begun
         with self._worker(system, expected=jobs) as witness:
             first, _last = witness.wait_for("first"), witness.wait_for("last")
-            while (left := self._probes[system.name].execute(system.left).fetchone()) is None or left[0]:
-                time.sleep(0.005)
+            self._wait_until_ended(system)
             return time.monotonic() - first
+
+    def _wait_until_ended(self, system: System) -> None:
+        while (left := self._probes[system.name].execute(system.left).fetchone()) is None or left[0]:
+            time.sleep(0.005)
 
     @contextmanager
     def _worker(self, system: System, expected: int = 0) -> Generator[Witness]:
@@ -159,6 +170,7 @@ class Comparison:
                 if row["number"] < COLD:  # the first says that it works
                     witness.wait_for(str(row["number"]))
             starts = [witness.wait_for(str(number)) for number in range(COLD, len(committed))]
+            self._wait_until_ended(system)
         return {"latency": spread([at - since for at, since in zip(starts, committed[COLD:], strict=True)])}
 
     def idle(self) -> Sample:

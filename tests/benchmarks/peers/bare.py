@@ -18,7 +18,9 @@ class Bare(System):
 
     name: ClassVar[str] = "bare SQL"
     package: ClassVar[str] = "psycopg"
-    settings: ClassVar[str] = "INSERT on a held connection, COPY by `write_row`; claim and delete 500 at a time"
+    settings: ClassVar[str] = (
+        "INSERT on a held connection, COPY by `write_row`; marks 500 rows, then deletes them, in two transactions"
+    )
     has_worker: ClassVar[bool] = False
     left: ClassVar[LiteralString] = "select exists (select from public.bare)"
     clear: ClassVar[LiteralString] = "truncate public.bare"
@@ -35,7 +37,7 @@ class Bare(System):
 
     def drain(self) -> None:
         """Work off all rows."""
-        self._table.drain()
+        self._table.claim_and_delete()
 
     async def work(self) -> None:
         raise NotImplementedError
