@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from dbjobq.bench.jobs import noop, noop_async
+from dbjobq.bench.meter import together
 from dbjobq.bench.sample import Figures, Measure, Sample, compared
 from dbjobq.bench.stage import Stage
 from dbjobq.errors import DBJobQError
@@ -63,10 +64,11 @@ def _bare(stage: Stage, drain: Callable[[], None]) -> Figures:
     jobs = stage.sizes.jobs
     stage.bare.clear()
     stage.bare.copy(stage.rows(jobs))
-    nudge = partial(stage.bare.copy, ())
-    before, before_cpu = stage.meter.read(nudge), time.process_time()
-    begun = time.perf_counter()
-    drain()
-    seconds, client = time.perf_counter() - begun, time.process_time() - before_cpu
-    after = stage.meter.read(nudge)
-    return {"per_s": jobs / seconds, **after.per_job(before, jobs), "client_us": client / jobs * 1e6}
+    before_cpu = time.process_time()
+
+    def work() -> int:
+        drain()
+        return jobs
+
+    taken = stage.meter.slice(work, partial(stage.bare.copy, ()))
+    return {**together([taken]), "client_us": (time.process_time() - before_cpu) / jobs * 1e6}

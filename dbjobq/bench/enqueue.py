@@ -5,15 +5,19 @@ No worker runs, and the queue is as one leaves it that has fallen asleep: every 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from typing import Final
 
 from dbjobq.bench.jobs import noop_async
-from dbjobq.bench.sample import Figures, Measure, Sample, compared
+from dbjobq.bench.meter import Slice, together
+from dbjobq.bench.sample import Measure, Sample, compared
 from dbjobq.bench.stage import Stage
 
 __all__ = ["bulk", "enqueue"]
+
+SLICES: Final = 20
+"""A disk that others use, too, changes from second to second: single enqueues take turns."""
 
 Way = Callable[[int], object]
 """Writes so many jobs."""
@@ -38,7 +42,7 @@ def enqueue(stage: Stage) -> Generator[Measure]:
             "held connection": hold,
             "bare INSERT": lambda jobs: stage.bare.insert(stage.rows(jobs)),
         }
-        yield _alternating(stage, ways, stage.sizes.singles, "bare INSERT")
+        yield _alternating(stage, ways, stage.sizes.singles, "bare INSERT", SLICES)
 
 
 @contextmanager
@@ -48,25 +52,28 @@ def bulk(stage: Stage) -> Generator[Measure]:
         "enqueue_many": lambda jobs: stage.queue.enqueue_many(noop_async, stage.rows(jobs)),
         "bare COPY": lambda jobs: stage.bare.copy(stage.rows(jobs)),
     }
-    yield _alternating(stage, ways, stage.sizes.jobs, "bare COPY")
+    yield _alternating(stage, ways, stage.sizes.jobs, "bare COPY", 1)
 
 
-def _alternating(stage: Stage, ways: Mapping[str, Way], jobs: int, bare: str) -> Measure:
-    """Return what measures the ways in turn, every other round in the opposite order."""
-    order = list(ways)
+def _alternating(stage: Stage, ways: Mapping[str, Way], jobs: int, bare: str, slices: int) -> Measure:
+    """Return what measures the ways in turn, in so many slices, every other one in the opposite order."""
+    times = 1 if stage.meter.clock == "active" else min(slices, jobs)  # reading that clock takes a second
+    each, order = jobs // times, list(ways)
+
+    def work(name: str) -> Slice:
+        way = ways[name]
+
+        def enqueue() -> int:
+            way(each)
+            return each
+
+        return stage.meter.slice(enqueue, lambda: way(1))
 
     def measure() -> Sample:
-        sample = {name: _timed(stage, ways[name], jobs) for name in order}
-        order.reverse()
-        return compared({name: sample[name] for name in ways}, bare)
+        found: dict[str, list[Slice]] = {name: [] for name in ways}
+        for number in range(times):
+            for name in order[:: -1 if number % 2 else 1]:
+                found[name].append(work(name))
+        return compared({name: together(taken) for name, taken in found.items()}, bare)
 
     return measure
-
-
-def _timed(stage: Stage, way: Way, jobs: int) -> Figures:
-    before = stage.meter.read(lambda: way(1))
-    begun = time.perf_counter()
-    way(jobs)
-    seconds = time.perf_counter() - begun
-    after = stage.meter.read(lambda: way(1))
-    return {"per_s": jobs / seconds, **after.per_job(before, jobs)}

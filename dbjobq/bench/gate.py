@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from typing import Any, Final, NamedTuple
+from functools import partial
+from typing import Any, Final
 
 import psycopg
 from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGresult
 
-from dbjobq.bench.meter import Reading
-from dbjobq.bench.sample import Figures, Measure, Sample, compared
+from dbjobq.bench.meter import Slice, together
+from dbjobq.bench.sample import Measure, Sample, compared
 from dbjobq.bench.stage import Stage
 from dbjobq.errors import DBJobQError
 from dbjobq.serialize import dump_arguments, new_id
@@ -31,15 +32,6 @@ PRODUCERS: Final = 16
 NONE, GATED, EVERY = "no NOTIFY", "gate closed", "NOTIFY each"
 SLICES: Final = (NONE, GATED, GATED, NONE, NONE, GATED, GATED, NONE, EVERY, EVERY)
 """The order in a round: what drifts hits both of a pair alike."""
-
-
-class _Slice(NamedTuple):
-    """What was done, and spent, in a short time of one kind."""
-
-    jobs: int
-    seconds: float
-    before: Reading
-    after: Reading
 
 
 @contextmanager
@@ -53,32 +45,22 @@ def gate(stage: Stage) -> Generator[Measure]:
             for producer in producers:
                 producer.enqueue(silent=True)
 
-        def run(way: str) -> _Slice:
+        def run(way: str) -> Slice:
             stage.look("update {0}.queue set wanted = %s returning id", way == EVERY)
-            before, begun = stage.meter.read(nudge), time.monotonic()
-            until = begun + stage.sizes.gate_seconds
 
-            def produce(producer: _Producer) -> int:
-                return producer.enqueue_until(until, silent=way == NONE)
+            def produce() -> int:
+                until = time.monotonic() + stage.sizes.gate_seconds
+                enqueue = partial(_Producer.enqueue_until, moment=until, silent=way == NONE)
+                return sum(pool.map(enqueue, producers))
 
-            jobs = sum(pool.map(produce, producers))
-            return _Slice(jobs, time.monotonic() - begun, before, stage.meter.read(nudge))
+            return stage.meter.slice(produce, nudge)
 
         def measure() -> Sample:
             slices = [(way, run(way)) for way in SLICES]
-            sample = {way: _together([it for kind, it in slices if kind == way]) for way in (NONE, GATED, EVERY)}
+            sample = {way: together([it for kind, it in slices if kind == way]) for way in (NONE, GATED, EVERY)}
             return compared(compared(sample, NONE), NONE, "server_us", "server_ratio")
 
         yield measure
-
-
-def _together(slices: Sequence[_Slice]) -> Figures:
-    jobs = sum(it.jobs for it in slices)
-    spent = [it.after.per_job(it.before, jobs) for it in slices]
-    return {
-        "per_s": jobs / sum(it.seconds for it in slices),
-        **{name: sum(figures[name] for figures in spent) for name in spent[0]},
-    }
 
 
 class _Producer:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 import psycopg
 
-__all__ = ["Meter", "Reading"]
+from dbjobq.bench.sample import Figures
+
+__all__ = ["Meter", "Reading", "Slice", "together"]
 
 FLUSHED: Final = 1.1
 """Seconds after which a backend reports what it did, with its next transaction."""
@@ -28,12 +30,31 @@ class Reading(NamedTuple):
     wal_bytes: int
     server_seconds: float
 
-    def per_job(self, since: Reading, jobs: int) -> dict[str, float]:
+    def per_job(self, since: Reading, jobs: int) -> Figures:
         """Return what each of so many jobs took since an earlier reading."""
         return {
             "wal_bytes": (self.wal_bytes - since.wal_bytes) / jobs,
             "server_us": (self.server_seconds - since.server_seconds) / jobs * 1e6,
         }
+
+
+class Slice(NamedTuple):
+    """What was done in a while, and what it took."""
+
+    jobs: int
+    seconds: float
+    before: Reading
+    after: Reading
+
+
+def together(slices: Sequence[Slice]) -> Figures:
+    """Return the figures of several slices of the same kind."""
+    jobs = sum(it.jobs for it in slices)
+    spent = [it.after.per_job(it.before, jobs) for it in slices]
+    return {
+        "per_s": jobs / sum(it.seconds for it in slices),
+        **{name: sum(figures[name] for figures in spent) for name in spent[0]},
+    }
 
 
 class Meter:
@@ -51,6 +72,18 @@ class Meter:
     def clock(self) -> Literal["cpu", "active"]:
         """What `server_seconds` counts: CPU time, or the time in which statements were active."""
         return "active" if self._postmaster is None else "cpu"
+
+    def slice(self, work: Callable[[], int], nudge: Callable[[], object]) -> Slice:
+        """Have something done, and return what it took.
+
+        Args:
+            work: Does it, and returns how many jobs it was.
+            nudge: See `read`.
+        """
+        before, begun = self.read(nudge), time.perf_counter()
+        jobs = work()
+        seconds = time.perf_counter() - begun
+        return Slice(jobs, seconds, before, self.read(nudge))
 
     def read(self, nudge: Callable[[], object]) -> Reading:
         """Return what was spent so far.

@@ -18,6 +18,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import click
@@ -25,7 +26,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from dbjobq.bench.meter import Meter, Reading
+from dbjobq.bench.meter import Meter, Reading, Slice, together
 from dbjobq.bench.report import Report, machine
 from dbjobq.bench.sample import Figures, Sample, spread
 from dbjobq.bench.stage import DURABLE
@@ -38,6 +39,8 @@ from tests.benchmarks.peers.bare import Bare
 from tests.benchmarks.peers.system import Row, System
 from tests.benchmarks.witness import Witness
 
+SLICES: Final = 10
+"""A disk that others use, too, changes from second to second: in single enqueues the systems take turns."""
 GAP: Final = (0.02, 0.05)
 """Seconds between two jobs for an idle worker."""
 SETTLE: Final = 2.0
@@ -90,11 +93,11 @@ class Comparison:
 
     def round(self, progress: Progress, number: int, rounds: int) -> dict[str, Sample]:
         """Measure everything once."""
-        samples: dict[str, Sample] = {"enqueue": {}, "bulk": {}, "drain": {}, "life": {}, "latency": {}}
-        for at, what in enumerate((self._enqueue, self._work_off, self._ping)):
+        samples: dict[str, Sample] = {"enqueue": self._enqueue(), "bulk": {}, "drain": {}, "life": {}, "latency": {}}
+        for at, what in enumerate((self._work_off, self._ping)):
             for system in self._systems:
                 name = f"round {number}" if number else "warm-up"
-                progress.update(number * 3 + at, 3 * rounds, f"{name}: {system.name}")
+                progress.update(number * 2 + at, 2 * rounds, f"{name}: {system.name}")
                 self._probes[system.name].execute(system.clear)
                 for measurement, figures in what(system).items():
                     samples[measurement][system.name] = figures
@@ -103,17 +106,22 @@ class Comparison:
     def _read(self) -> Reading:
         return self.meter.read(lambda: None)
 
-    def _spent(self, before: Reading, after: Reading, jobs: int) -> Figures:
-        """Return what each job took; without the server's time where only that of reported statements can be had."""
-        spent = after.per_job(before, jobs)
-        return spent if self.meter.clock == "cpu" else {"wal_bytes": spent["wal_bytes"]}
+    def _told(self, figures: Figures) -> Figures:
+        """Leave out the server's time where only that of reported statements can be had."""
+        return {key: value for key, value in figures.items() if key != "server_us" or self.meter.clock == "cpu"}
 
-    def _enqueue(self, system: System) -> dict[str, Figures]:
-        jobs = self._sizes.singles
-        before, begun = self._read(), time.perf_counter()
+    def _enqueue(self) -> Sample:
+        found: dict[str, list[Slice]] = {system.name: [] for system in self._systems}
+        for _ in range(SLICES):
+            for system in self._systems:
+                work = partial(self._enqueue_some, system, max(1, self._sizes.singles // SLICES))
+                found[system.name].append(self.meter.slice(work, lambda: None))
+        return {name: self._told(together(slices)) for name, slices in found.items()}
+
+    @staticmethod
+    def _enqueue_some(system: System, jobs: int) -> int:
         system.enqueue_each("noop", rows(jobs))
-        seconds = time.perf_counter() - begun
-        return {"enqueue": {"per_s": jobs / seconds, **self._spent(before, self._read(), jobs)}}
+        return jobs
 
     def _work_off(self, system: System) -> dict[str, Figures]:
         jobs = max(1, int(self._sizes.jobs * system.share))
@@ -124,9 +132,9 @@ class Comparison:
         seconds = self._drain(system, jobs)
         after = self._read()
         return {
-            "bulk": {"per_s": jobs / bulk_seconds, **self._spent(before, between, jobs)},
-            "drain": {"per_s": jobs / seconds, **self._spent(between, after, jobs)},
-            "life": self._spent(before, after, jobs),
+            "bulk": self._told({"per_s": jobs / bulk_seconds, **between.per_job(before, jobs)}),
+            "drain": self._told({"per_s": jobs / seconds, **after.per_job(between, jobs)}),
+            "life": self._told(after.per_job(before, jobs)),
         }
 
     def _drain(self, system: System, jobs: int) -> float:
