@@ -18,6 +18,8 @@ __all__ = ["bulk", "enqueue"]
 
 SLICES: Final = 20
 """A disk that others use, too, changes from second to second: single enqueues take turns."""
+BULKS: Final = 5
+"""Calls of each way in a round: one takes a moment only."""
 
 Way = Callable[[int], object]
 """Writes so many jobs."""
@@ -52,7 +54,7 @@ def bulk(stage: Stage) -> Generator[Measure]:
         "enqueue_many": lambda jobs: stage.queue.enqueue_many(noop_async, stage.rows(jobs)),
         "bare COPY": lambda jobs: stage.bare.copy(stage.rows(jobs)),
     }
-    yield _alternating(stage, ways, stage.sizes.jobs, "bare COPY", 1)
+    yield _alternating(stage, ways, stage.sizes.jobs * BULKS, "bare COPY", BULKS)
 
 
 def _alternating(stage: Stage, ways: Mapping[str, Way], jobs: int, bare: str, slices: int) -> Measure:

@@ -100,4 +100,4 @@ def print_report(report: Report, *, markdown: bool) -> None:
     form = markdown_table if markdown else table
     click.echo(form(("machine", ""), report.machine.items()))
     for title, header, rows in report.tables():
-        click.echo(f"\n{title}\n\n{form(header, rows)}")
+        click.echo(f"\n{'### ' * markdown}{title}\n\n{form(header, rows)}")

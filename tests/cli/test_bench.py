@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -95,10 +96,11 @@ def test_bad_options_are_refused(words: str) -> None:
 @pytest.fixture
 def guest_dsn(empty_dsn: str) -> Iterator[str]:
     """A database that leads in as a role which may make no schema."""
-    role = sql.Identifier("bench_guest")
+    name = f"bench_guest_{secrets.token_hex(4)}"
+    role = sql.Identifier(name)
     with psycopg.connect(empty_dsn, autocommit=True) as connection:
         connection.execute(sql.SQL("create role {} login password 'guest'").format(role))
-        yield make_conninfo(empty_dsn, user="bench_guest", password="guest")
+        yield make_conninfo(empty_dsn, user=name, password="guest")
         connection.execute(sql.SQL("drop role {}").format(role))
 
 
