@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import signal
-import sys
 from pathlib import Path
-from types import FrameType
 
 import click
 
@@ -14,14 +10,9 @@ from dbjobq.cli.lifeline import WorkerProcess
 from dbjobq.cli.output import echo_json, json_option
 from dbjobq.cli.seconds import Seconds
 from dbjobq.cli.settings import dsn_option, libpq_form, listen_dsn_option
-from dbjobq.errors import ConfigError
+from dbjobq.cli.stage import leave_on_sigterm, require_rich
 
 __all__ = ["demo"]
-
-
-def _leave(number: int, _frame: FrameType | None) -> None:
-    """Unwind, so that what was started is ended; SIGINT does so by itself."""
-    sys.exit(128 + number)
 
 
 @click.command()
@@ -55,12 +46,11 @@ def demo(  # noqa: PLR0913 - the command's options
       dbjobq demo
       dbjobq demo ~/src --workers 4 --json
     """  # noqa: D301 - click's mark for a block that is not wrapped
-    if importlib.util.find_spec("rich") is None:
-        raise ConfigError("dbjobq demo needs rich: pip install 'dbjobq[demo]'")
+    require_rich("demo")
 
     from dbjobq.demo.files import standard_library
-    from dbjobq.demo.progress import shown
     from dbjobq.demo.run import Plan, play
+    from dbjobq.stage.progress import shown
 
     plan = Plan(
         root=(path or standard_library()).resolve(),
@@ -70,7 +60,7 @@ def demo(  # noqa: PLR0913 - the command's options
         lease=lease,
         pings=pings,
     )
-    signal.signal(signal.SIGTERM, _leave)
+    leave_on_sigterm()
     with shown() as progress:
         report = play(plan, WorkerProcess, progress)
     if as_json:

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 import dbjobq
+from dbjobq.cli.bench import bench
 from dbjobq.cli.demo import demo
 from dbjobq.cli.enqueue import enqueue
 from dbjobq.cli.jobs import jobs
@@ -40,7 +41,7 @@ class _Commands(click.Group):
 
 @click.group(
     cls=_Commands,
-    commands=[migrate, worker, enqueue, jobs, stats, demo],
+    commands=[migrate, worker, enqueue, jobs, stats, demo, bench],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(dbjobq.__version__, prog_name="dbjobq", message="%(prog)s %(version)s")
@@ -54,6 +55,7 @@ def main() -> None:
       dbjobq enqueue myapp.jobs.send to=ann@example.com
       dbjobq stats                                     see how it goes
       dbjobq demo                                      see it all at once, without a server
+      dbjobq bench                                     see how fast it is
 
     The database is --dsn, else DBJOBQ_DSN, else DATABASE_URL, else what libpq's PG* variables say.
     """  # noqa: D301 - click's mark for a block that is not wrapped

@@ -12,7 +12,7 @@ import click
 
 from dbjobq.models import Job
 
-__all__ = ["as_json", "echo_json", "json_option", "moment", "one_line", "printable", "table"]
+__all__ = ["as_json", "echo_json", "json_option", "markdown_table", "moment", "one_line", "printable", "table"]
 
 json_option: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
@@ -49,6 +49,12 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     rows = list(rows)
     columns = [_column(name, [row[at] for row in rows]) for at, name in enumerate(header)]
     return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return rows as a table in Markdown: the first column to the left, numbers to the right."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def _column(name: str, cells: Sequence[object]) -> list[str]:

@@ -3,8 +3,8 @@
 files    which files there are to read
 jobs     what is to be done with one: the job functions
 totals   all of it together
-stage    a server, a schema, worker processes; all gone at the end
+stage    a server, a schema, worker processes, and what these note (built from `dbjobq.stage`)
 run      the story
-progress what is shown meanwhile
+rate     how fast it goes meanwhile
 report   what is printed at the end
 """

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import ceil
 from typing import Any, NamedTuple
 
 from dbjobq.demo.totals import Totals
+from dbjobq.stage.percentile import percentile
 
-__all__ = ["Kill", "Report", "percentile"]
+__all__ = ["Kill", "Report"]
 
 
 class Kill(NamedTuple):
@@ -99,8 +99,3 @@ def _used(totals: Totals, place: int) -> str:
         return "-"
     word, count = totals.most_used[place]
     return f"{word[:16]} {count:,}"
-
-
-def percentile(values: Sequence[float], part: float) -> float:
-    """Return the value that `part` percent of all do not exceed; 0 if there are none."""
-    return sorted(values)[max(0, ceil(len(values) * part / 100) - 1)] if values else 0.0

@@ -10,12 +10,14 @@ from typing import Final
 
 from dbjobq.demo.files import text_files
 from dbjobq.demo.jobs import facts_of, ping, survey
-from dbjobq.demo.progress import Progress
+from dbjobq.demo.rate import Rate
 from dbjobq.demo.report import Kill, Report
-from dbjobq.demo.stage import Stage, StartWorker, staged
+from dbjobq.demo.stage import Stage, staged
 from dbjobq.demo.totals import Totals, total
 from dbjobq.errors import ConfigError, DBJobQError
 from dbjobq.queue import JobQueue
+from dbjobq.stage.progress import Progress
+from dbjobq.stage.workers import StartWorker
 
 __all__ = ["Plan", "play"]
 
@@ -66,6 +68,7 @@ class _Story:
     def __init__(self, plan: Plan, stage: Stage, progress: Progress, paths: Sequence[str]) -> None:
         self._plan, self._stage, self._progress, self._paths = plan, stage, progress, paths
         self._queue = JobQueue(stage.storage)
+        self._rate = Rate()
 
     def tell(self) -> Report:
         begun = time.monotonic()
@@ -118,7 +121,7 @@ class _Story:
         """Show how far it is, and return how many jobs have ended."""
         stats = self._queue.stats()
         ended = stats["total"] - stats["pending"] - stats["running"]
-        self._progress.update(ended, stats["total"])
+        self._progress.update(ended, stats["total"], f"{self._rate.update(ended):,.0f} jobs/s")
         return ended
 
     def _kill_one(self) -> Kill:

@@ -71,9 +71,9 @@ class Process:
         """Send it a signal."""
         self.popen.send_signal(number)
 
-    def exit_code(self) -> int:
+    def exit_code(self, timeout: float = TIMEOUT) -> int:
         """Wait until it has ended."""
-        return self.popen.wait(TIMEOUT)
+        return self.popen.wait(timeout)
 
     def pids(self) -> list[int]:
         """The ids of the worker processes that have said they work, in that order."""

@@ -12,8 +12,9 @@ import pytest
 from dbjobq.demo import stage
 from dbjobq.demo.files import text_files
 from dbjobq.demo.jobs import Facts, facts_of
-from dbjobq.demo.report import Kill, Report, percentile
+from dbjobq.demo.report import Kill, Report
 from dbjobq.demo.totals import total
+from dbjobq.stage.percentile import percentile
 from tests.cli.support import eventually, started
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ COMMANDS = [
     "jobs cancel",
     "stats",
     "demo",
+    "bench",
 ]
 NOWHERE = "host=/nonexistent dbname=x"
 
@@ -34,7 +35,18 @@ def test_it_tells_its_version() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["migrate", "migrate --check", "stats", "jobs list", "jobs show x", "jobs cancel x", "enqueue x", "demo"]
+    "command",
+    [
+        "migrate",
+        "migrate --check",
+        "stats",
+        "jobs list",
+        "jobs show x",
+        "jobs cancel x",
+        "enqueue x",
+        "demo",
+        "bench",
+    ],
 )
 def test_a_server_that_is_not_there_is_one_line(command: str) -> None:
     result = invoke(NOWHERE, *command.split())
@@ -63,14 +75,17 @@ def test_help_loads_nothing_that_only_some_commands_need() -> None:
         "import sys\n"
         "from dbjobq.cli import main\n"
         "main(['--help'], standalone_mode=False)\n"
-        "heavy = {'alembic', 'sqlalchemy', 'rich', 'watchfiles', 'uvloop', 'dbjobq.embedded', 'dbjobq.demo'}\n"
+        "heavy = {'alembic', 'sqlalchemy', 'rich', 'watchfiles', 'uvloop', 'dbjobq.embedded'}\n"
+        "heavy |= {'dbjobq.bench', 'dbjobq.demo', 'dbjobq.stage'}\n"
         "sys.exit(', '.join(heavy & sys.modules.keys()) or 0)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize(("module", "command"), [("rich", "demo"), ("watchfiles", "worker tasks --reload")])
+@pytest.mark.parametrize(
+    ("module", "command"), [("rich", "demo"), ("rich", "bench"), ("watchfiles", "worker tasks --reload")]
+)
 def test_a_missing_extra_is_one_line_that_names_it(monkeypatch: pytest.MonkeyPatch, module: str, command: str) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.setattr("dbjobq.cli.worker.log_to_stderr", lambda *_args, **_options: None)  # pyright: ignore[reportUnknownArgumentType,reportUnknownLambdaType]

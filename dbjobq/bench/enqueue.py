@@ -1,0 +1,81 @@
+"""Enqueueing: one job after the other next to a bare INSERT, many at once next to a bare COPY.
+
+No worker runs, and the queue is as one leaves it that has fallen asleep: every enqueue notifies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from typing import Final
+
+from dbjobq.bench.jobs import noop_async
+from dbjobq.bench.meter import Slice, together
+from dbjobq.bench.sample import Measure, Sample, compared
+from dbjobq.bench.stage import Stage
+
+__all__ = ["bulk", "enqueue"]
+
+SLICES: Final = 20
+"""A disk that others use, too, changes from second to second: single enqueues take turns."""
+BULKS: Final = 5
+"""Calls of each way in a round: one takes a moment only."""
+
+Way = Callable[[int], object]
+"""Writes so many jobs."""
+
+
+@contextmanager
+def enqueue(stage: Stage) -> Generator[Measure]:
+    """Prepare to enqueue one by one, each durable before the next: through the pool, and on a held connection."""
+    with stage.connect() as held:
+        on_held = stage.queue.options(connection=held)
+
+        def pool(jobs: int) -> None:
+            for row in stage.rows(jobs):
+                stage.queue.enqueue(noop_async, **row)
+
+        def hold(jobs: int) -> None:
+            for row in stage.rows(jobs):
+                on_held.enqueue(noop_async, **row)
+
+        ways: dict[str, Way] = {
+            "pool": pool,
+            "held connection": hold,
+            "bare INSERT": lambda jobs: stage.bare.insert(stage.rows(jobs)),
+        }
+        yield _alternating(stage, ways, stage.sizes.singles, "bare INSERT", SLICES)
+
+
+@contextmanager
+def bulk(stage: Stage) -> Generator[Measure]:
+    """Prepare to enqueue many jobs in one call."""
+    ways: dict[str, Way] = {
+        "enqueue_many": lambda jobs: stage.queue.enqueue_many(noop_async, stage.rows(jobs)),
+        "bare COPY": lambda jobs: stage.bare.copy(stage.rows(jobs)),
+    }
+    yield _alternating(stage, ways, stage.sizes.jobs * BULKS, "bare COPY", BULKS)
+
+
+def _alternating(stage: Stage, ways: Mapping[str, Way], jobs: int, bare: str, slices: int) -> Measure:
+    """Return what measures the ways in turn, in so many slices, every other one in the opposite order."""
+    times = 1 if stage.meter.clock == "active" else min(slices, jobs)  # reading that clock takes a second
+    each, order = jobs // times, list(ways)
+
+    def work(name: str) -> Slice:
+        way = ways[name]
+
+        def enqueue() -> int:
+            way(each)
+            return each
+
+        return stage.meter.slice(enqueue, lambda: way(1))
+
+    def measure() -> Sample:
+        found: dict[str, list[Slice]] = {name: [] for name in ways}
+        for number in range(times):
+            for name in order[:: -1 if number % 2 else 1]:
+                found[name].append(work(name))
+        return compared({name: together(taken) for name, taken in found.items()}, bare)
+
+    return measure

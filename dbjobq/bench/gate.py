@@ -1,0 +1,118 @@
+"""What notifying costs when many enqueue at once (docs/decisions/0004).
+
+Sixteen threads send the statement that enqueueing sends, each on a connection of its own, as fast as it is answered:
+without its notifying part, as it is while workers are busy (it looks, and does not notify), and as it is while one
+sleeps (it notifies). They send it through libpq, with no more Python around it than a loop, so that the server is what
+they wait for. Nobody listens: what is seen is the price of notifying, not of being notified.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any, Final
+
+import psycopg
+from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGresult
+
+from dbjobq.bench.meter import Slice, together
+from dbjobq.bench.sample import Measure, Sample, compared
+from dbjobq.bench.stage import Stage
+from dbjobq.errors import DBJobQError
+from dbjobq.ids import new_id
+from dbjobq.serialize import dump_arguments
+
+__all__ = ["gate"]
+
+PRODUCERS: Final = 16
+NONE, GATED, EVERY = "no NOTIFY", "gate closed", "NOTIFY each"
+SLICES: Final = (NONE, GATED, GATED, NONE, NONE, GATED, GATED, NONE, EVERY, EVERY)
+"""The order in a round: what drifts hits both of a pair alike."""
+
+
+@contextmanager
+def gate(stage: Stage) -> Generator[Measure]:
+    """Prepare sixteen connections."""
+    with ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(PRODUCERS))
+        producers = [_Producer(stack.enter_context(stage.connect()), stage) for _ in range(PRODUCERS)]
+
+        def nudge() -> None:
+            for producer in producers:
+                producer.enqueue(silent=True)
+
+        def run(way: str) -> Slice:
+            stage.look("update {0}.queue set wanted = %s returning id", way == EVERY)
+
+            def produce() -> int:
+                until = time.monotonic() + stage.sizes.gate_seconds
+                enqueue = partial(_Producer.enqueue_until, moment=until, silent=way == NONE)
+                return sum(pool.map(enqueue, producers))
+
+            return stage.meter.slice(produce, nudge)
+
+        def measure() -> Sample:
+            slices = [(way, run(way)) for way in SLICES]
+            sample = {way: together([it for kind, it in slices if kind == way]) for way in (NONE, GATED, EVERY)}
+            return compared(compared(sample, NONE), NONE, "server_us", "server_ratio")
+
+        yield measure
+
+
+class _Producer:
+    """One connection that enqueues.
+
+    Args:
+        connection: Its own.
+        stage: Says what is enqueued, and by which statement.
+    """
+
+    def __init__(self, connection: psycopg.Connection[Any], stage: Stage) -> None:
+        self._connection = connection.pgconn
+        whole, names = _numbered(stage.storage.statements["enqueue"].replace(b"%(timeout)s", b"null"))
+        head, notifies, _ = whole.rpartition(b"select pg_notify(")
+        if not notifies:
+            raise DBJobQError("enqueue.sql does not end in a select of pg_notify: this measurement must learn why")
+        for name, statement in ((b"whole", whole), (b"silent", head + b"select 1")):
+            _check(self._connection.prepare(name, statement), ExecStatus.COMMAND_OK)
+        (row,) = stage.rows(1)
+        values = {
+            "queue": b"%d" % stage.storage.intern("default").run(),
+            "priority": b"5",
+            "max_retries": b"3",
+            "type": b"bench.noop_async",
+            "data": dump_arguments(row).encode(),
+            "id": b"",
+        }
+        self._values, self._id = [values[name] for name in names], names.index("id")
+
+    def enqueue(self, *, silent: bool) -> None:
+        """Enqueue one job, with the notifying part of the statement or without."""
+        self._values[self._id] = new_id().encode()
+        _check(self._connection.exec_prepared(b"silent" if silent else b"whole", self._values), ExecStatus.TUPLES_OK)
+
+    def enqueue_until(self, moment: float, *, silent: bool) -> int:
+        """Enqueue until then, and return how many."""
+        jobs = 0
+        while time.monotonic() < moment:
+            self.enqueue(silent=silent)
+            jobs += 1
+        return jobs
+
+
+def _numbered(statement: bytes) -> tuple[bytes, list[str]]:
+    """Return a statement as libpq takes it, and the names of its parameters in their order."""
+    names = list(dict.fromkeys(re.findall(rb"%\((\w+)\)s", statement)))
+    for number, name in enumerate(names, 1):
+        statement = statement.replace(b"%%(%s)s" % name, b"$%d" % number)
+    return statement, [name.decode() for name in names]
+
+
+def _check(result: PGresult, wanted: ExecStatus) -> None:
+    if result.status != wanted:
+        raise DBJobQError(f"PostgreSQL refused an enqueue: {result.get_error_message()}")

@@ -1,0 +1,105 @@
+"""The rounds: every measurement once in each, so that what drifts hits all of them alike; the first does not count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import asdict, dataclass
+from typing import Final
+
+from dbjobq.bench.backlog import backlog
+from dbjobq.bench.drain import drain
+from dbjobq.bench.enqueue import bulk, enqueue
+from dbjobq.bench.gate import gate
+from dbjobq.bench.latency import idle, load
+from dbjobq.bench.report import Report, machine
+from dbjobq.bench.sample import Figures, Measure, Sample
+from dbjobq.bench.stage import Sizes, Stage, staged
+from dbjobq.stage.progress import Progress
+from dbjobq.stage.server import ignore_signals
+from dbjobq.stage.workers import StartWorker
+
+__all__ = ["MEASUREMENTS", "Plan", "play"]
+
+MEASUREMENTS: Final[Mapping[str, Callable[[Stage], AbstractContextManager[Measure]]]] = {
+    "enqueue": enqueue,
+    "bulk": bulk,
+    "drain": drain,
+    "idle": idle,
+    "load": load,
+    "backlog": backlog,
+    "gate": gate,
+}
+"""What there is, in the order in which it is measured and printed."""
+
+TITLES: Final[Mapping[str, str]] = {
+    "enqueue": "enqueue: one after the other, each durable before the next; ratio to a bare INSERT",
+    "bulk": "bulk: many jobs in one call; ratio to a bare COPY, written row by row",
+    "drain": "drain: jobs that do nothing, by one worker process; ratio to a bare loop of claim and delete",
+    "life": "life: bulk enqueue, claim and completion together, async def",
+    "idle": "idle: from the commit of an enqueue to the start of its job by a worker that slept",
+    "load": "load: the same while jobs come at a steady rate, from the moment each was due",
+    "backlog": "backlog: a claim of 10 jobs with many of one kind lying around; ratio to an empty system",
+    "gate": "gate: 16 producers at once; ratio to the same without NOTIFY",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is to be measured, and where."""
+
+    dsn: str
+    listen_dsn: str | None
+    sizes: Sizes
+    only: Sequence[str] = tuple(MEASUREMENTS)
+    rounds: int = 5
+
+
+def play(plan: Plan, start: StartWorker, progress: Progress) -> Report:
+    """Measure, and return what came of it.
+
+    Args:
+        plan: What is to be measured.
+        start: Starts a worker process.
+        progress: Where to show how far it is.
+
+    Raises:
+        DBJobQError: It cannot be measured: no server, no right to make a schema, no worker, or jobs that do not end.
+    """
+    with (
+        staged(start, dsn=plan.dsn, listen_dsn=plan.listen_dsn, sizes=plan.sizes) as (stage, server),
+        ExitStack() as on,
+    ):
+        progress.say(server)
+        names = [name for name in MEASUREMENTS if name in plan.only]
+        measures: dict[str, Measure] = {}
+        for name in names:
+            progress.update(0, (plan.rounds + 1) * len(names), f"preparing {name}")
+            measures[name] = on.enter_context(MEASUREMENTS[name](stage))
+        on.callback(ignore_signals)  # the last to be entered is the first to be left
+        progress.say(f"rounds: 1 to warm up, {plan.rounds} that count")
+        samples: dict[str, list[Sample]] = {name: [] for name in names}
+        for number in range(plan.rounds + 1):
+            for at, name in enumerate(names):
+                what = f"round {number}" if number else "warm-up"
+                progress.update(number * len(names) + at, (plan.rounds + 1) * len(names), f"{what}: {name}")
+                stage.clear()
+                sample = measures[name]()
+                samples[name] += [sample] * bool(number)
+        if {"bulk", "drain"} <= samples.keys():
+            samples["life"] = [*map(_life, samples["bulk"], samples["drain"])]
+        with stage.connect() as connection:
+            about = machine(connection, stage.meter, server)
+        return Report(machine=about, sizes=asdict(plan.sizes), titles=TITLES, samples=samples)
+
+
+def _life(bulk: Sample, drain: Sample) -> Sample:
+    """Return what a job costs from its enqueue to its end."""
+
+    def both(enqueued: Figures, drained: Figures) -> Figures:
+        return {key: enqueued[key] + drained[key] for key in ("wal_bytes", "server_us")}
+
+    return {
+        "dbjobq": both(bulk["enqueue_many"], drain["async def"]),
+        "bare SQL": both(bulk["bare COPY"], drain["bare loop"]),
+    }

@@ -1,0 +1,27 @@
+"""What the commands have in common that set a stage (`dbjobq.stage`), and clear it away however they end."""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+import sys
+from types import FrameType
+
+from dbjobq.errors import ConfigError
+
+__all__ = ["leave_on_sigterm", "require_rich"]
+
+
+def require_rich(command: str) -> None:
+    """Refuse to go on without rich. Raises ConfigError, which names the extra of the command's name."""
+    if importlib.util.find_spec("rich") is None:
+        raise ConfigError(f"dbjobq {command} needs rich: pip install 'dbjobq[{command}]'")
+
+
+def leave_on_sigterm() -> None:
+    """Have SIGTERM unwind, so that what was started is ended; SIGINT does so by itself."""
+    signal.signal(signal.SIGTERM, _leave)
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + number)
