@@ -411,7 +411,7 @@ def test_losing_the_listening_connection_costs_no_job_and_it_is_restored_with_a_
     job_id = queue.enqueue(hello)
     terminate(database, listeners())
     ended(queue, [job_id], timeout=5)
-    until(listeners)
+    until(lambda: events.of("listener.restored"))
     assert len(events.of("listener.lost")) == len(events.of("listener.restored")) == 1
     before = time.monotonic()
     ended(queue, [queue.enqueue(hello)])
