@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -38,6 +38,8 @@ BUSY_AFTER: Final = 3
 """Full claims in a row after which enqueues need not notify any more."""
 BUSY_EVERY: Final = 1.0
 """Seconds between two such remarks."""
+ECHO_WITHIN: Final = 1.0
+"""Seconds in which a notification of one's own must come back; it takes milliseconds."""
 
 
 class _Hint(NamedTuple):
@@ -323,14 +325,33 @@ class PostgresSession(Session):
             try:
                 await connection.execute(self._statements.listen.encode())
                 yield Notice("work")
-                async for notify in connection.notifies():
-                    kind, what = notify.payload[:1], notify.payload[1:]
-                    if kind == "c":
-                        yield Notice("cancel", what)
-                    elif self._concerns(what):
-                        yield Notice("work")
+                async with aclosing(self._payloads(connection)) as payloads:
+                    async for payload in payloads:
+                        if payload is None or payload == "e":
+                            yield Notice("echo" if payload else "deaf")
+                        elif payload.startswith("c"):
+                            yield Notice("cancel", payload[1:])
+                        elif self._concerns(payload[1:]):
+                            yield Notice("work")
             finally:
                 await _hang_up(connection)
+
+    async def _payloads(self, connection: AsyncConnection) -> AsyncGenerator[str | None]:
+        """Yield what is notified; None if within a second nothing was, though something was said to be heard here.
+
+        It is said the way that enqueues go. On the listening connection it would prove nothing: a pooler passes on what
+        a server adds to its answers.
+        """
+        async with await self._connections.async_connect() as other:
+            await other.execute(self._statements["echo"])
+        heard = False
+        async for notify in connection.notifies(timeout=ECHO_WITHIN):
+            heard = True
+            yield notify.payload
+        if not heard:
+            yield None
+        async for notify in connection.notifies():
+            yield notify.payload
 
     def _concerns(self, number: str) -> bool:
         queue = int(number) if number.isdecimal() else 0

@@ -302,6 +302,7 @@ def test_notices_tell_of_work_and_of_cancelled_jobs(storage: PostgresStorage, qu
             one = queue.options(queue="mine").enqueue("f")
             assert await anext(notices) == Notice("work")
             await claim(session)
+            assert await anext(notices) == Notice("echo")
             queue.cancel(one)
             assert await anext(notices) == Notice("cancel", one)
             two = asyncio.ensure_future(anext(notices))

@@ -18,6 +18,7 @@ from dbjobq import JobContext, JobQueue, PostgresStorage, Worker, job
 from dbjobq.embedded import EmbeddedPostgres
 from dbjobq.schema import migrate
 from tests.support.waiting import until
+from tests.worker.conftest import Events
 
 PGBOUNCER = shutil.which("pgbouncer", path=os.environ.get("PATH", "") + ":/usr/sbin")
 
@@ -105,7 +106,9 @@ def work_through(queue: JobQueue, jobs: int) -> None:
     assert queue.count("completed") - before == jobs + 3
 
 
-def test_workers_behind_a_pooler_work_and_are_woken_through_a_direct_connection(bouncer: PgBouncer) -> None:
+def test_workers_behind_a_pooler_work_and_are_woken_through_a_direct_connection(
+    bouncer: PgBouncer, events: Events
+) -> None:
     with PostgresStorage(bouncer.dsn, listen_conninfo=bouncer.direct) as storage:
         queue = JobQueue(storage)
         with Worker(queue, concurrency=5, max_poll_interval=60), Worker(queue), Worker(queue):
@@ -114,13 +117,17 @@ def test_workers_behind_a_pooler_work_and_are_woken_through_a_direct_connection(
             last = queue.enqueue(short, number=1)
             until(lambda: (job := queue.get_job(last)) is not None and job.status == "completed")
             assert time.monotonic() - since < 0.5
+    assert not events.of("listener.deaf")
 
 
-def test_without_a_direct_connection_polling_does_it(bouncer: PgBouncer) -> None:
+def test_without_a_direct_connection_polling_does_it_and_each_worker_says_so(
+    bouncer: PgBouncer, events: Events
+) -> None:
     with PostgresStorage(bouncer.dsn, listen_conninfo=bouncer.dsn) as storage:
         queue = JobQueue(storage)
         with Worker(queue, 0.1, 0.5, concurrency=5), Worker(queue, 0.1, 0.5):
             work_through(queue, 1000)
+            until(lambda: len(events.of("listener.deaf")) == 2)
 
 
 def test_a_restart_of_the_pooler_is_survived(bouncer: PgBouncer) -> None:
