@@ -11,6 +11,7 @@ import click
 
 import dbjobq
 from dbjobq.cli.demo import demo
+from dbjobq.cli.doctor import doctor
 from dbjobq.cli.enqueue import enqueue
 from dbjobq.cli.jobs import jobs
 from dbjobq.cli.migrate import migrate
@@ -37,7 +38,7 @@ class _Commands(click.Group):
 
 @click.group(
     cls=_Commands,
-    commands=[migrate, worker, enqueue, jobs, stats, demo],
+    commands=[migrate, worker, enqueue, jobs, stats, doctor, demo],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(dbjobq.__version__, prog_name="dbjobq", message="%(prog)s %(version)s")
@@ -50,6 +51,7 @@ def main() -> None:
       dbjobq worker myapp.jobs                         run jobs
       dbjobq enqueue myapp.jobs.send to=ann@example.com
       dbjobq stats                                     see how it goes
+      dbjobq doctor                                    see what is wrong
       dbjobq demo                                      see it all at once, without a server
 
     The database is --dsn, else DBJOBQ_DSN, else DATABASE_URL, else what libpq's PG* variables say.

@@ -28,7 +28,7 @@ from dbjobq.storage.connections import Connections
 from dbjobq.storage.drive import Call, CopyIn, PostgresRequest, Send
 from dbjobq.storage.faults import translated
 from dbjobq.storage.session import PostgresSession
-from dbjobq.storage.statements import Statements
+from dbjobq.storage.statements import LOOKING, Statements
 from dbjobq.storage.version import check_version
 from dbjobq.storage.wire import claims_of, finish_params
 
@@ -309,6 +309,16 @@ class PostgresStorage(BaseStorage):
             return [QueueStats(*row) for row in (yield self._send("queue_stats"))]
 
         return self._request(call)
+
+    def diagnose(self, statement: str) -> PostgresRequest[list[dict[str, Any]]]:
+        """Describe one of the doctor's looks: the rows of the statement of that name."""
+
+        def call(_: bool) -> Call[list[dict[str, Any]]]:
+            yield Send(LOOKING, {})
+            rows: list[dict[str, Any]] = yield self._send(statement, as_dicts=True)
+            return rows
+
+        return self._request(call, atomic=True)
 
     # Work by workers.
 

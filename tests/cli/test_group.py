@@ -17,6 +17,7 @@ COMMANDS = [
     "jobs retry",
     "jobs cancel",
     "stats",
+    "doctor",
     "demo",
 ]
 NOWHERE = "host=/nonexistent dbname=x"
@@ -34,7 +35,8 @@ def test_it_tells_its_version() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["migrate", "migrate --check", "stats", "jobs list", "jobs show x", "jobs cancel x", "enqueue x", "demo"]
+    "command",
+    ["migrate", "migrate --check", "stats", "jobs list", "jobs show x", "jobs cancel x", "enqueue x", "doctor", "demo"],
 )
 def test_a_server_that_is_not_there_is_one_line(command: str) -> None:
     result = invoke(NOWHERE, *command.split())

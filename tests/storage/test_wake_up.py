@@ -328,7 +328,7 @@ def test_a_worker_with_a_strange_schema_listens_on_its_own_channel(empty_dsn: st
             await anext(notices)
             queue.enqueue("f")
             assert await anext(notices) == Notice("work")
-            await notices.aclose()  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+            await notices.aclose()
             await session.close()
 
         run(main())

@@ -15,6 +15,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from dbjobq import JobContext, JobQueue, PostgresStorage, Worker, job
+from dbjobq.doctor import examine
 from dbjobq.embedded import EmbeddedPostgres
 from dbjobq.schema import migrate
 from tests.support.waiting import until
@@ -138,3 +139,19 @@ def test_a_restart_of_the_pooler_is_survived(bouncer: PgBouncer) -> None:
             bouncer.stop()
             bouncer.start()
             work_through(queue, 100)
+
+
+@pytest.mark.parametrize(("listen", "severity"), [("pooled", "warning"), ("direct", "ok")])
+def test_the_doctor_tells_a_pooler_and_whether_workers_are_woken(
+    bouncer: PgBouncer, listen: str, severity: str
+) -> None:
+    listen_conninfo = bouncer.dsn if listen == "pooled" else bouncer.direct
+    with PostgresStorage(bouncer.dsn, listen_conninfo=listen_conninfo) as storage:
+        (finding,) = (f for f in examine(storage) if f.check == "listening")
+    assert finding.severity == severity
+    assert finding.found.startswith("the DSN leads through a pooler")
+
+
+def test_without_a_second_dsn_the_doctor_gets_through_a_pooler(bouncer: PgBouncer) -> None:
+    with PostgresStorage(bouncer.dsn) as storage:
+        assert "pooler" in {f.check: f for f in examine(storage)}["listening"].found
