@@ -26,6 +26,8 @@ class _Check(NamedTuple):
     judge: Callable[[Rows], list[Finding]]
     fine: str = "nothing to be mended"
     """What to say where `judge` finds nothing."""
+    pinned: bool = False
+    """It looks up rows one by one. True of few: what is sent often is prepared, and fails behind a pooler."""
 
 
 _OF_SERVER: Final = (
@@ -42,8 +44,8 @@ _OF_TABLES: Final = (
     _Check("queues", "queue_stats", work.judge_queues),
     _Check("schedule", "doctor_overdue", work.judge_overdue, "nothing is overdue"),
     _Check("leases", "doctor_stale", work.judge_leases, "all are held by the living"),
-    _Check("states", "doctor_states", work.judge_states, "each of the newest 100,000 jobs has one"),
-    _Check("orphans", "doctor_orphans", work.judge_orphans, "none"),
+    _Check("states", "doctor_states", work.judge_states, "each of the newest 100,000 jobs has one", pinned=True),
+    _Check("orphans", "doctor_orphans", work.judge_orphans, "none", pinned=True),
 )
 
 
@@ -67,11 +69,13 @@ def examine(storage: BaseStorage, modules: Iterable[str] = ()) -> list[Finding]:
         storage.check().run()
     except SchemaError as error:
         return [Finding("schema", "critical", str(error)), *_made(storage, _OF_SERVER)]
-    types = _Check("job types", "doctor_types", partial(work.judge_types, modules=tuple(modules)), "all are known")
+    judge_types = partial(work.judge_types, modules=tuple(modules))
+    types = _Check("job types", "doctor_types", judge_types, "all are known", pinned=True)
+    ways = storage.connections
     return [
         Finding("schema", "ok", f"{storage.schema!r} is at migration {HEAD}"),
         *_made(storage, _OF_SERVER),
-        *server.judge_listening(pooler=storage.connections.pooler(), hears=asyncio.run(_hears(storage))),
+        *server.judge_ways(pooler=ways.pooler(), told=ways.pooled, hears=asyncio.run(_hears(storage))),
         *_made(storage, (*_OF_TABLES, types)),
     ]
 
@@ -80,7 +84,7 @@ def _made(storage: PostgresStorage, checks: Iterable[_Check]) -> list[Finding]:
     found: list[Finding] = []
     for check in checks:
         try:
-            rows = storage.diagnose(check.statement).run()
+            rows = storage.diagnose(check.statement, pinned=check.pinned).run()
         except ConfigError as error:  # connected it is, so this role may not look there
             advice = "grant it what a reader may see: `dbjobq grant --as reader`"
             found.append(Finding(check.name, "notice", f"could not be looked at: {error}", advice))

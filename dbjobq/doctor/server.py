@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from dbjobq.doctor.findings import Finding, Rows, Severity
 
-__all__ = ["judge_listening", "judge_notifications", "judge_server", "judge_settings"]
+__all__ = ["judge_notifications", "judge_server", "judge_settings", "judge_ways"]
 
 OLDEST: Final = 150000
 """PostgreSQL 15: the oldest that dbjobq is tested on."""
@@ -113,11 +113,14 @@ def judge_notifications(rows: Rows) -> list[Finding]:
     return [Finding("notifications", "critical" if queue["usage"] >= FULL else "warning", found, advice)]
 
 
-def judge_listening(*, pooler: bool, hears: bool) -> list[Finding]:
-    """Judge whether workers with these DSNs are woken."""
+def judge_ways(*, pooler: bool, told: bool, hears: bool) -> list[Finding]:
+    """Judge the ways to the server: is there a pooler, is dbjobq told of it, are workers woken?"""
     leads = "the DSN leads through a pooler" if pooler else "the DSN leads to the server itself"
+    direct = "give --listen-dsn (DBJOBQ_LISTEN_DSN, listen_conninfo=) a direct DSN of the same database"
+    if pooler and not told:
+        found = f"{leads}, and dbjobq is not told of it: prepared statements fail, workers do not start"
+        return [Finding("pooler", "critical", found, f"{direct}; or the same one, and workers only poll")]
     if hears:
-        return [Finding("listening", "ok", f"{leads}, and what is notified arrives where workers listen")]
+        return [Finding("pooler", "ok", f"{leads}, and what is notified arrives where workers listen")]
     found = f"{leads}, and what is notified does not arrive where workers listen: they only poll"
-    advice = "give --listen-dsn (DBJOBQ_LISTEN_DSN, listen_conninfo=) a direct DSN of the same database"
-    return [Finding("listening", "warning", found, advice)]
+    return [Finding("pooler", "warning", found, direct)]

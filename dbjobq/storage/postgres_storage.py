@@ -28,7 +28,7 @@ from dbjobq.storage.connections import Connections
 from dbjobq.storage.drive import Call, CopyIn, PostgresRequest, Send
 from dbjobq.storage.faults import translated
 from dbjobq.storage.session import PostgresSession
-from dbjobq.storage.statements import LOOKING, Statements
+from dbjobq.storage.statements import LOOKING_UP, Statements
 from dbjobq.storage.version import check_version
 from dbjobq.storage.wire import claims_of, finish_params
 
@@ -310,11 +310,12 @@ class PostgresStorage(BaseStorage):
 
         return self._request(call)
 
-    def diagnose(self, statement: str) -> PostgresRequest[list[dict[str, Any]]]:
-        """Describe one of the doctor's looks: the rows of the statement of that name."""
+    def diagnose(self, statement: str, *, pinned: bool = False) -> PostgresRequest[list[dict[str, Any]]]:
+        """Describe one of the doctor's looks: the rows of the statement of that name; `pinned`: see `LOOKING_UP`."""
 
         def call(_: bool) -> Call[list[dict[str, Any]]]:
-            yield Send(LOOKING, {})
+            if pinned:
+                yield Send(LOOKING_UP, {})
             rows: list[dict[str, Any]] = yield self._send(statement, as_dicts=True)
             return rows
 

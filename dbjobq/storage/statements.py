@@ -12,7 +12,7 @@ from psycopg import sql
 
 from dbjobq.errors import ConfigError
 
-__all__ = ["LOOKING", "SESSION_SETTINGS", "Statements", "check_schema_name", "set_local"]
+__all__ = ["LOOKING_UP", "SESSION_SETTINGS", "Statements", "check_schema_name", "set_local"]
 
 SESSION_SETTINGS: Final = {
     "jit": "off",
@@ -129,5 +129,5 @@ def set_local(**settings: str) -> bytes:
     return f"select {', '.join(calls)}".encode()
 
 
-LOOKING: Final = set_local(jit="off", enable_seqscan="off", enable_bitmapscan="off")
-"""Precedes the doctor's looks: one look-up for each row, also where the statistics are what is wrong."""
+LOOKING_UP: Final = set_local(jit="off", enable_seqscan="off", enable_bitmapscan="off")
+"""Precedes a statement of one look-up for each row, also where the statistics are what is wrong."""

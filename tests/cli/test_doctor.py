@@ -45,7 +45,7 @@ def test_json_has_every_finding_and_the_worst(dsn: str, queue: JobQueue) -> None
     queue.enqueue("nowhere.f")
     told = json.loads(invoke(dsn, "doctor", "tests.support.handlers", "--json").stdout)
     assert told.keys() == {"worst", "findings"}
-    assert {"schema", "server", "horizon", "listening", "queues", "states"} <= {f["check"] for f in told["findings"]}
+    assert {"schema", "server", "horizon", "pooler", "queues", "states"} <= {f["check"] for f in told["findings"]}
     (types,) = (f for f in told["findings"] if f["check"] == "job types")
     assert types["severity"] == "warning"
     assert "nowhere.f" in types["found"]

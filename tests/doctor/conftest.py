@@ -26,7 +26,7 @@ SOUND: Final = {
     "idle_in_transaction_session_timeout": "10min",
     "client_connection_check_interval": "2s",
     "tcp_keepalives_idle": "10",
-    "max_connections": "20",
+    "max_connections": "40",
     "max_prepared_transactions": "2",
     "wal_level": "logical",
 }

@@ -28,7 +28,7 @@ def test_on_a_sound_server_all_is_well(storage: PostgresStorage, queue: JobQueue
     queue.options(delay=60).enqueue("f")
     queue.dequeue()
     assert troubles(storage) == []
-    assert {f.check for f in examine(storage)} >= {"schema", "server", "settings", "horizon", "listening", "states"}
+    assert {f.check for f in examine(storage)} >= {"schema", "server", "settings", "horizon", "pooler", "states"}
 
 
 def test_a_server_that_is_not_there_is_an_error() -> None:
@@ -119,17 +119,17 @@ def test_a_standby_and_an_old_server_are_critical() -> None:
 
 def test_a_server_that_is_nearly_full_is_a_warning(dsn: str, storage: PostgresStorage) -> None:
     with ExitStack() as stack:
-        for _ in range(15):
+        for _ in range(33):
             stack.enter_context(psycopg.connect(dsn))
         finding = only(storage)
     assert (finding.check, finding.severity) == ("server", "warning")
-    assert "max_connections=20" in finding.found
+    assert "max_connections=40" in finding.found
 
 
 def test_where_nothing_arrives_it_is_said_that_workers_only_poll(dsn: str, sound: Databases) -> None:
     with sound.fresh("template0") as elsewhere, PostgresStorage(dsn, listen_conninfo=elsewhere) as storage:
         finding = only(storage)
-    assert (finding.check, finding.severity) == ("listening", "warning")
+    assert (finding.check, finding.severity) == ("pooler", "warning")
     assert "--listen-dsn" in finding.advice
 
 

@@ -147,11 +147,13 @@ def test_the_doctor_tells_a_pooler_and_whether_workers_are_woken(
 ) -> None:
     listen_conninfo = bouncer.dsn if listen == "pooled" else bouncer.direct
     with PostgresStorage(bouncer.dsn, listen_conninfo=listen_conninfo) as storage:
-        (finding,) = (f for f in examine(storage) if f.check == "listening")
+        (finding,) = (f for f in examine(storage) if f.check == "pooler")
     assert finding.severity == severity
     assert finding.found.startswith("the DSN leads through a pooler")
 
 
-def test_without_a_second_dsn_the_doctor_gets_through_a_pooler(bouncer: PgBouncer) -> None:
+def test_a_pooler_that_dbjobq_is_not_told_of_is_critical(bouncer: PgBouncer) -> None:
     with PostgresStorage(bouncer.dsn) as storage:
-        assert "pooler" in {f.check: f for f in examine(storage)}["listening"].found
+        (finding,) = (f for f in examine(storage) if f.check == "pooler")
+    assert finding.severity == "critical"
+    assert "--listen-dsn" in finding.advice
