@@ -13,6 +13,7 @@ import dbjobq
 from dbjobq.cli.demo import demo
 from dbjobq.cli.doctor import doctor
 from dbjobq.cli.enqueue import enqueue
+from dbjobq.cli.grant import grant
 from dbjobq.cli.jobs import jobs
 from dbjobq.cli.migrate import migrate
 from dbjobq.cli.output import one_line
@@ -38,7 +39,7 @@ class _Commands(click.Group):
 
 @click.group(
     cls=_Commands,
-    commands=[migrate, worker, enqueue, jobs, stats, doctor, demo],
+    commands=[migrate, worker, enqueue, jobs, stats, doctor, grant, demo],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(dbjobq.__version__, prog_name="dbjobq", message="%(prog)s %(version)s")

@@ -18,6 +18,7 @@ COMMANDS = [
     "jobs cancel",
     "stats",
     "doctor",
+    "grant",
     "demo",
 ]
 NOWHERE = "host=/nonexistent dbname=x"
@@ -36,7 +37,18 @@ def test_it_tells_its_version() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["migrate", "migrate --check", "stats", "jobs list", "jobs show x", "jobs cancel x", "enqueue x", "doctor", "demo"],
+    [
+        "migrate",
+        "migrate --check",
+        "stats",
+        "jobs list",
+        "jobs show x",
+        "jobs cancel x",
+        "enqueue x",
+        "doctor",
+        "grant --role x --as reader",
+        "demo",
+    ],
 )
 def test_a_server_that_is_not_there_is_one_line(command: str) -> None:
     result = invoke(NOWHERE, *command.split())
@@ -52,7 +64,17 @@ def test_a_dsn_that_cannot_be_read_is_one_line() -> None:
     assert result.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", ["stats", "jobs list", "jobs retry --all-failed", "enqueue x", "migrate --check"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "stats",
+        "jobs list",
+        "jobs retry --all-failed",
+        "enqueue x",
+        "migrate --check",
+        "grant --role postgres --as worker",
+    ],
+)
 def test_missing_tables_are_one_line_that_says_what_to_do(empty_dsn: str, command: str) -> None:
     result = invoke(empty_dsn, *command.split())
     assert result.exit_code == 1
