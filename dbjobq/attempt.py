@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import traceback
 from typing import Any, Final
 
@@ -15,6 +16,11 @@ __all__ = ["completed", "failed", "failed_with"]
 
 MAX_ERROR: Final = 16_000
 """Characters of a traceback that are kept: its end, where the cause is."""
+_PASSWORD: Final = re.compile(
+    r"(password(?:[\"']\s*:|\s*=)\s*)(?:'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^\s'\"&]+)|(://[^\s:/@]*:)[^\s/]+(?=@)",
+    re.IGNORECASE,
+)
+"""What stands in a DSN as a password: `password=…`, `"password": …`, `://user:…@`."""
 MAX_DELAY: Final = 100 * 366 * 86400.0
 """Seconds until a retry: a century, which PostgreSQL's calendar and Python's both have room for."""
 
@@ -44,7 +50,7 @@ def failed(claim: Claim, error: BaseException, policy: RetryPolicy = DEFAULT_RET
 def failed_with(claim: Claim, error: str, policy: RetryPolicy = DEFAULT_RETRY) -> Outcome:
     """Return the outcome of an attempt that is said to have failed, for `fail(job, error)`."""
     event = after_failure(claim.attempts, claim.max_retries)
-    return Outcome(claim, event, storable_text(error)[-MAX_ERROR:], None, _delay(claim, policy, None))
+    return Outcome(claim, event, storable_text(_end(error)), None, _delay(claim, policy, None))
 
 
 def _delay(claim: Claim, policy: RetryPolicy, asked: float | None) -> float:
@@ -64,4 +70,14 @@ def describe(error: BaseException) -> str:
         lines = "".join(traceback.format_exception(type(error), error, trace))
     except BaseException:
         lines = "(its traceback cannot be shown)"
-    return storable_text(f"{head[:MAX_ERROR]}\n\n{lines[-MAX_ERROR:]}")
+    return storable_text(f"{_without_passwords(head[: 2 * MAX_ERROR])[:MAX_ERROR]}\n\n{_end(lines)}")
+
+
+def _end(text: str) -> str:
+    """Return as much of an error as is kept."""
+    return _without_passwords(text[-2 * MAX_ERROR :])[-MAX_ERROR:]
+
+
+def _without_passwords(text: str) -> str:
+    """Return an error without the passwords of DSNs that it quotes: in its message, or in a line of code."""
+    return _PASSWORD.sub(r"\1\2***", text)
