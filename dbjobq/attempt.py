@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import traceback
 from typing import Any, Final
 
@@ -17,6 +18,11 @@ MAX_ERROR: Final = 16_000
 """Characters of a traceback that are kept: its end, where the cause is."""
 _OURS: Final = ("dbjobq.handler", "dbjobq.queue", "dbjobq.runtime.")
 """Modules whose frames stand before the handler's own in a traceback."""
+_PASSWORD: Final = re.compile(
+    r"(password(?:[\"']\s*:|\s*=)\s*)(?:'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^\s'\"&]+)|(://[^\s:/@]*:)[^\s/]+(?=@)",
+    re.IGNORECASE,
+)
+"""What stands in a DSN as a password: `password=…`, `"password": …`, `://user:…@`."""
 MAX_DELAY: Final = 100 * 366 * 86400.0
 """Seconds until a retry: a century, which PostgreSQL's calendar and Python's both have room for."""
 
@@ -46,7 +52,7 @@ def failed(claim: Claim, error: BaseException, policy: RetryPolicy = DEFAULT_RET
 
 def failed_with(claim: Claim, error: str, policy: RetryPolicy = DEFAULT_RETRY) -> Outcome:
     """Return the outcome of an attempt that is said to have failed, for `fail(job, error)`."""
-    return _failure(claim, storable_text(error)[-MAX_ERROR:], None, policy)
+    return _failure(claim, storable_text(_end(error)), None, policy)
 
 
 def _failure(claim: Claim, said: str, error: BaseException | None, policy: RetryPolicy) -> Outcome:
@@ -77,7 +83,7 @@ def describe(error: BaseException) -> str:
         lines = "".join(traceback.format_exception(type(error), error, trace))
     except BaseException:
         lines = "(its traceback cannot be shown)"
-    return storable_text(f"{head}\n\n{lines[-MAX_ERROR:]}")
+    return storable_text(f"{head}\n\n{_end(lines)}")
 
 
 def _said(error: BaseException) -> str:
@@ -85,4 +91,14 @@ def _said(error: BaseException) -> str:
         said = str(error)
     except BaseException as broken:  # a handler's exception may do anything when it is asked
         said = f"(its message raised {type(broken).__name__})"
-    return f"{type(error).__name__}: {said}"[:MAX_ERROR]
+    return _without_passwords(f"{type(error).__name__}: {said}"[: 2 * MAX_ERROR])[:MAX_ERROR]
+
+
+def _end(text: str) -> str:
+    """Return as much of an error as is kept."""
+    return _without_passwords(text[-2 * MAX_ERROR :])[-MAX_ERROR:]
+
+
+def _without_passwords(text: str) -> str:
+    """Return an error without the passwords of DSNs that it quotes: in its message, or in a line of code."""
+    return _PASSWORD.sub(r"\1\2***", text)

@@ -13,7 +13,9 @@ import click
 import dbjobq
 from dbjobq.cli.bench import bench
 from dbjobq.cli.demo import demo
+from dbjobq.cli.doctor import doctor
 from dbjobq.cli.enqueue import enqueue
+from dbjobq.cli.grant import grant
 from dbjobq.cli.jobs import jobs
 from dbjobq.cli.migrate import migrate
 from dbjobq.cli.output import one_line
@@ -41,7 +43,7 @@ class _Commands(click.Group):
 
 @click.group(
     cls=_Commands,
-    commands=[migrate, worker, enqueue, jobs, stats, demo, bench],
+    commands=[migrate, worker, enqueue, jobs, stats, doctor, grant, demo, bench],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(dbjobq.__version__, prog_name="dbjobq", message="%(prog)s %(version)s")
@@ -54,6 +56,7 @@ def main() -> None:
       dbjobq worker myapp.jobs                         run jobs
       dbjobq enqueue myapp.jobs.send to=ann@example.com
       dbjobq stats                                     see how it goes
+      dbjobq doctor                                    see what is wrong
       dbjobq demo                                      see it all at once, without a server
       dbjobq bench                                     see how fast it is
 

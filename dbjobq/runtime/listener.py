@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from typing import Final
 
 from dbjobq.errors import DBJobQError
 from dbjobq.runtime.backoff import ReconnectBackoff
-from dbjobq.storage.base import Session
+from dbjobq.storage.base import Notice, Session
 from dbjobq.telemetry import worker_log
 
 __all__ = ["Listener"]
+
+DEAF: Final = (
+    "LISTEN is accepted, but nothing arrives: the connection leads through a pooler such as PgBouncer, or to another "
+    "database. This worker only polls. Give it a direct DSN for listening (listen_conninfo, --listen-dsn)"
+)
 
 
 class Listener:
@@ -26,6 +32,7 @@ class Listener:
     def __init__(self, session: Session, *, on_work: Callable[[], None], on_cancel: Callable[[str], None]) -> None:
         self._session, self._on_work, self._on_cancel = session, on_work, on_cancel
         self.listening = False
+        self._deaf = False
 
     async def run(self) -> None:
         """Listen until cancelled."""
@@ -37,10 +44,7 @@ class Listener:
                         worker_log.info("listener.restored")
                     self.listening, troubled = True, False
                     backoff.reset()
-                    if notice.kind == "cancel":
-                        self._on_cancel(notice.job_id)
-                    else:
-                        self._on_work()
+                    self._heed(notice)
                 reason = "the connection ended"
             except DBJobQError as error:
                 reason = str(error)
@@ -50,3 +54,16 @@ class Listener:
                 worker_log.warning("listener.lost", extra={"error": reason})
             troubled = True
             await asyncio.sleep(backoff.next(random.random()))  # noqa: S311 - spread, not secrecy
+
+    def _heed(self, notice: Notice) -> None:
+        match notice.kind:
+            case "work":
+                self._on_work()
+            case "cancel":
+                self._on_cancel(notice.job_id)
+            case "deaf":
+                if not self._deaf:  # said once
+                    worker_log.warning("listener.deaf", extra={"error": DEAF})
+                self.listening, self._deaf = False, True
+            case "echo":
+                pass

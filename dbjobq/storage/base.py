@@ -184,9 +184,12 @@ class Rescued(NamedTuple):
 
 
 class Notice(NamedTuple):
-    """Something a worker is told between two polls."""
+    """Something a worker is told between two polls.
 
-    kind: Literal["work", "cancel"]
+    `echo` comes back from a worker's own question whether it hears anything, or another's; `deaf` says that none came.
+    """
+
+    kind: Literal["work", "cancel", "echo", "deaf"]
     job_id: str = ""
 
 
@@ -257,7 +260,10 @@ class Session(ABC):
 
     @abstractmethod
     def notices(self) -> AsyncIterator[Notice]:
-        """Yield what happens, from the moment of the call on; a `work` notice first, for what happened before."""
+        """Yield what happens, from the moment of the call on; a `work` notice first, for what happened before.
+
+        Then it is found out whether anything arrives: an `echo` or a `deaf` notice follows within a second.
+        """
 
     @abstractmethod
     def pulse(self) -> Pulse:

@@ -151,6 +151,11 @@ class Connections:
         """Return a new connection of one's own."""
         return psycopg.connect(self.conninfo, **{**self._kwargs, **kwargs})
 
+    def pooler(self) -> bool:
+        """Tell whether a pooler answers: it gives its clients process ids of its own making."""
+        with self.connection() as connection:
+            return connection.execute("select pg_backend_pid()").fetchone() != (connection.info.backend_pid,)
+
     def close(self) -> None:
         """Close the pool for threads, unless it is the user's."""
         with self._lock:

@@ -30,7 +30,7 @@ from dbjobq.storage.connections import Connections
 from dbjobq.storage.drive import PostgresRequest
 from dbjobq.storage.faults import translated
 from dbjobq.storage.session import PostgresSession
-from dbjobq.storage.statements import Statements
+from dbjobq.storage.statements import LOOKING_UP, Statements
 from dbjobq.storage.steps import Call, CopyIn, Send
 from dbjobq.storage.version import check_version
 from dbjobq.storage.wire import claims_of, finish_params
@@ -302,6 +302,17 @@ class PostgresStorage(BaseStorage):
             return [QueueStats(*row) for row in (yield self._send("queue_stats"))]
 
         return self._request(call)
+
+    def diagnose(self, statement: str, *, pinned: bool = False) -> PostgresRequest[list[dict[str, Any]]]:
+        """Describe one of the doctor's looks: the rows of the statement of that name; `pinned`: see `LOOKING_UP`."""
+
+        def call(_: bool) -> Call[list[dict[str, Any]]]:
+            if pinned:
+                yield Send(LOOKING_UP, {})
+            rows: list[dict[str, Any]] = yield self._send(statement, as_dicts=True)
+            return rows
+
+        return self._request(call, atomic=True)
 
     # Work by workers.
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
@@ -34,6 +34,8 @@ DUE_EVERY: Final = 0.5
 """Seconds between looks at the next scheduled job while claims go on."""
 BUSY_EVERY: Final = 1.0
 """Seconds between two remarks that enqueues need not notify."""
+ECHO_WITHIN: Final = 1.0
+"""Seconds in which a notification of one's own must come back; it takes milliseconds."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -325,21 +327,40 @@ class PostgresSession(Session):
 
     # Being told.
 
-    async def notices(self) -> AsyncIterator[Notice]:
+    async def notices(self) -> AsyncGenerator[Notice]:
         """See `Session.notices`."""
         with translated(self._connections.schema):
             connection = await self._connections.connect_listener()
             try:
                 await connection.execute(self._statements.listen.encode())
                 yield Notice("work")
-                async for notify in connection.notifies():
-                    kind, what = notify.payload[:1], notify.payload[1:]
-                    if kind == "c":
-                        yield Notice("cancel", what)
-                    elif self._concerns(what):
-                        yield Notice("work")
+                async with aclosing(self._payloads(connection)) as payloads:
+                    async for payload in payloads:
+                        if payload is None or payload == "e":
+                            yield Notice("echo" if payload else "deaf")
+                        elif payload.startswith("c"):
+                            yield Notice("cancel", payload[1:])
+                        elif self._concerns(payload[1:]):
+                            yield Notice("work")
             finally:
                 await _hang_up(connection)
+
+    async def _payloads(self, connection: AsyncConnection) -> AsyncGenerator[str | None]:
+        """Yield what is notified; None if within a second nothing was, though something was said to be heard here.
+
+        It is said the way that enqueues go. On the listening connection it would prove nothing: a pooler passes on what
+        a server adds to its answers.
+        """
+        async with await self._connections.async_connect() as other:
+            await other.execute(self._statements["echo"])
+        heard = False
+        async for notify in connection.notifies(timeout=ECHO_WITHIN):
+            heard = True
+            yield notify.payload
+        if not heard:
+            yield None
+        async for notify in connection.notifies():
+            yield notify.payload
 
     def _concerns(self, number: str) -> bool:
         queue = int(number) if number.isdecimal() else 0

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from dbjobq.errors import ConfigError
 
-__all__ = ["SESSION_SETTINGS", "Statements", "check_schema_name", "set_local"]
+__all__ = ["LOOKING_UP", "SESSION_SETTINGS", "Statements", "check_schema_name", "set_local"]
 
 SESSION_SETTINGS: Final = {
     "jit": "off",
@@ -127,3 +127,7 @@ def set_local(**settings: str) -> bytes:
     """Return a statement that sets these for the transaction it is sent in, also behind a pooler."""
     calls = (f"set_config('{name}', '{value}', true)" for name, value in settings.items())
     return f"select {', '.join(calls)}".encode()
+
+
+LOOKING_UP: Final = set_local(jit="off", enable_seqscan="off", enable_bitmapscan="off")
+"""Precedes a statement of one look-up for each row, also where the statistics are what is wrong."""

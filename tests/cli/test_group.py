@@ -17,6 +17,8 @@ COMMANDS = [
     "jobs retry",
     "jobs cancel",
     "stats",
+    "doctor",
+    "grant",
     "demo",
     "bench",
 ]
@@ -44,6 +46,8 @@ def test_it_tells_its_version() -> None:
         "jobs show x",
         "jobs cancel x",
         "enqueue x",
+        "doctor",
+        "grant --role x --as reader",
         "demo",
         "bench",
     ],
@@ -62,7 +66,17 @@ def test_a_dsn_that_cannot_be_read_is_one_line() -> None:
     assert result.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", ["stats", "jobs list", "jobs retry --all-failed", "enqueue x", "migrate --check"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "stats",
+        "jobs list",
+        "jobs retry --all-failed",
+        "enqueue x",
+        "migrate --check",
+        "grant --role postgres --as worker",
+    ],
+)
 def test_missing_tables_are_one_line_that_says_what_to_do(empty_dsn: str, command: str) -> None:
     result = invoke(empty_dsn, *command.split())
     assert result.exit_code == 1

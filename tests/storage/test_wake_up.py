@@ -308,6 +308,7 @@ def test_notices_tell_of_work_and_of_cancelled_jobs(storage: PostgresStorage, qu
             one = queue.options(queue="mine").enqueue("f")
             assert await anext(notices) == Notice("work")
             await claim(session)
+            assert await anext(notices) == Notice("echo")
             queue.cancel(one)
             assert await anext(notices) == Notice("cancel", one)
             two = asyncio.ensure_future(anext(notices))
@@ -333,7 +334,7 @@ def test_a_worker_with_a_strange_schema_listens_on_its_own_channel(empty_dsn: st
             await anext(notices)
             queue.enqueue("f")
             assert await anext(notices) == Notice("work")
-            await notices.aclose()  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+            await notices.aclose()
             await session.close()
 
         run(main())

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import pytest
 
@@ -22,6 +22,9 @@ from tests.storage.database import Database, database
 from tests.support.process import Note, WorkerProcess, read_diary
 
 __all__ = ["Processes", "Start", "database"]
+
+
+LISTENERS: Final = "select pid from pg_stat_activity where datname = current_database() and query ilike 'listen%'"
 
 
 class Start(Protocol):
@@ -153,7 +156,6 @@ def listeners(database: Database) -> Callable[[], list[int]]:
     """The process ids of the connections that listen."""
 
     def found() -> list[int]:
-        listening = "select pid from pg_stat_activity where datname = current_database() and query ilike 'listen%%'"
-        return [row[0] for row in database.rows(listening)]
+        return [row[0] for row in database.rows(LISTENERS)]
 
     return found

@@ -15,9 +15,11 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from dbjobq import JobContext, JobQueue, PostgresStorage, Worker, job
+from dbjobq.doctor import examine
 from dbjobq.embedded import EmbeddedPostgres
 from dbjobq.schema import migrate
 from tests.support.waiting import until
+from tests.worker.conftest import Events
 
 PGBOUNCER = shutil.which("pgbouncer", path=os.environ.get("PATH", "") + ":/usr/sbin")
 
@@ -105,7 +107,9 @@ def work_through(queue: JobQueue, jobs: int) -> None:
     assert queue.count("completed") - before == jobs + 3
 
 
-def test_workers_behind_a_pooler_work_and_are_woken_through_a_direct_connection(bouncer: PgBouncer) -> None:
+def test_workers_behind_a_pooler_work_and_are_woken_through_a_direct_connection(
+    bouncer: PgBouncer, events: Events
+) -> None:
     with PostgresStorage(bouncer.dsn, listen_conninfo=bouncer.direct) as storage:
         queue = JobQueue(storage)
         with Worker(queue, concurrency=5, max_poll_interval=60), Worker(queue), Worker(queue):
@@ -114,13 +118,17 @@ def test_workers_behind_a_pooler_work_and_are_woken_through_a_direct_connection(
             last = queue.enqueue(short, number=1)
             until(lambda: (job := queue.get_job(last)) is not None and job.status == "completed")
             assert time.monotonic() - since < 0.5
+    assert not events.of("listener.deaf")
 
 
-def test_without_a_direct_connection_polling_does_it(bouncer: PgBouncer) -> None:
+def test_without_a_direct_connection_polling_does_it_and_each_worker_says_so(
+    bouncer: PgBouncer, events: Events
+) -> None:
     with PostgresStorage(bouncer.dsn, listen_conninfo=bouncer.dsn) as storage:
         queue = JobQueue(storage)
         with Worker(queue, 0.1, 0.5, concurrency=5), Worker(queue, 0.1, 0.5):
             work_through(queue, 1000)
+            until(lambda: len(events.of("listener.deaf")) == 2)
 
 
 def test_a_restart_of_the_pooler_is_survived(bouncer: PgBouncer) -> None:
@@ -131,3 +139,21 @@ def test_a_restart_of_the_pooler_is_survived(bouncer: PgBouncer) -> None:
             bouncer.stop()
             bouncer.start()
             work_through(queue, 100)
+
+
+@pytest.mark.parametrize(("listen", "severity"), [("pooled", "warning"), ("direct", "ok")])
+def test_the_doctor_tells_a_pooler_and_whether_workers_are_woken(
+    bouncer: PgBouncer, listen: str, severity: str
+) -> None:
+    listen_conninfo = bouncer.dsn if listen == "pooled" else bouncer.direct
+    with PostgresStorage(bouncer.dsn, listen_conninfo=listen_conninfo) as storage:
+        (finding,) = (f for f in examine(storage) if f.check == "pooler")
+    assert finding.severity == severity
+    assert finding.found.startswith("the DSN leads through a pooler")
+
+
+def test_a_pooler_that_dbjobq_is_not_told_of_is_critical(bouncer: PgBouncer) -> None:
+    with PostgresStorage(bouncer.dsn) as storage:
+        (finding,) = (f for f in examine(storage) if f.check == "pooler")
+    assert finding.severity == "critical"
+    assert "--listen-dsn" in finding.advice

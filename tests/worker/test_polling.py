@@ -23,8 +23,9 @@ from dbjobq.storage.base import Idle
 from dbjobq.storage.session import PostgresSession
 from tests.storage.database import Database
 from tests.support.faultproxy import proxied
+from tests.support.server import Databases
 from tests.support.waiting import ended, lasting, settled, until
-from tests.worker.conftest import Events, Start
+from tests.worker.conftest import LISTENERS, Events, Start
 
 LATE = 0.09
 """Seconds that a poll may come late on a busy machine."""
@@ -460,3 +461,34 @@ def test_a_worker_that_never_could_listen_starts_and_polls(start: Start, queue: 
     with PostgresStorage(dsn, listen_conninfo=nobody) as storage:
         start(JobQueue(storage), poll_interval=0.1, max_poll_interval=0.4)
         ended(queue, [queue.enqueue(hello)])
+
+
+def test_a_listener_that_hears_nothing_is_told_of_once_and_the_worker_polls_and_asks_for_cancelled_jobs(
+    start: Start, queue: JobQueue, dsn: str, databases: Databases, events: Events
+) -> None:
+    told = threading.Event()
+
+    @job
+    def hello() -> None: ...
+
+    @job
+    async def long() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            told.set()
+
+    # LISTEN is accepted in any database, and as with a pooler nothing of what is notified in ours arrives.
+    with databases.fresh("template0") as elsewhere, PostgresStorage(dsn, listen_conninfo=elsewhere) as storage:
+        start(JobQueue(storage), poll_interval=0.1, max_poll_interval=0.4)
+        ended(queue, [queue.enqueue(hello)])
+        until(lambda: events.of("listener.deaf"))
+        with Database(elsewhere) as there:
+            terminate(there, [row[0] for row in there.rows(LISTENERS)])
+        until(lambda: events.of("listener.restored"))
+        stuck = queue.enqueue(long)
+        until(lambda: queue.count("running"))
+        queue.cancel(stuck)
+        assert told.wait(2)
+    assert len(events.of("listener.deaf")) == 1
+    assert "--listen-dsn" in vars(events.of("listener.deaf")[0])["error"]

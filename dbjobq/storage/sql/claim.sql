@@ -4,7 +4,8 @@
 -- locks: the rows it takes. SKIP LOCKED passes over those another worker is taking.
 -- `materialized` keeps the planner from running the LIMIT twice and taking more than asked. `lateral (… offset 0)`
 -- leaves it no other plan for the bodies than one look-up each. All jobs of a batch share one claim number, which no
--- other batch ever has. `beat` extends the worker's life with the first claim after an idle spell.
+-- other batch ever has. `beat` extends the worker's life with the first claim after an idle spell. The queue returned is
+-- the one that was asked for, whatever a body says that was not written by us.
 -- Sent in two forms (statements.py). `claim_after` looks only behind a position in each queue and priority it is given, so
 -- that it does not walk again over index entries of rows that are gone but, while an old snapshot is held somewhere,
 -- cannot be vacuumed. It may miss some: scan.py says when it does, and when `claim` must follow.
@@ -33,7 +34,7 @@ with picked as materialized (
     update {schema}.worker set expires_at = clock_timestamp() + %(beat)s::float8 * interval '1 second'
      where id = %(worker)s::int and %(beat)s::float8 is not null and exists (select from moved)
 )
-select moved.job_id::text, (select claim from drawn)::text, moved.attempts, body.type, body.data::text, body.queue,
+select moved.job_id::text, (select claim from drawn)::text, moved.attempts, body.type, body.data::text, moved.queue,
        body.priority, body.max_retries, body.timeout, body.unique_key is not null, moved.position,
        date_part('epoch', body.created_at), date_part('epoch', body.execute_at), date_part('epoch', now()),
        moved.suspect

@@ -1,0 +1,102 @@
+"""Makes all checks, one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import aclosing
+from functools import partial
+from typing import Final, NamedTuple
+
+from dbjobq.doctor import server, tables, work
+from dbjobq.doctor.findings import Finding, Rows
+from dbjobq.errors import ConfigError, NotSupported, SchemaError
+from dbjobq.storage.base import BaseStorage
+from dbjobq.storage.postgres_storage import PostgresStorage
+from dbjobq.storage.version import HEAD
+
+__all__ = ["examine"]
+
+
+class _Check(NamedTuple):
+    """A look, and what to make of it."""
+
+    name: str
+    statement: str
+    judge: Callable[[Rows], list[Finding]]
+    fine: str = "nothing to be mended"
+    """What to say where `judge` finds nothing."""
+    pinned: bool = False
+    """It looks up rows one by one. True of few: what is sent often is prepared, and fails behind a pooler."""
+
+
+_OF_SERVER: Final = (
+    _Check("server", "doctor_server", server.judge_server),
+    _Check("settings", "doctor_settings", server.judge_settings, "as they should be"),
+    _Check("notifications", "doctor_notify", server.judge_notifications),
+    _Check("horizon", "doctor_horizon", tables.judge_horizon, "no transaction is open for long"),
+)
+_OF_TABLES: Final = (
+    _Check("dead rows", "doctor_tables", tables.judge_dead_rows, "few"),
+    _Check("autovacuum", "doctor_tables", tables.judge_autovacuum, "comes when it is due"),
+    _Check("bloat", "doctor_tables", tables.judge_bloat, "none"),
+    _Check("indexes", "doctor_indexes", tables.judge_indexes, "all there and valid"),
+    _Check("queues", "queue_stats", work.judge_queues),
+    _Check("schedule", "doctor_overdue", work.judge_overdue, "nothing is overdue"),
+    _Check("leases", "doctor_stale", work.judge_leases, "all are held by the living"),
+    _Check("states", "doctor_states", work.judge_states, "each of the newest 100,000 jobs has one", pinned=True),
+    _Check("orphans", "doctor_orphans", work.judge_orphans, "none", pinned=True),
+)
+
+
+def examine(storage: BaseStorage, modules: Iterable[str] = ()) -> list[Finding]:
+    """Look at the database of a queue, and return what was found: for each check at least one finding.
+
+    Takes a second or two. Not to be called on a running event loop.
+
+    Args:
+        storage: A PostgresStorage.
+        modules: What workers are told of, to judge the types of jobs that wait; imported already.
+
+    Raises:
+        NotSupported: The storage is another.
+        ConfigError: The DSN does not work.
+        StorageUnavailable: PostgreSQL does not answer.
+    """
+    if not isinstance(storage, PostgresStorage):
+        raise NotSupported(f"{storage.name} has no doctor: it looks at PostgreSQL's own state")
+    try:
+        storage.check().run()
+    except SchemaError as error:
+        return [Finding("schema", "critical", str(error)), *_made(storage, _OF_SERVER)]
+    judge_types = partial(work.judge_types, modules=tuple(modules))
+    types = _Check("job types", "doctor_types", judge_types, "all are known", pinned=True)
+    ways = storage.connections
+    return [
+        Finding("schema", "ok", f"{storage.schema!r} is at migration {HEAD}"),
+        *_made(storage, _OF_SERVER),
+        *server.judge_ways(pooler=ways.pooler(), told=ways.pooled, hears=asyncio.run(_hears(storage))),
+        *_made(storage, (*_OF_TABLES, types)),
+    ]
+
+
+def _made(storage: PostgresStorage, checks: Iterable[_Check]) -> list[Finding]:
+    found: list[Finding] = []
+    for check in checks:
+        try:
+            rows = storage.diagnose(check.statement, pinned=check.pinned).run()
+        except ConfigError as error:  # connected it is, so this role may not look there
+            advice = "grant it what a reader may see: `dbjobq grant --as reader`"
+            found.append(Finding(check.name, "notice", f"could not be looked at: {error}", advice))
+        else:
+            found += check.judge(rows) or [Finding(check.name, "ok", check.fine)]
+    return found
+
+
+async def _hears(storage: PostgresStorage) -> bool:
+    """Listen as a worker does."""
+    async with aclosing(storage.session("doctor", (), 1.0).notices()) as notices:
+        async for notice in notices:
+            if notice.kind in {"echo", "deaf"}:
+                return notice.kind == "echo"
+    return False

@@ -1,0 +1,47 @@
+"""What a check says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
+
+__all__ = ["SEVERITIES", "Finding", "Rows", "Severity", "plural", "span", "worst"]
+
+Severity = Literal["ok", "notice", "warning", "critical"]
+
+SEVERITIES: Final[tuple[Severity, ...]] = ("ok", "notice", "warning", "critical")
+"""From nothing to do, over worth knowing and will hurt, to hurts or loses jobs now."""
+
+Rows: TypeAlias = Sequence[Mapping[str, Any]]
+"""What a check judges: a statement's rows, by the names of its columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was found."""
+
+    check: str
+    severity: Severity
+    found: str
+    """In plain words, with the values."""
+    advice: str = ""
+    """What to do; empty where there is nothing to be done."""
+
+
+def worst(findings: Iterable[Finding]) -> Severity:
+    """Return the highest severity among them."""
+    return SEVERITIES[max((SEVERITIES.index(finding.severity) for finding in findings), default=0)]
+
+
+def span(seconds: float) -> str:
+    """Return a duration for people."""
+    for name, unit in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds:.0f} s"
+
+
+def plural(number: int, what: str) -> str:
+    """Return a number of things."""
+    return f"{number:,} {what}{'s' * (number != 1)}"

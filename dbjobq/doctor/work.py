@@ -1,0 +1,118 @@
+"""The work: does anybody do it, can anybody do it, and is every job where it should be?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from dbjobq.doctor.findings import Finding, Rows, plural, span
+from dbjobq.errors import UnknownJobType
+from dbjobq.registry import find
+
+__all__ = ["judge_leases", "judge_orphans", "judge_overdue", "judge_queues", "judge_states", "judge_types"]
+
+WAITING: Final = 60.0
+"""Seconds that a ready job may wait where none of its queue runs: six of a worker's longest polls."""
+BEHINDHAND: Final = 600.0
+"""Seconds that it may wait where others run: a burst that is worked off."""
+UNRESCUED: Final = 30.0
+"""Seconds: every worker looks for the leases of those that are gone, four times in the time a lease lasts."""
+
+
+def judge_queues(rows: Rows) -> list[Finding]:
+    """Judge for how long ready jobs have been waiting.
+
+    Which queues a worker serves is not stored, and an idle one writes nothing: what tells is the oldest job's wait.
+    """
+    found: list[Finding] = []
+    for row in rows:
+        oldest, running = row["oldest_ready"] or 0.0, row["running"]
+        waits = f"queue {row['name']!r}: of {plural(row['ready'], 'ready job')} the oldest has waited {span(oldest)}"
+        if not running and oldest > WAITING:
+            advice = f"start one that serves it: dbjobq worker MODULE --queue {row['name']}"
+            found.append(Finding("queues", "warning", f"{waits}, and none runs: no worker serves it", advice))
+        elif oldest > BEHINDHAND:
+            advice = "start more workers, or raise --concurrency if the jobs wait for others"
+            behind = f"{waits} while {plural(running, 'job')} run: the workers cannot keep up"
+            found.append(Finding("queues", "warning", behind, advice))
+    longest = max((row["oldest_ready"] or 0.0 for row in rows), default=0.0)
+    return found or [Finding("queues", "ok", f"the oldest ready job has waited {span(longest)}")]
+
+
+def judge_overdue(rows: Rows) -> list[Finding]:
+    """Judge whether scheduled jobs become ready when they are due."""
+    return [
+        Finding(
+            "schedule",
+            "warning",
+            f"queue {row['name']!r}: {plural(row['jobs'], 'scheduled job')} should have become ready, the first "
+            f"{span(row['seconds'])} ago: no worker is there to see to it",
+            "start a worker; of any queue",
+        )
+        for row in rows
+    ]
+
+
+def judge_leases(rows: Rows) -> list[Finding]:
+    """Judge whether the jobs of workers that are gone are taken back."""
+    return [
+        Finding(
+            "leases",
+            "warning",
+            f"{row['name']} holds {plural(row['jobs'], 'job')}, but its lease ended {span(row['seconds'])} ago",
+            "start a worker, of any queue: it takes them back",
+        )
+        for row in rows
+        if row["seconds"] > UNRESCUED
+    ]
+
+
+def judge_types(rows: Rows, modules: Iterable[str]) -> list[Finding]:
+    """Judge whether workers that are told of these modules know the types of the jobs that wait."""
+    modules = list(modules)
+    found: list[Finding] = []
+    for row in rows:
+        if row["unknown"]:
+            refused = f"{plural(row['unknown'], 'job')} of type {row['type']!r} failed lately: no worker knew it"
+            advice = "name its module to the workers (dbjobq worker MODULE), deploy it there, then `dbjobq jobs retry`"
+            found.append(Finding("job types", "warning", refused, advice))
+        elif modules and row["waiting"] and (why := _unknown(row["type"], modules)):
+            waiting = f"{plural(row['waiting'], 'job')} of type {row['type']!r} wait, but nothing answers to it"
+            found.append(Finding("job types", "warning", waiting, why))
+    if found or modules:
+        return found
+    return [Finding("job types", "ok", "no worker has refused one; give MODULEs to have those that wait looked up")]
+
+
+def _unknown(name: str, modules: Iterable[str]) -> str | None:
+    try:
+        find(name, modules)
+    except UnknownJobType as error:
+        return str(error)
+    return None
+
+
+def judge_states(rows: Rows) -> list[Finding]:
+    """Judge whether each of the newest jobs stands in one place."""
+    return [
+        Finding(
+            "states",
+            "critical",
+            f"{plural(row['jobs'], 'job')} in {row['names'] or 'no state at all'}, such as {row['example']}",
+            "rows were changed by hand, or this is a bug: please report it. `dbjobq jobs show` tells what is known",
+        )
+        for row in rows
+    ]
+
+
+def judge_orphans(rows: Rows) -> list[Finding]:
+    """Judge whether there are rows that belong to nothing."""
+    return [
+        Finding(
+            "orphans",
+            "critical",
+            f"{row['rows']:,} {row['what']}, such as that of job {row['example']}",
+            "rows were deleted by hand, or this is a bug: please report it. Delete them",
+        )
+        for row in rows
+    ]

@@ -1,0 +1,1 @@
+"""Tests of the doctor: each condition is produced, on a server that is sound otherwise."""
