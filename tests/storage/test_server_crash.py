@@ -1,0 +1,38 @@
+"""What a crash of the server takes back: claims that were not flushed to disk, and nothing that anybody relies on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from dbjobq import PostgresStorage, schema
+from dbjobq.embedded import EmbeddedPostgres
+from tests.storage.database import Database
+from tests.storage.workers import run, worker
+from tests.support.crash import crash
+
+LAZY = {"synchronous_commit": "on", "wal_writer_delay": "10s"}
+"""Nothing is flushed before somebody asks for it: what was committed asynchronously is lost with certainty."""
+
+
+@pytest.fixture
+def dsn() -> Iterator[str]:
+    with EmbeddedPostgres(settings=LAZY) as server:
+        schema.migrate(server.dsn())
+        yield server.dsn()
+
+
+def test_a_worker_keeps_its_number_after_a_crash(dsn: str) -> None:
+    """Two workers of one number would keep each other's leases, and give back each other's jobs."""
+
+    async def main() -> None:
+        with PostgresStorage(dsn) as storage:
+            async with worker(storage, "before", ["mail"]):
+                crash(dsn)
+            async with worker(storage, "after", ["other"]):
+                with Database(dsn) as database:
+                    assert database.rows("select name from dbjobq.worker order by id") == [("before",), ("after",)]
+                    assert database.value("select count(*) from dbjobq.queue where name in ('mail', 'other')") == 2
+
+    run(main())
