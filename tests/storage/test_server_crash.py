@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from dbjobq import PostgresStorage, schema
+from dbjobq import JobQueue, PostgresStorage, schema
 from dbjobq.embedded import EmbeddedPostgres
 from tests.storage.database import Database
-from tests.storage.workers import run, worker
+from tests.storage.workers import claim, ended, exchange, run, worker
 from tests.support.crash import crash
 
 LAZY = {"synchronous_commit": "on", "wal_writer_delay": "10s"}
@@ -21,6 +21,24 @@ def dsn() -> Iterator[str]:
     with EmbeddedPostgres(settings=LAZY) as server:
         schema.migrate(server.dsn())
         yield server.dsn()
+
+
+def test_a_claim_that_was_not_flushed_is_a_redelivery_and_its_late_result_is_refused(dsn: str) -> None:
+    """The sequence forgets with it what it has handed out: its next number must not open the old claim's fence."""
+
+    async def main() -> None:
+        with PostgresStorage(dsn) as storage:
+            job_id = JobQueue(storage).enqueue("f")
+            async with worker(storage, "before") as session:
+                (lost,) = await claim(session)
+                crash(dsn)
+            async with worker(storage, "after") as session:
+                (held,) = await claim(session)
+                assert (held.id, held.attempts) == (job_id, 0)
+                assert storage.finish([ended(lost, result="1")]).run() == set()
+                assert (await exchange(session, [ended(held)])).refused == []
+
+    run(main())
 
 
 def test_a_worker_keeps_its_number_after_a_crash(dsn: str) -> None:

@@ -4,7 +4,9 @@
 -- locks: the rows it takes. SKIP LOCKED passes over those another worker is taking.
 -- `materialized` keeps the planner from running the LIMIT twice and taking more than asked. `lateral (… offset 0)`
 -- leaves it no other plan for the bodies than one look-up each. All jobs of a batch share one claim number, which no
--- other batch ever has. `beat` extends the worker's life with the first claim after an idle spell.
+-- other batch ever has: it holds the time, since a crash of the server may take the sequence back with claims that were
+-- not flushed. Losing one of those is a redelivery.
+-- `beat` extends the worker's life with the first claim after an idle spell.
 -- Sent in two forms (statements.py). `claim_after` is for a worker that has just claimed a full batch: it looks only
 -- behind what it took last, so that it does not walk again over index entries of rows that are gone but, while an old
 -- snapshot is held somewhere, cannot be vacuumed (docs/decisions/0003). Only a hint: a job that commits late with an
@@ -24,7 +26,7 @@ with picked as materialized (
     delete from {schema}.ready where ctid = any (array (select tid from picked))
     returning queue, job_id, attempts, suspect, priority, position, enqueued
 ), drawn as materialized (
-    select nextval({claim_sequence}) as claim
+    select (date_part('epoch', clock_timestamp()) * 1000)::bigint * 1048576 + nextval({claim_sequence}) %% 1048576 as claim
 ), held as (
     insert into {schema}.lease (claim, claimed_at, expires_at, worker, attempts, job_id, suspect)
     select (select claim from drawn), now(), clock_timestamp() + %(lease)s::float8 * interval '1 second',
