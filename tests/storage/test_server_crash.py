@@ -41,6 +41,22 @@ def test_a_claim_that_was_not_flushed_is_a_redelivery_and_its_late_result_is_ref
     run(main())
 
 
+@pytest.mark.parametrize("hinted", [False, True])
+def test_a_job_on_its_last_start_is_not_redelivered_after_a_crash(dsn: str, hinted: bool) -> None:
+    async def main() -> None:
+        with PostgresStorage(dsn) as storage:
+            JobQueue(storage).enqueue_many("f", [{}] * 2, max_retries=0)
+            async with worker(storage, "before") as session:
+                if hinted:
+                    assert len(await claim(session, 1)) == 1
+                assert len(await claim(session, 1, promote=not hinted)) == 1
+                crash(dsn)
+            async with worker(storage, "after") as session:
+                assert len(await claim(session)) == 2 - 1 - hinted
+
+    run(main())
+
+
 def test_a_worker_keeps_its_number_after_a_crash(dsn: str) -> None:
     """Two workers of one number would keep each other's leases, and give back each other's jobs."""
 

@@ -5,7 +5,7 @@
 -- `materialized` keeps the planner from running the LIMIT twice and taking more than asked. `lateral (… offset 0)`
 -- leaves it no other plan for the bodies than one look-up each. All jobs of a batch share one claim number, which no
 -- other batch ever has: it holds the time, since a crash of the server may take the sequence back with claims that were
--- not flushed. Losing one of those is a redelivery.
+-- not flushed. Losing one of those is a redelivery; so a batch with a job on its last start is flushed (the last column).
 -- `beat` extends the worker's life with the first claim after an idle spell.
 -- Sent in two forms (statements.py). `claim_after` is for a worker that has just claimed a full batch: it looks only
 -- behind what it took last, so that it does not walk again over index entries of rows that are gone but, while an old
@@ -39,7 +39,8 @@ with picked as materialized (
 select moved.job_id::text, (select claim from drawn)::text, moved.attempts, body.type, body.data::text, body.queue,
        body.priority, body.max_retries, body.timeout, body.unique_key is not null, moved.position,
        date_part('epoch', body.created_at), date_part('epoch', body.execute_at), date_part('epoch', now()),
-       moved.suspect
+       moved.suspect,
+       case when body.max_retries <= moved.attempts then set_config('synchronous_commit', 'on', true) end
   from moved, lateral (select * from {schema}.job where job.id = moved.job_id offset 0) as body
  order by array_position(%(queues)s::int[], moved.queue), moved.priority desc, moved.position,
           moved.enqueued
