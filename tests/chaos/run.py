@@ -1,0 +1,113 @@
+"""One run: a world, faults by the plan, healing, draining, and the comparison."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from tests.chaos.faults import FAULTS, Fault
+from tests.chaos.ledger import Ledger, read
+from tests.chaos.report import Line, summary
+from tests.chaos.schedule import Place, Planned, plan
+from tests.chaos.tables import Tables, read_log, read_tables
+from tests.chaos.verify import Evidence, Findings, Happened, verify
+from tests.chaos.world import World
+from tests.support.waiting import until
+
+__all__ = ["Outcome", "run"]
+
+DRAIN: Final = 60.0
+"""Seconds in which all that is left must be worked off when the faults are over."""
+QUIET: Final = 2.0
+"""Seconds that everything goes on after the last fault, so that recovery can be seen."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a run."""
+
+    ledger: Ledger
+    tables: Tables
+    findings: Findings
+    lines: list[Line]
+    faults: list[Happened] = field(default_factory=list[Happened])
+
+    def __str__(self) -> str:
+        """What there was, in a line."""
+        enqueued = sum(len(call.ids or ()) for call in self.ledger.calls)
+        return (
+            f"{len(self.ledger.calls)} enqueue calls, {enqueued} jobs acknowledged, {len(self.tables.jobs)} in the table, "
+            f"{len(self.ledger.executions)} executions, {len(self.faults)} faults, {len(self.findings.again)} starts again"
+        )
+
+
+def run(*, seed: int, seconds: float, faults: Sequence[str], lease: float = 3.0, pace: float = 1.0) -> Outcome:
+    """Make a world, have these faults happen to it for so many seconds, and compare.
+
+    Args:
+        seed: Of the plan and the producers. The machine's timing is not in it: a run is alike, not the same.
+        seconds: From the first job's start on.
+        faults: Names in `schedule.KINDS`.
+        lease: Of the workers, in seconds.
+        pace: How busy the producers are.
+    """
+    needs = {FAULTS[name].__name__ for name in faults}
+    with World(seed=seed, lease=lease, pace=pace, standby="Failover" in needs, pooler="KillPooler" in needs) as world:
+        until(lambda: _all_at_work(world), 60, "the start of all workers and producers")
+        places: dict[Place, int] = {"worker": len(world.workers), "link": len(world.links), "server": 1, "pooler": 1}
+        happened = list(_happen(world, plan(seed, seconds, faults, places, lease)))
+        time.sleep(QUIET)
+        problems = list(_end(world))
+        evidence = Evidence(read(world.folder), read_tables(world.dsn()), happened, lease=lease)
+        evidence.refusals = [
+            refusal for slot in world.workers for life in slot.lives for refusal in read_log(life.pid, life.log)
+        ]
+        findings = verify(evidence)
+        findings.violations += problems
+        return Outcome(evidence.ledger, evidence.tables, findings, summary(evidence, findings), happened)
+
+
+def _all_at_work(world: World) -> bool:
+    ledger = read(world.folder)
+    return {slot.life.pid for slot in world.workers} | {producer.pid for producer in world.producers} <= ledger.pids
+
+
+def _happen(world: World, planned: Iterable[Planned]) -> Iterator[Happened]:
+    """Make and mend the faults when it is time; yield each when it is mended."""
+    begin = time.monotonic()
+    coming = sorted(planned)
+    under_way: list[tuple[float, float, str, Fault]] = []
+    while coming or under_way:
+        moment = time.monotonic() - begin
+        if coming and coming[0].at <= moment and not any(one[0] <= coming[0].at for one in under_way):
+            next_one = coming.pop(0)
+            fault = FAULTS[next_one.fault](world, next_one.where)
+            since = time.time()
+            fault.inject()
+            # A fault that took long to make is not there for less.
+            until_ = next_one.until - next_one.at + time.monotonic() - begin
+            under_way.append((until_, since, next_one.fault, fault))
+        for one in [one for one in under_way if one[0] <= moment]:
+            under_way.remove(one)
+            one[3].heal()
+            yield Happened(one[2], one[1], time.time(), one[3].pids)
+        world.tend()
+        time.sleep(0.02)
+
+
+def _end(world: World) -> Iterator[str]:
+    """Stop enqueueing, let the workers work everything off, and stop them."""
+    for producer in world.producers:
+        if code := producer.stop():
+            yield f"a producer left with {code}"
+    if not world.drain(DRAIN):
+        yield f"{world.unfinished()} jobs had not ended {DRAIN} s after the last fault"
+    for slot in world.workers:
+        if code := slot.stop():
+            yield f"a worker that was told to stop left with {code}"
+        for life in slot.lives:
+            code = life.process.poll()
+            if not life.wanted_dead and code != 0:
+                yield f"worker {life.pid} ended by itself with {code}: {life.log.read_text()[-500:]}"
