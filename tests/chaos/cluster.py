@@ -126,6 +126,7 @@ class Cluster:
             ports: Where to go instead, in the order of `ports`: those of proxies.
             more: What else to put into it.
         """
+        settings: dict[str, Any] = {"connect_timeout": 3, "target_session_attrs": "read-write", **more}
         return make_conninfo(
             host=",".join("127.0.0.1" for _ in self.nodes),
             port=",".join(map(str, ports or self.ports)),
@@ -134,7 +135,7 @@ class Cluster:
             dbname="postgres",
             sslmode="disable",
             gssencmode="disable",
-            **{"connect_timeout": 3, "target_session_attrs": "read-write", **more},
+            **settings,
         )
 
     def only(self, port: int, **more: Any) -> str:

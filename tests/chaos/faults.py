@@ -43,7 +43,7 @@ class Fault(ABC):
     def inject(self) -> None:
         """Make it; returns when it is there."""
 
-    def heal(self) -> None:
+    def heal(self) -> None:  # noqa: B027 - some are over when they are made
         """Mend it; returns when it is over."""
 
 

@@ -16,7 +16,7 @@ RETRY = 0.2
 """Seconds before a retry."""
 
 
-class Hiccup(Exception):
+class Hiccup(Exception):  # noqa: N818 - expected
     """Raised on purpose."""
 
 

@@ -1,6 +1,6 @@
 """A producer in a process of its own: `python -m tests.chaos.producer sync|async DSN SEED PACE`, until its input ends.
 
-Enqueues in every way there is, and writes down before each call what it is about to do, and afterwards what it was told.
+Enqueues in every way there is, and writes down before each call what it will do, and afterwards what it was told.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import asyncio
 import random
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -84,7 +83,7 @@ def _job(chance: random.Random) -> tuple[Callable[..., Any], dict[str, Any], dic
     return function, {"seconds": round(chance.uniform(0.0, longest), 3)}, options
 
 
-class Undone(Exception):
+class Undone(Exception):  # noqa: N818 - wanted
     """Raised to roll a transaction back."""
 
 

@@ -52,8 +52,8 @@ def recovery(fault: Happened, evidence: Evidence) -> float | None:
     """Return the seconds until everything went on; None if something did not within `PATIENCE`.
 
     Where a worker is struck: from that moment until the last of the jobs that it was running has started elsewhere, or
-    has ended. Otherwise: from the moment when the cause is gone until every process that felt it, and that no other fault
-    strikes meanwhile, has started a job again (a worker) or had an enqueue acknowledged (a producer).
+    has ended. Otherwise: from the moment when the cause is gone until every process that felt it has started a job
+    again (a worker) or had an enqueue acknowledged (a producer). What another fault held up meanwhile is not measured.
     """
     taken = _taken_over if KINDS[fault.fault].place == "worker" else _gone_on
     seconds = max(taken(fault, evidence), default=0.0)
@@ -61,19 +61,24 @@ def recovery(fault: Happened, evidence: Evidence) -> float | None:
 
 
 def _taken_over(fault: Happened, evidence: Evidence) -> Iterator[float]:
+    others = [other for other in evidence.faults if other is not fault and other.pids is None]
     for run in evidence.ledger.executions:
         if fault.touched(run.pid) and run.start < fault.at and (run.end is None or run.end > fault.at):
-            later = [other.start for other in evidence.runs[run.job] if other.start > fault.at]
+            later = [other.start for other in evidence.runs(run.job) if other.start > fault.at]
             done = evidence.tables.done.get(run.job)
-            yield min([*later, done.finished_at if done is not None else math.inf]) - fault.at
+            moment = min([*later, done.finished_at if done is not None else math.inf])
+            if not any(other.at < moment and other.healed > fault.at for other in others):
+                yield moment - fault.at
 
 
 def _gone_on(fault: Happened, evidence: Evidence) -> Iterator[float]:
-    meanwhile = [f for f in evidence.faults if f.at < fault.healed + PATIENCE and f.healed > fault.at and f.pids]
+    others = [other for other in evidence.faults if other is not fault]
     for pid, moments in _activity(evidence.ledger).items():
-        alive = moments[0] < fault.at and moments[-1] > fault.healed
-        if alive and fault.touched(pid) and not any(pid in (f.pids or ()) for f in meanwhile if f is not fault):
-            yield next(moment for moment in moments if moment > fault.healed) - fault.healed
+        if not (fault.touched(pid) and moments[0] < fault.at and moments[-1] > fault.healed):
+            continue
+        moment = next(moment for moment in moments if moment > fault.healed)
+        if not any(other.touched(pid) and other.at < moment and other.healed > fault.at for other in others):
+            yield moment - fault.healed
 
 
 def _activity(ledger: Ledger) -> dict[int, list[float]]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from tests.chaos.faults import FAULTS, Fault
 from tests.chaos.ledger import Ledger, read
@@ -38,9 +39,16 @@ class Outcome:
         """What there was, in a line."""
         enqueued = sum(len(call.ids or ()) for call in self.ledger.calls)
         return (
-            f"{len(self.ledger.calls)} enqueue calls, {enqueued} jobs acknowledged, {len(self.tables.jobs)} in the table, "
-            f"{len(self.ledger.executions)} executions, {len(self.faults)} faults, {len(self.findings.again)} starts again"
+            f"{len(self.ledger.calls)} calls to enqueue, {enqueued} ids acknowledged, {len(self.tables.jobs)} jobs,"
+            f" {len(self.ledger.executions)} executions, {len(self.faults)} faults, {len(self.findings.again)} starts again"
         )
+
+
+class _Made(NamedTuple):
+    until: float
+    since: float
+    name: str
+    fault: Fault
 
 
 def run(*, seed: int, seconds: float, faults: Sequence[str], lease: float = 3.0, pace: float = 1.0) -> Outcome:
@@ -60,10 +68,9 @@ def run(*, seed: int, seconds: float, faults: Sequence[str], lease: float = 3.0,
         happened = list(_happen(world, plan(seed, seconds, faults, places, lease)))
         time.sleep(QUIET)
         problems = list(_end(world))
-        evidence = Evidence(read(world.folder), read_tables(world.dsn()), happened, lease=lease)
-        evidence.refusals = [
-            refusal for slot in world.workers for life in slot.lives for refusal in read_log(life.pid, life.log)
-        ]
+        lives = [life for slot in world.workers for life in slot.lives]
+        refusals = [refusal for life in lives for refusal in read_log(life.pid, life.log)]
+        evidence = Evidence(read(world.folder), read_tables(world.dsn()), happened, refusals, lease)
         findings = verify(evidence)
         findings.violations += problems
         return Outcome(evidence.ledger, evidence.tables, findings, summary(evidence, findings), happened)
@@ -77,22 +84,20 @@ def _all_at_work(world: World) -> bool:
 def _happen(world: World, planned: Iterable[Planned]) -> Iterator[Happened]:
     """Make and mend the faults when it is time; yield each when it is mended."""
     begin = time.monotonic()
-    coming = sorted(planned)
-    under_way: list[tuple[float, float, str, Fault]] = []
+    coming = deque(planned)
+    under_way: list[_Made] = []
     while coming or under_way:
         moment = time.monotonic() - begin
-        if coming and coming[0].at <= moment and not any(one[0] <= coming[0].at for one in under_way):
-            next_one = coming.pop(0)
-            fault = FAULTS[next_one.fault](world, next_one.where)
-            since = time.time()
+        if coming and coming[0].at <= moment and not any(made.until <= coming[0].at for made in under_way):
+            one = coming.popleft()
+            fault, since = FAULTS[one.fault](world, one.where), time.time()
             fault.inject()
-            # A fault that took long to make is not there for less.
-            until_ = next_one.until - next_one.at + time.monotonic() - begin
-            under_way.append((until_, since, next_one.fault, fault))
-        for one in [one for one in under_way if one[0] <= moment]:
-            under_way.remove(one)
-            one[3].heal()
-            yield Happened(one[2], one[1], time.time(), one[3].pids)
+            made_at = time.monotonic() - begin  # a fault that took long to make is not there for less
+            under_way.append(_Made(made_at + one.until - one.at, since, one.fault, fault))
+        for made in [made for made in under_way if made.until <= moment]:
+            under_way.remove(made)
+            made.fault.heal()
+            yield Happened(made.name, made.since, time.time(), made.fault.pids)
         world.tend()
         time.sleep(0.02)
 
@@ -108,6 +113,7 @@ def _end(world: World) -> Iterator[str]:
         if code := slot.stop():
             yield f"a worker that was told to stop left with {code}"
         for life in slot.lives:
-            code = life.process.poll()
-            if not life.wanted_dead and code != 0:
-                yield f"worker {life.pid} ended by itself with {code}: {life.log.read_text()[-500:]}"
+            log = life.log.read_text()
+            refused = "did not answer" in log and "worker.serving" not in log  # it came up while the server was away
+            if not (life.wanted_dead or refused or life.process.poll() == 0):
+                yield f"worker {life.pid} ended by itself with {life.process.poll()}: {log[-500:]}"

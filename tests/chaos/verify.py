@@ -7,17 +7,20 @@ with the fault that made it so; what no fault explains is a violation, too.
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
-from tests.chaos.ledger import Execution, Ledger
+from tests.chaos.ledger import Call, Execution, Ledger
 from tests.chaos.schedule import KINDS, Excuse
 from tests.chaos.tables import Failure, Refusal, Tables
 
 __all__ = ["Evidence", "Findings", "Happened", "verify"]
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 COMPLETED: Final = 2
 FAILED: Final = 3
@@ -90,33 +93,31 @@ class Evidence:
         refusals: Sequence[Refusal] = (),
         lease: float = 3.0,
     ) -> None:
-        self.ledger, self.tables, self.faults, self.refusals = ledger, tables, faults, refusals
+        self.ledger, self.tables, self.refusals = ledger, tables, refusals
+        self.faults = sorted(faults, key=lambda fault: (fault.pids is None, fault.at))
+        """What one process felt comes first: it explains more than what all did."""
         self.lease = lease
-        self.tagged: dict[str, list[str]] = defaultdict(list)
-        for job_id, job in tables.jobs.items():
-            self.tagged[job.tag].append(job_id)
-        self.runs: dict[str, list[Execution]] = defaultdict(list)
-        for run in ledger.executions:
-            self.runs[run.job].append(run)
+        self.tagged = _grouped((job.tag, job_id) for job_id, job in tables.jobs.items())
+        self._runs = _grouped((run.job, run) for run in ledger.executions)
+
+    def runs(self, job_id: str) -> list[Execution]:
+        """Return a job's executions, in the order of their starts."""
+        return self._runs.get(job_id, [])
 
     def charging(self, failure: Failure) -> Happened | None:
         """Return the fault that explains why this attempt was charged."""
+        job = self.tables.jobs[failure.job]
         if lost := LOST.match(failure.error):
-            pid = int(lost[1])
-            return self._fault("charged", failure.at, lambda fault: fault.touched(pid))
-        pids = [run.pid for run in self.runs[failure.job] if run.attempt == failure.attempts - 1]
-        touched = [fault for fault in self.faults if any(map(fault.touched, pids))]
+            return self._explaining("charged", failure.at, [int(lost[1])])
+        pids = [run.pid for run in self.runs(failure.job) if run.attempt == failure.attempts - 1]
         if failure.error.startswith("TimeoutError: the worker stopped"):
-            once = self.tables.jobs[failure.job].max_retries == 0
-            return self._fault("again", failure.at, lambda fault: once and fault in touched)
-        transactional = self.tables.jobs[failure.job].type in EFFECTS
-        return self._fault("transaction", failure.at, lambda fault: transactional and fault in touched)
+            return self._explaining("again", failure.at, pids) if job.max_retries == 0 else None
+        return self._explaining("transaction", failure.at, pids) if job.type in EFFECTS else None
 
-    def _fault(self, what: Excuse, at: float, felt: object) -> Happened | None:
-        assert callable(felt)
+    def _explaining(self, what: Excuse, at: float, pids: Sequence[int]) -> Happened | None:
         for fault in self.faults:
             near = fault.at <= at <= fault.healed + self.lease + UNWRITTEN
-            if near and fault.may(what, self.lease) and felt(fault):
+            if near and fault.may(what, self.lease) and any(map(fault.touched, pids)):
                 return fault
         return None
 
@@ -128,6 +129,13 @@ class Evidence:
             if unwritten and between and fault.touched(first.pid) and fault.may("again", self.lease):
                 return fault
         return None
+
+
+def _grouped(pairs: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
+    grouped: dict[K, list[V]] = {}
+    for key, value in pairs:
+        grouped.setdefault(key, []).append(value)
+    return grouped
 
 
 def verify(evidence: Evidence) -> Findings:
@@ -148,32 +156,30 @@ def _is_lost(tables: Tables, job_id: str) -> bool:
 
 def _enqueues(evidence: Evidence) -> Iterator[str]:
     """A call that was answered told the truth; one that was not has happened wholly, or not at all; none twice."""
-    tables, tagged = evidence.tables, evidence.tagged
-    known: set[str] = set()
+    tagged = evidence.tagged
     for call in evidence.ledger.calls:
-        known.update(call.tags)
         there = sum(tag in tagged for tag in call.tags)
         if there not in {0, len(call.tags)}:
             yield f"call {call.number} ({call.kind}): {there} of {len(call.tags)} jobs are there"
         if call.rolled_back and there:
             yield f"call {call.number} was rolled back, and its job is there"
-        if call.kind in {"commit", "rollback"}:
-            (tag,) = call.tags
-            if (tag in tagged) != (tag in tables.notes):
-                yield f"call {call.number}: its transaction was committed by halves"
-        if call.kind == "keyed":
-            for job_id in call.ids or ():
-                if job_id in tables.jobs and tables.jobs[job_id].key != call.key:
-                    yield f"call {call.number} was answered with job {job_id}, which has not its key"
-        elif call.ids is not None:
-            tags = tuple(tables.jobs[i].tag for i in call.ids if i in tables.jobs)
-            if len(tags) == len(call.ids) and tags != call.tags:
-                yield f"call {call.number} was answered with other jobs than it asked for"
+        if call.kind in {"commit", "rollback"} and (call.tags[0] in tagged) != (call.tags[0] in evidence.tables.notes):
+            yield f"call {call.number}: its transaction was committed by halves"
+        if not _told_the_truth(call, evidence.tables):
+            yield f"call {call.number} ({call.kind}) was answered with other jobs than it asked for"
+    known = {tag for call in evidence.ledger.calls for tag in call.tags}
     for tag, ids in tagged.items():
         if len(ids) > 1:
             yield f"one enqueue made {len(ids)} jobs: {', '.join(ids)}"
         if tag not in known:
             yield f"job {ids[0]} was enqueued by nobody"
+
+
+def _told_the_truth(call: Call, tables: Tables) -> bool:
+    answered = [tables.jobs[i] for i in call.ids or () if i in tables.jobs]  # what is not there is lost: see `verify`
+    if call.key is not None:
+        return all(job.key == call.key for job in answered)
+    return len(answered) < len(call.ids or ()) or not answered or tuple(job.tag for job in answered) == call.tags
 
 
 def _places(evidence: Evidence) -> Iterator[str]:
@@ -190,10 +196,11 @@ def _places(evidence: Evidence) -> Iterator[str]:
 def _keys(evidence: Evidence) -> Iterator[str]:
     """At any time one pending or running job at most has a key."""
     tables = evidence.tables
-    lives: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
-    for job_id, job in tables.jobs.items():
-        if job.key is not None and job_id in tables.done:
-            lives[job.key].append((job.created_at, tables.done[job_id].finished_at, job_id))
+    lives = _grouped(
+        (job.key, (job.created_at, tables.done[job_id].finished_at, job_id))
+        for job_id, job in tables.jobs.items()
+        if job.key is not None and job_id in tables.done
+    )
     for key, jobs in lives.items():
         for (_, until, one), (since, _, other) in pairwise(sorted(jobs)):
             if since < until:
@@ -215,11 +222,11 @@ def _ends(evidence: Evidence) -> Iterator[str]:
             yield f"job {job_id} ended with status {done.status}"
         returned = {
             run.run: run
-            for run in evidence.runs[job_id]
+            for run in evidence.runs(job_id)
             if run.how == "returned" and run.worker == done.worker and run.attempt == done.attempts
         }
         if not returned:
-            yield f"job {job_id} is completed by {done.worker}, in whose attempt {done.attempts + 1} it has not returned"
+            yield f"job {job_id} is completed by {done.worker}, where attempt {done.attempts + 1} has not returned"
         elif job.type in RETURNING and done.result not in returned:
             yield f"job {job_id} has the result of {done.result}, which is not what returned"
 
@@ -233,7 +240,7 @@ def _effects(evidence: Evidence) -> Iterator[str]:
         wanted = int(job.type in EFFECTS and done is not None and done.status == COMPLETED)
         if len(runs) != wanted:
             yield f"job {job_id} has {len(runs)} effects instead of {wanted}"
-        for run in evidence.runs[job_id]:
+        for run in evidence.runs(job_id):
             if done is not None and run.run in runs and run.worker != done.worker:
                 yield f"job {job_id} has the effect of a run by {run.worker}, and is completed by {done.worker}"
 
@@ -243,7 +250,7 @@ def _refusals(evidence: Evidence) -> Iterator[str]:
     refused = Counter((refusal.job, refusal.pid) for refusal in evidence.refusals)
     for (job_id, pid), times in refused.items():
         done = evidence.tables.done.get(job_id)
-        mine = [run for run in evidence.runs[job_id] if run.pid == pid]
+        mine = [run for run in evidence.runs(job_id) if run.pid == pid]
         counted = done is not None and done.status == COMPLETED and any(run.worker == done.worker for run in mine)
         if counted and len(mine) <= times:
             yield f"job {job_id}: process {pid} was refused, and its result was counted"
@@ -252,10 +259,9 @@ def _refusals(evidence: Evidence) -> Iterator[str]:
 def _charges(evidence: Evidence, findings: Findings) -> Iterator[str]:
     """Each attempt that is charged was a failure of the job's own, or a fault's, and was charged once."""
     tables = evidence.tables
-    charged: dict[str, list[int]] = defaultdict(list)
+    charged = _grouped((failure.job, failure.attempts) for failure in tables.failures)
     hiccups = Counter((run.job, run.attempt) for run in evidence.ledger.executions if run.how == "Hiccup")
     for failure in tables.failures:
-        charged[failure.job].append(failure.attempts)
         if failure.error.startswith("Hiccup"):
             if not hiccups[failure.job, failure.attempts - 1]:
                 yield f"job {failure.job}: attempt {failure.attempts} is said to have raised, and has not"
@@ -265,15 +271,15 @@ def _charges(evidence: Evidence, findings: Findings) -> Iterator[str]:
             said = failure.error.partition("\n")[0]
             yield f"job {failure.job}: no fault explains why attempt {failure.attempts} was charged: {said}"
     for job_id, done in tables.done.items():
-        if sorted(charged[job_id]) != list(range(1, done.attempts + 1)):
-            yield f"job {job_id}: {done.attempts} attempts were charged for the failures {charged[job_id]}"
+        if sorted(charged.get(job_id, [])) != list(range(1, done.attempts + 1)):
+            yield f"job {job_id}: {done.attempts} attempts were charged for the failures {charged.get(job_id)}"
 
 
 def _starts(evidence: Evidence, findings: Findings) -> Iterator[str]:
     """An attempt starts once, unless a fault undid its start; no attempt is made beyond the last."""
     failures = {(failure.job, failure.attempts): failure for failure in evidence.tables.failures}
-    for job_id, runs in evidence.runs.items():
-        job = evidence.tables.jobs.get(job_id)
+    for job_id in {run.job: None for run in evidence.ledger.executions}:
+        runs, job = evidence.runs(job_id), evidence.tables.jobs.get(job_id)
         if job is None:
             yield f"job {job_id} ran, and is not there"
             continue

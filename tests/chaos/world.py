@@ -1,4 +1,4 @@
-"""What the faults happen to: servers, PgBouncer, workers and producers in processes of their own, each behind proxies."""
+"""What the faults happen to: servers, PgBouncer, workers and producers in processes of their own, behind proxies."""
 
 from __future__ import annotations
 
@@ -131,12 +131,18 @@ class WorkerSlot:
 
 
 class Producer:
-    """One of the processes that enqueue."""
+    """One of the processes that enqueue.
 
-    def __init__(self, how: str, environment: dict[str, str], dsn: str, link: Link, seed: int, pace: float) -> None:
+    Args:
+        settings: What it is told.
+        environment: What leads it to its ledger.
+        link: Its proxies.
+    """
+
+    def __init__(self, settings: Sequence[str], environment: dict[str, str], link: Link) -> None:
         self.link = link
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.producer", how, dsn, str(seed), str(pace)],
+            [sys.executable, "-m", "tests.chaos.producer", *settings],
             stdin=subprocess.PIPE,
             cwd=ROOT,
             env={**os.environ, **environment},
@@ -205,7 +211,7 @@ class World:
     @property
     def links(self) -> list[Link]:
         """The workers', then the producers'."""
-        return [side.link for side in (*self.workers, *self.producers)]
+        return [*(slot.link for slot in self.workers), *(producer.link for producer in self.producers)]
 
     def pids(self, link: int) -> frozenset[int]:
         """Return who uses this link now."""
@@ -262,7 +268,8 @@ class World:
 
     def _start_producer(self, undo: ExitStack, how: str, seed: int, pace: float) -> Producer:
         link = self._link(undo, self.cluster.ports)
-        producer = Producer(how, {FOLDER: str(self.folder)}, self.dsn(link.ports), link, seed, pace)
+        settings = [how, self.dsn(link.ports), str(seed), str(pace)]
+        producer = Producer(settings, {FOLDER: str(self.folder)}, link)
         undo.callback(producer.close)
         return producer
 
