@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 
 from tests.chaos.faults import missing
-from tests.chaos.report import Line, markdown, merged
+from tests.chaos.report import Line, markdown, merged, story
 from tests.chaos.run import run
 from tests.chaos.schedule import KINDS
 
@@ -39,6 +40,8 @@ def main() -> int:
         print(f"seed {seed}: {outcome}")
         for violation in outcome.findings.violations:
             print(f"  VIOLATION: {violation}")
+            for job_id in re.findall(r"job ([0-9a-f-]{36})", violation):
+                print(*(f"    {line}" for line in story(outcome.evidence, job_id)), sep="\n")
         for one in outcome.findings.again:
             print(f"  again: job {one.job}, run {one.run}: {one.fault}")
         tables.append(outcome.lines)

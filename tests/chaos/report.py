@@ -13,7 +13,7 @@ from tests.chaos.ledger import Ledger
 from tests.chaos.schedule import KINDS
 from tests.chaos.verify import Evidence, Findings, Happened
 
-__all__ = ["Line", "markdown", "merged", "recovery", "summary"]
+__all__ = ["Line", "markdown", "merged", "recovery", "story", "summary"]
 
 PATIENCE: Final = 20.0
 """Seconds after which something counts as not recovered."""
@@ -79,6 +79,32 @@ def _gone_on(fault: Happened, evidence: Evidence) -> Iterator[float]:
         moment = next(moment for moment in moments if moment > fault.healed)
         if not any(other.touched(pid) and other.at < moment and other.healed > fault.at for other in others):
             yield moment - fault.healed
+
+
+def story(evidence: Evidence, job_id: str) -> Iterator[str]:
+    """Tell all that is known of a job, line by line, in the order of time."""
+    lines = [
+        (call.at, f"{call.kind} enqueued as {call.number}")
+        for call in evidence.ledger.calls
+        if job_id in (call.ids or ())
+    ]
+    for run in evidence.runs(job_id):
+        lines.append((run.start, f"attempt {run.attempt + 1} started as {run.run} by {run.worker}"))
+        if run.end is not None:
+            lines.append((run.end, f"{run.run} {run.how}"))
+    for failure in evidence.tables.failures:
+        if failure.job == job_id:
+            said = failure.error.partition("\n")[0]
+            lines.append((failure.at, f"attempt {failure.attempts} charged: {said}"))
+    if (done := evidence.tables.done.get(job_id)) is not None:
+        lines.append((done.finished_at, f"done with status {done.status} by {done.worker}"))
+    first, last = min(lines)[0], max(lines)[0]
+    for fault in evidence.faults:
+        if fault.at < last and fault.healed > first - PATIENCE / 2:
+            who = "everybody" if fault.pids is None else ", ".join(map(str, fault.pids))
+            lines += [(fault.at, f"{fault.fault}: {who}"), (fault.healed, f"{fault.fault}: over")]
+    for at, said in sorted(lines):
+        yield f"{at - first:+8.3f} {said}"
 
 
 def _activity(ledger: Ledger) -> dict[int, list[float]]:

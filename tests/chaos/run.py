@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from tests.chaos.faults import FAULTS, Fault
-from tests.chaos.ledger import Ledger, read
+from tests.chaos.ledger import read
 from tests.chaos.report import Line, summary
 from tests.chaos.schedule import Place, Planned, plan
-from tests.chaos.tables import Tables, read_log, read_tables
+from tests.chaos.tables import read_log, read_tables
 from tests.chaos.verify import Evidence, Findings, Happened, verify
 from tests.chaos.world import World
 from tests.support.waiting import until
@@ -29,18 +29,17 @@ QUIET: Final = 2.0
 class Outcome:
     """What came of a run."""
 
-    ledger: Ledger
-    tables: Tables
+    evidence: Evidence
     findings: Findings
     lines: list[Line]
-    faults: list[Happened] = field(default_factory=list[Happened])
 
     def __str__(self) -> str:
         """What there was, in a line."""
-        enqueued = sum(len(call.ids or ()) for call in self.ledger.calls)
+        ledger, jobs = self.evidence.ledger, len(self.evidence.tables.jobs)
+        ids = sum(len(call.ids or ()) for call in ledger.calls)
         return (
-            f"{len(self.ledger.calls)} calls to enqueue, {enqueued} ids acknowledged, {len(self.tables.jobs)} jobs,"
-            f" {len(self.ledger.executions)} executions, {len(self.faults)} faults, {len(self.findings.again)} starts again"
+            f"{len(ledger.calls)} calls to enqueue, {ids} ids acknowledged, {jobs} jobs,"
+            f" {len(ledger.executions)} executions, {len(self.evidence.faults)} faults, {len(self.findings.again)} starts again"
         )
 
 
@@ -73,7 +72,7 @@ def run(*, seed: int, seconds: float, faults: Sequence[str], lease: float = 3.0,
         evidence = Evidence(read(world.folder), read_tables(world.dsn()), happened, refusals, lease)
         findings = verify(evidence)
         findings.violations += problems
-        return Outcome(evidence.ledger, evidence.tables, findings, summary(evidence, findings), happened)
+        return Outcome(evidence, findings, summary(evidence, findings))
 
 
 def _all_at_work(world: World) -> bool:

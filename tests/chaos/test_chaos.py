@@ -29,12 +29,12 @@ def test_nothing_is_lost_and_what_happens_twice_is_explained(fault: str) -> None
         pytest.skip(lacking)
     of_server = KINDS[fault].place in {"server", "pooler"}
     outcome = run(seed=SEED, seconds=14.0, faults=[fault], lease=LONG if of_server else SHORT, pace=0.6)
-    assert len(outcome.faults) >= 2
+    assert len(outcome.evidence.faults) >= 2
     check(outcome)
 
 
 def test_nothing_is_lost_when_everything_happens_at_once() -> None:
     faults = [fault for fault in KINDS if missing(fault) is None]
     outcome = run(seed=SEED, seconds=40.0, faults=faults, lease=SHORT, pace=0.6)
-    assert len(outcome.faults) >= 10
+    assert len(outcome.evidence.faults) >= 10
     check(outcome)
