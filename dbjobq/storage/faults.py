@@ -43,6 +43,8 @@ def first_line(error: BaseException) -> str:
 
 def is_lost(error: BaseException) -> bool:
     """Tell whether the connection or the server is gone, so that a fresh connection may do better."""
+    if isinstance(error, psycopg.InternalError):
+        return error.sqlstate is None  # psycopg's own: a backend's last words came in place of an answer
     return isinstance(error, _UNAVAILABLE) and not isinstance(error, (*_TOO_MUCH, PoolTimeout))
 
 
@@ -61,7 +63,7 @@ def translate(error: BaseException, schema: str) -> Exception | None:  # noqa: P
         return ConfigError(f"the DSN cannot be read: {said}")
     if isinstance(error, (*_TOO_MUCH, psycopg.DataError)):
         return ValueError(f"PostgreSQL refuses a value: {said}")
-    if not isinstance(error, _UNAVAILABLE):
+    if not (isinstance(error, _UNAVAILABLE) or is_lost(error)):
         return None
     if isinstance(error, psycopg.OperationalError) and _REFUSED.search(str(error)):
         return ConfigError(f"PostgreSQL refused the connection: {_cause(error)}")
