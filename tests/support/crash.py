@@ -14,9 +14,9 @@ __all__ = ["crash"]
 
 def crash(dsn: str) -> None:
     """Have the server end all its backends at once and recover, as after `pg_ctl -m immediate restart`."""
-    with psycopg.connect(dsn) as connection:
-        os.kill(connection.info.backend_pid, signal.SIGKILL)
-        until(lambda: _ended(connection))
+    with psycopg.connect(dsn) as victim, psycopg.connect(dsn) as witness:
+        os.kill(victim.info.backend_pid, signal.SIGKILL)
+        until(lambda: _ended(witness))  # the victim's own end comes before the server has noticed
     until(lambda: _answers(dsn), 20, "the server's recovery")
 
 
