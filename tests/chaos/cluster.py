@@ -30,6 +30,7 @@ SETTINGS: Final = {
     "shared_buffers": "32MB",
     "wal_keep_size": "256MB",
     "wal_receiver_timeout": "5s",
+    "wal_retrieve_retry_interval": "200ms",  # by default commits wait 5 s for a standby after a restart
     "wal_sender_timeout": "5s",
     "client_connection_check_interval": "1s",
     "tcp_user_timeout": "4000",

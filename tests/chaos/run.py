@@ -37,10 +37,9 @@ class Outcome:
         """What there was, in a line."""
         ledger, jobs = self.evidence.ledger, len(self.evidence.tables.jobs)
         ids = sum(len(call.ids or ()) for call in ledger.calls)
-        return (
-            f"{len(ledger.calls)} calls to enqueue, {ids} ids acknowledged, {jobs} jobs,"
-            f" {len(ledger.executions)} executions, {len(self.evidence.faults)} faults, {len(self.findings.again)} starts again"
-        )
+        runs, faults, again = len(ledger.executions), len(self.evidence.faults), len(self.findings.again)
+        said = f"{len(ledger.calls)} calls to enqueue, {ids} ids acknowledged, {jobs} jobs, {runs} executions"
+        return f"{said}, {faults} faults, {again} starts again"
 
 
 class _Made(NamedTuple):
