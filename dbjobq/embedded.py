@@ -154,6 +154,21 @@ class _Account:
             output.seek(0)
             return done.returncode, output.read().decode(errors="replace")
 
+    def usable(self, bindir: Path, base: Path) -> Path:
+        """The binaries, copied to `base` if the account cannot reach them: a venv below /root, say."""
+        code, _ = self.run([str(bindir / "postgres"), "-V"])
+        if code == 0:
+            return bindir
+        install, package = bindir.parent, bindir.parent.parent
+        copy = base / package.name / install.name
+        shutil.copytree(install, copy, symlinks=True)
+        libraries = package.parent / f"{package.name}.libs"  # where auditwheel puts those of the wheel
+        if libraries.exists():
+            shutil.copytree(libraries, base / libraries.name, symlinks=True)
+        for path in base.rglob("*"):
+            self.give(path)
+        return copy / "bin"
+
     def guard(self, pg_ctl: Path, cluster: Path, base: Path) -> subprocess.Popen[bytes]:
         """Start the process that stops the server and removes `base` when we say so or are gone."""
         return subprocess.Popen(  # noqa: S603 - a fixed script; the paths are its arguments
@@ -311,7 +326,7 @@ class EmbeddedPostgres:
         try:
             self._account.give(base)
             self._check_access(home or base)
-            bindir = self._usable(bindir, base)
+            bindir = self._account.usable(bindir, base)
             self._password = self._init(cluster, bindir)
             self._launch(cluster, bindir, base, tcp=tcp)
         except BaseException:
@@ -327,21 +342,6 @@ class EmbeddedPostgres:
                 f"PostgreSQL cannot run as root, and the account it runs as has no access to {directory}: "
                 "choose a directory whose parents others may enter, or another user"
             )
-
-    def _usable(self, bindir: Path, base: Path) -> Path:
-        """The binaries, copied to `base` if the account cannot reach them: a venv below /root, say."""
-        code, _ = self._account.run([str(bindir / "postgres"), "-V"])
-        if code == 0:
-            return bindir
-        install, package = bindir.parent, bindir.parent.parent
-        copy = base / package.name / install.name
-        shutil.copytree(install, copy, symlinks=True)
-        libraries = package.parent / f"{package.name}.libs"  # where auditwheel puts those of the wheel
-        if libraries.exists():
-            shutil.copytree(libraries, base / libraries.name, symlinks=True)
-        for path in base.rglob("*"):
-            self._account.give(path)
-        return copy / "bin"
 
     def _init(self, cluster: Path, bindir: Path) -> str:
         """Make the database cluster if it is not there yet; return its superuser's password."""

@@ -45,6 +45,8 @@ def first_line(error: BaseException) -> str:
 
 def is_lost(error: BaseException) -> bool:
     """Tell whether the connection or the server is gone, so that a fresh connection may do better."""
+    if isinstance(error, psycopg.InternalError):
+        return error.sqlstate is None  # psycopg's own: a backend's last words came in place of an answer
     gone = isinstance(error, _UNAVAILABLE) or (isinstance(error, psycopg.Error) and error.sqlstate in _ENDED)
     return gone and not isinstance(error, (*_TOO_MUCH, *_CONFLICTS, *_CANCELLED, PoolTimeout))
 

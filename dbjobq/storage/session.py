@@ -99,16 +99,24 @@ class PostgresSession(Session):
             try:
                 rows = await self._rows(connection, "version")
                 check_version(rows[0][0] if rows else None, self._connections.schema)
-                for name in self._queues or ():
-                    await self._rows(connection, "intern", {"name": name})
-                await self._learn_queues(connection)
-                if self._worker is None:
-                    params = {"name": self.worker_id, "ttl": self._ttl}
-                    self._worker = (await self._rows(connection, "register", params))[0][0]
+                worker = await self._introduce(connection)
             except BaseException:
                 await _hang_up(connection)
                 raise
-            self._connection, self._scan = connection, Scan()
+            self._connection, self._worker, self._scan = connection, worker, Scan()
+
+    async def _introduce(self, connection: AsyncConnection) -> int:
+        """Make the queues and the worker known, durably: a crash must not give their numbers to others."""
+        async with connection.transaction():
+            await connection.execute(DURABLE)
+            for name in self._queues or ():
+                await self._rows(connection, "intern", {"name": name})
+            await self._learn_queues(connection)
+            if self._worker is not None:
+                return self._worker
+            params = {"name": self.worker_id, "ttl": self._ttl}
+            number: int = (await self._rows(connection, "register", params))[0][0]
+            return number
 
     def forget(self) -> None:
         """See `Session.forget`."""

@@ -22,8 +22,8 @@ _EVENTS: Final[Mapping[Event, int]] = {"complete": 2, "fail": 3, "retry": 5, "re
 def claims_of(rows: Sequence[Sequence[Any]], queues: Mapping[int, str]) -> list[Claim]:
     """Return claims from `claim.sql`'s rows; `queues` has the names by number."""
     return [
-        Claim(i, claim, attempts, type_, data, queues[queue], priority, retries, timeout, unique, made, due, now, sus)
-        for i, claim, attempts, type_, data, queue, priority, retries, timeout, unique, _, made, due, now, sus in rows
+        Claim(i, claim, attempts, type_, data, queues[queue], priority, retries, timeout, unique, made, due, at, sus)
+        for i, claim, attempts, type_, data, queue, priority, retries, timeout, unique, _, made, due, at, sus, _ in rows
     ]
 
 

@@ -11,7 +11,7 @@ from tests.storage.database import Database
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-__all__ = ["Backstage", "backstage_of"]
+__all__ = ["Backstage", "OnPostgres", "backstage_of"]
 
 
 class Backstage(Protocol):

@@ -31,11 +31,12 @@ from dbjobq import JobQueue, PostgresStorage
 from dbjobq.errors import IllegalTransition
 from dbjobq.models import Status, after_failure, transition
 from dbjobq.storage import sqlite_steps
+from dbjobq.storage.wire import claims_of
 from tests.storage.backstage import Backstage
 from tests.storage.workers import BEAT, claim, ended, exchange
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
     from dbjobq import BaseStorage
     from dbjobq.models import Event
@@ -53,6 +54,8 @@ FULL = settings(
 SHORT = settings(
     FULL, max_examples=200, derandomize=True, database=None, report_multiple_bugs=False, phases=(Phase.generate,)
 )
+WAIT = 3.0
+"""Seconds after which a claim counts as waiting for another."""
 
 
 @dataclass
@@ -92,6 +95,27 @@ class World:
             await session.open()
 
         self.runner.run(again())
+
+    def claim(self, worker: int, want: int) -> list[Claim]:
+        """Claim as that worker, which must not wait for anybody."""
+        try:
+            return self.runner.run(asyncio.wait_for(claim(self.sessions[worker], want), WAIT))
+        except TimeoutError:
+            raise AssertionError(f"a claim waited for {WAIT} s") from None
+
+    @contextmanager
+    def claiming(self, worker: int, want: int) -> Generator[list[Claim]]:
+        """A claim that is not committed while the block runs: how it is in between cannot be seen any other way."""
+        if not isinstance(self.storage, PostgresStorage):  # one writes at a time: there is no in between
+            yield self.claim(worker, want)
+            return
+        sql, name = self.storage.statements, self.sessions[worker].worker_id
+        with self.storage.connections.connect() as connection:
+            number = connection.execute("select max(id) from dbjobq.worker where name = %s", (name,)).fetchall()[0][0]
+            connection.execute(sql["promote"], {"since": None})
+            with connection.transaction():
+                params = {"queues": [1], "limit": want, "lease": None, "worker": number, "beat": None}
+                yield claims_of(connection.execute(sql["claim"], params).fetchall(), {1: "default"})
 
     def close(self) -> None:
         async def every() -> None:
@@ -145,6 +169,13 @@ class LifeCycle(RuleBasedStateMachine):
     def claim(self, worker: int, want: int) -> Any:
         return self.take(worker, want)
 
+    @rule(target=claims, one=st.integers(0, 2), other=st.integers(0, 2), want=st.integers(1, 3))
+    def claim_together(self, one: int, other: int, want: int) -> Any:
+        """Two workers ask in the same moment: neither waits, and each gets jobs of its own."""
+        with self.world.claiming(one, want) as first:
+            second = self.world.claim(other, want)
+        return multiple(*self.took(one, want, first), *self.took(other, want, second))
+
     @rule(target=claims, held=claims, worker=st.integers(0, 2), late=st.booleans())
     def change_hands(self, held: tuple[int, Claim], worker: int, late: bool) -> Any:
         """What one worker gives back, another takes: the first one's claim is stale then, and it may not know."""
@@ -155,7 +186,9 @@ class LifeCycle(RuleBasedStateMachine):
         return taken
 
     def take(self, worker: int, want: int) -> Any:
-        got = self.world.runner.run(claim(self.world.sessions[worker], want))
+        return multiple(*self.took(worker, want, self.world.claim(worker, want)))
+
+    def took(self, worker: int, want: int, got: list[Claim]) -> Iterator[tuple[int, Claim]]:
         free = {i for i, job in self.model.items() if job.status == "pending" and not job.later}
         assert len({c.id for c in got}) == len(got) == min(want, len(free))
         for held in got:
@@ -164,7 +197,7 @@ class LifeCycle(RuleBasedStateMachine):
             assert held.attempts == job.attempts
             assert held.unique == (job.key is not None)
             job.status, job.holder = transition(job.status, "claim"), (worker, held.claim)
-        return multiple(*((worker, held) for held in got))
+            yield worker, held
 
     def holds(self, held: Claim) -> bool:
         job = self.model[held.id]
@@ -319,6 +352,8 @@ def test_jobs_follow_the_table_of_transitions_whatever_is_done_to_them(
 BREAKS = {
     "the fence of finish": ("finish", " and lease.claim = sent.claim", ""),
     "the fence of finish_completed": ("finish_completed", " and lease.claim = sent.claim", ""),
+    "a lost SKIP LOCKED": ("claim", "for update skip locked", "for update"),
+    "a lost row lock": ("claim", "for update skip locked", ""),
     "a retry charged twice": (
         "finish",
         "attempts + 1, id\n      from bodies where event = 5",

@@ -6,6 +6,7 @@
         proxy.heal()  # what was held back flows again, in order
         proxy.reset()  # RST on every open connection: a crashed server, a NAT that forgot
         proxy.refuse()  # reset, and no new connections either: the server is down
+        proxy.lose_replies()  # requests pass; the answer, and the connection with it, is lost: committed, and not told
         proxy.delay(0.2)  # each chunk is that many seconds late, in both directions
 
 A black hole made here still acknowledges at the TCP level (the proxy's kernel does): keepalives and
@@ -50,6 +51,8 @@ class FaultProxy:
         self._latency = 0.0
         self._accepting = True
         self._open: set[asyncio.StreamWriter] = set()
+        self._doomed: set[asyncio.StreamWriter] = set()
+        """Clients whose next answer is lost."""
         self._flow = asyncio.Event()
         self._end = asyncio.Event()
         self._flow.set()
@@ -73,6 +76,14 @@ class FaultProxy:
         """Reset every open connection; new ones are let through."""
         self._do(self._reset)
 
+    def lose_replies(self) -> None:
+        """Reset each connection that is open now when the next answer comes, which is dropped."""
+        self._do(lambda: self._doomed.update(self._open))
+
+    def spare(self) -> None:
+        """Lose no more answers."""
+        self._do(self._doomed.clear)
+
     def refuse(self) -> None:
         """Reset every open connection and each new one."""
         self._accepting = False
@@ -81,6 +92,7 @@ class FaultProxy:
     def heal(self) -> None:
         """Let everything through again, and what was held back first."""
         self._accepting, self._latency = True, 0.0
+        self._do(self._doomed.clear)
         self._do(self._flow.set)
 
     def close(self) -> None:
@@ -139,8 +151,9 @@ class FaultProxy:
             await closed(writer)
             return
         self._open.add(up_writer)
-        await asyncio.gather(self._pump(reader, up_writer), self._pump(up_reader, writer))
+        await asyncio.gather(self._pump(reader, up_writer), self._pump(up_reader, writer, answers=True))
         self._open -= {writer, up_writer}
+        self._doomed -= {writer, up_writer}
         await closed(writer)
         await closed(up_writer)
 
@@ -149,9 +162,12 @@ class FaultProxy:
             return await asyncio.open_unix_connection(self.target)
         return await asyncio.open_connection(*self.target)
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool = False) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
+                if answers and writer in self._doomed:
+                    abort(writer)
+                    return
                 if self._latency:
                     await asyncio.sleep(self._latency)
                 await self._flow.wait()

@@ -5,20 +5,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 
-import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
 from dbjobq import JobQueue, PostgresStorage, StorageUnavailable, Worker, job, schema
 from dbjobq.embedded import EmbeddedPostgres
 from tests.storage.database import Database
+from tests.support.crash import crash
 from tests.support.faultproxy import proxied
 from tests.support.waiting import ended, settled, until
 from tests.worker.conftest import Events, Start
@@ -318,21 +316,6 @@ def own_dsn() -> Iterator[str]:
     with EmbeddedPostgres(settings={"synchronous_commit": "on"}) as server:
         schema.migrate(server.dsn())
         yield server.dsn()
-
-
-def crash(dsn: str) -> None:
-    """Have the server end all its backends at once and recover, as after `pg_ctl -m immediate restart`."""
-    with psycopg.connect(dsn) as connection:
-        os.kill(connection.info.backend_pid, signal.SIGKILL)
-
-        def down() -> bool:
-            try:
-                connection.execute("select 1")
-            except psycopg.OperationalError:
-                return True
-            return False
-
-        until(down)
 
 
 @pytest.mark.slow

@@ -2,46 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from dbjobq import JobContext, JobQueue, PostgresStorage, Worker, job
 from dbjobq.doctor import examine
 from dbjobq.embedded import EmbeddedPostgres
 from dbjobq.schema import migrate
+from tests.support.pgbouncer import PGBOUNCER, PgBouncer
 from tests.support.waiting import until
 from tests.worker.conftest import Events
-
-PGBOUNCER = shutil.which("pgbouncer", path=os.environ.get("PATH", "") + ":/usr/sbin")
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(PGBOUNCER is None, reason="PgBouncer is not installed"),
 ]
-
-SETTINGS = """
-[databases]
-* = {server}
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {port}
-unix_socket_dir =
-auth_type = any
-logfile = {home}/log
-pidfile = {home}/pid
-pool_mode = transaction
-default_pool_size = 3
-max_client_conn = 500
-"""
 
 
 @job(name="pgbouncer.short", max_retries=2, retry=0.05)
@@ -54,37 +33,6 @@ async def short(ctx: JobContext, number: int) -> int:
 @job(name="pgbouncer.transactional", transactional=True)
 def transactional(ctx: JobContext) -> None:
     ctx.connection.execute("select 1")
-
-
-class PgBouncer:
-    """One PgBouncer in front of a server that is reached over TCP."""
-
-    def __init__(self, direct: str, home: Path) -> None:
-        known = conninfo_to_dict(direct)
-        server = " ".join(f"{k}='{v}'" for k in ("host", "port", "user", "password") if (v := known.get(k)))
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
-        home.chmod(0o777)
-        (home / "ini").write_text(SETTINGS.format(server=server, port=self.port, home=home))
-        self._command = [str(PGBOUNCER), *(["-u", "nobody"] if os.geteuid() == 0 else []), str(home / "ini")]
-        self.direct = direct
-        self.dsn = make_conninfo(direct, host="127.0.0.1", port=str(self.port))
-        self.start()
-
-    def start(self) -> None:
-        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until(self._answers, 10)
-
-    def _answers(self) -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-        except OSError:
-            return False
-        return True
-
-    def stop(self) -> None:
-        self._process.terminate()
-        self._process.wait(10)
 
 
 @pytest.fixture

@@ -4,8 +4,10 @@
 -- locks: the rows it takes. SKIP LOCKED passes over those another worker is taking.
 -- `materialized` keeps the planner from running the LIMIT twice and taking more than asked. `lateral (… offset 0)`
 -- leaves it no other plan for the bodies than one look-up each. All jobs of a batch share one claim number, which no
--- other batch ever has. `beat` extends the worker's life with the first claim after an idle spell. The queue returned is
--- the one that was asked for, whatever a body says that was not written by us.
+-- other batch ever has: it holds the time, since a crash of the server may take the sequence back with claims that were
+-- not flushed. Losing one of those is a redelivery; so a batch with a job on its last start is flushed (the last column).
+-- `beat` extends the worker's life with the first claim after an idle spell. The queue returned is the one that was asked
+-- for, whatever a body says that was not written by us.
 -- Sent in two forms (statements.py). `claim_after` looks only behind a position in each queue and priority it is given, so
 -- that it does not walk again over index entries of rows that are gone but, while an old snapshot is held somewhere,
 -- cannot be vacuumed. It may miss some: scan.py says when it does, and when `claim` must follow.
@@ -24,7 +26,7 @@ with picked as materialized (
     delete from {schema}.ready where ctid = any (array (select tid from picked))
     returning queue, job_id, attempts, suspect, priority, position, enqueued
 ), drawn as materialized (
-    select nextval({claim_sequence}) as claim
+    select (date_part('epoch', clock_timestamp()) * 1000)::bigint * 1048576 + nextval({claim_sequence}) %% 1048576 as claim
 ), held as (
     insert into {schema}.lease (claim, claimed_at, expires_at, worker, attempts, job_id, suspect)
     select (select claim from drawn), now(), clock_timestamp() + %(lease)s::float8 * interval '1 second',
@@ -37,7 +39,8 @@ with picked as materialized (
 select moved.job_id::text, (select claim from drawn)::text, moved.attempts, body.type, body.data::text, moved.queue,
        body.priority, body.max_retries, body.timeout, body.unique_key is not null, moved.position,
        date_part('epoch', body.created_at), date_part('epoch', body.execute_at), date_part('epoch', now()),
-       moved.suspect
+       moved.suspect,
+       case when body.max_retries <= moved.attempts then set_config('synchronous_commit', 'on', true) end
   from moved, lateral (select * from {schema}.job where job.id = moved.job_id offset 0) as body
  order by array_position(%(queues)s::int[], moved.queue), moved.priority desc, moved.position,
           moved.enqueued

@@ -1,6 +1,8 @@
 -- rescue: running → pending, or failed where no retry is left, for leases whose worker is gone. One attempt each.
 -- No leader: whoever gets the lock, which ends with this transaction, does it; the others return nothing.
 -- The claim's number is not kept: what that worker still sends must not be taken for written (accepted.sql).
+-- Waits for no disk and no standby, as the heartbeat that goes over the same connection; what is lost in a crash is done
+-- again.
 -- index: job's primary key. locks: the leases it takes.
 with turn as materialized (
     select pg_try_advisory_xact_lock(hashtext('dbjobq.rescue'), hashtext({channel})) as mine
@@ -34,5 +36,5 @@ with turn as materialized (
      where wanted and id in (select queue from bodies where attempts < max_retries)
 )
 select job_id::text, type, (select name from {schema}.queue where id = bodies.queue), attempts, attempts >= max_retries,
-       (select count(*) from woken)
+       (select count(*) from woken), set_config('synchronous_commit', 'off', true)
   from bodies

@@ -1,0 +1,29 @@
+"""Which of psycopg's errors mean that a fresh connection may do better."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from psycopg import errors as pg
+
+from dbjobq.errors import StorageUnavailable
+from dbjobq.storage.faults import is_lost, translate
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pg.AdminShutdown("terminating connection"),
+        psycopg.OperationalError("server closed the connection unexpectedly"),
+        psycopg.InternalError("received 2 results from command 'BEGIN'"),  # a backend's last words, and the end
+    ],
+)
+def test_a_connection_that_ended_is_lost(error: psycopg.Error) -> None:
+    assert is_lost(error)
+    assert isinstance(translate(error, "dbjobq"), StorageUnavailable)
+
+
+def test_an_error_inside_the_server_is_not() -> None:
+    error = pg.InternalError_("cache lookup failed")
+    assert not is_lost(error)
+    assert translate(error, "dbjobq") is None
