@@ -147,9 +147,13 @@ class Connections:
         """Drop the pool's connections that are gone: after a restart of the server that is all of them."""
         self._sync_pool().check()
 
-    def connect(self, **kwargs: Any) -> SyncConnection:
+    def connect(self) -> SyncConnection:
         """Return a new connection of one's own."""
-        return psycopg.connect(self.conninfo, **{**self._kwargs, **kwargs})
+        return psycopg.connect(self.conninfo, **self._kwargs)
+
+    def connect_pulse(self) -> SyncConnection:
+        """Return a direct connection for heartbeats: a pooler may have none to lend while jobs hold transactions."""
+        return psycopg.connect(self.listen_conninfo, **self._kwargs)
 
     def pooler(self) -> bool:
         """Tell whether a pooler answers: it gives its clients process ids of its own making."""

@@ -24,7 +24,7 @@ class PostgresPulse(Pulse):
     def _rows(self, name: str, params: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         with translated(self._connections.schema):
             if self._connection is None or self._connection.closed:
-                self._connection = self._connections.connect()
+                self._connection = self._connections.connect_pulse()
             try:
                 return self._connection.execute(self._statements[name], params).fetchall()
             except BaseException:

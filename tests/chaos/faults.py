@@ -180,7 +180,7 @@ class Exhaust(Fault):
             connection.close()
 
 
-class KillPooler(Fault):
+class RestartPooler(Fault):
     """PgBouncer ends, its clients' connections with it, and is started again."""
 
     def __init__(self, world: World, where: int) -> None:
@@ -207,7 +207,7 @@ FAULTS: Final[Mapping[str, type[Fault]]] = {
     "server restarted (immediate)": Restart,
     "failover to the standby": Failover,
     "connections used up": Exhaust,
-    "PgBouncer killed": KillPooler,
+    "PgBouncer restarted": RestartPooler,
 }
 """By their names in `schedule.KINDS`."""
 
@@ -216,7 +216,7 @@ def missing(fault: str) -> str | None:
     """Return what this machine lacks for a fault; None if nothing."""
     if FAULTS[fault] is Failover and not can_replicate():
         return "these PostgreSQL binaries have no pg_basebackup"
-    if FAULTS[fault] is KillPooler and PGBOUNCER is None:
+    if FAULTS[fault] is RestartPooler and PGBOUNCER is None:
         return "PgBouncer is not installed"
     if FAULTS[fault] is Drop and (os.geteuid() != 0 or shutil.which("iptables") is None):
         return "dropping packets needs root and iptables"

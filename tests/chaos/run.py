@@ -60,7 +60,9 @@ def run(*, seed: int, seconds: float, faults: Sequence[str], lease: float = 3.0,
         pace: How busy the producers are.
     """
     needs = {FAULTS[name].__name__ for name in faults}
-    with World(seed=seed, lease=lease, pace=pace, standby="Failover" in needs, pooler="KillPooler" in needs) as world:
+    with World(
+        seed=seed, lease=lease, pace=pace, standby="Failover" in needs, pooler="RestartPooler" in needs
+    ) as world:
         until(lambda: _all_at_work(world), 60, "the start of all workers and producers")
         places: dict[Place, int] = {"worker": len(world.workers), "link": len(world.links), "server": 1, "pooler": 1}
         happened = list(_happen(world, plan(seed, seconds, faults, places, lease)))

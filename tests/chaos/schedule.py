@@ -40,8 +40,8 @@ KINDS: Final[Mapping[str, Kind]] = {
     "all backends terminated": _kind("server", 0.1, 0.3, "transaction"),
     "server restarted (immediate)": _kind("server", 0.1, 0.2, "again", "transaction"),
     "failover to the standby": _kind("server", 0.1, 0.2, "again", "transaction"),
-    "connections used up": _kind("server", 0.3, 0.4, "transaction"),
-    "PgBouncer killed": _kind("pooler", 0.1, 0.3, "transaction"),
+    "connections used up": _kind("server", 0.1, 0.15, "transaction"),
+    "PgBouncer restarted": _kind("pooler", 0.1, 0.3, "transaction"),
 }
 """What is not excused is a bug: an attempt charged for a restart, say, or any second start because of a lost reply."""
 

@@ -13,7 +13,7 @@ from tests.chaos.report import markdown, summary
 from tests.chaos.tables import Done, Failure, JobRow, Refusal, Tables
 from tests.chaos.verify import Evidence, Findings, Happened, verify
 
-LEASE = 3.0
+LEASE = 8.0
 ALICE, BOB = "host:1:aa", "host:2:bb"
 PIDS = {ALICE: 1, BOB: 2}
 GONE = f"WorkerLost: worker {ALICE} stopped renewing its lease while it held this job"
@@ -253,8 +253,8 @@ def charge_twice(story: Story) -> None:
     story.runs[run.run] = replace(run, attempt=2)
 
 
-def charge_for_a_restart(story: Story) -> None:
-    story.faults.pop(0)
+def charge_for_lost_connections(story: Story) -> None:
+    story.faults[:] = [Happened("all backends terminated", 12.2, 12.2, None)]
 
 
 def charge_for_another_worker(story: Story) -> None:
@@ -314,7 +314,7 @@ LIES: Mapping[Callable[[Story], None], str] = {
     write_an_effect_of_nobody: "job plain has 1 effects instead of 0",
     lose_an_effect: "job effect has 0 effects instead of 1",
     charge_twice: "job killed: 2 attempts were charged for the failures [1]",
-    charge_for_a_restart: "job killed: no fault explains why attempt 1 was charged: WorkerLost",
+    charge_for_lost_connections: "job killed: no fault explains why attempt 1 was charged: WorkerLost",
     charge_for_another_worker: "job killed: no fault explains why attempt 1 was charged: WorkerLost",
     charge_long_after: "job killed: no fault explains why attempt 1 was charged: WorkerLost",
     charge_for_what_did_not_raise: "job flaky: attempt 1 is said to have raised, and has not",

@@ -32,6 +32,8 @@ UNWRITTEN: Final = 2.0
 """Seconds for which a result may wait to be written when the fault comes."""
 LIFE: Final = 0.5
 """The share of its lease that a worker surely has left when the server goes away."""
+UNFLUSHED: Final = 0.6
+"""Seconds of heartbeats that a crash may take back: three times PostgreSQL's `wal_writer_delay`."""
 RECONNECT: Final = 1.0
 """Seconds that a worker may need to find a server that is back."""
 
@@ -50,7 +52,7 @@ class Happened(NamedTuple):
 
     def may(self, what: Excuse, lease: float) -> bool:
         """Tell whether it excuses that: by its kind, or, for an attempt charged, by how long it kept a worker away."""
-        away = self.healed - self.at + RECONNECT > lease * LIFE
+        away = self.healed - self.at + RECONNECT > lease * LIFE - UNFLUSHED
         return what in KINDS[self.fault].excuses or (what == "charged" and away)
 
 

@@ -35,6 +35,12 @@ def transactional(ctx: JobContext) -> None:
     ctx.connection.execute("select 1")
 
 
+@job(name="pgbouncer.long", transactional=True)
+def long(ctx: JobContext) -> None:
+    ctx.connection.execute("select 1")
+    time.sleep(3)
+
+
 @pytest.fixture
 def bouncer() -> Iterator[PgBouncer]:
     with EmbeddedPostgres(tcp=True) as server, TemporaryDirectory() as home:
@@ -105,3 +111,13 @@ def test_a_pooler_that_dbjobq_is_not_told_of_is_critical(bouncer: PgBouncer) -> 
         (finding,) = (f for f in examine(storage) if f.check == "pooler")
     assert finding.severity == "critical"
     assert "--listen-dsn" in finding.advice
+
+
+def test_jobs_that_hold_all_of_the_poolers_connections_do_not_cost_their_worker_its_lease(bouncer: PgBouncer) -> None:
+    with PostgresStorage(bouncer.dsn, listen_conninfo=bouncer.direct) as storage:
+        queue = JobQueue(storage)
+        for _ in range(6):  # twice as many as there are connections
+            queue.enqueue(long)
+        with Worker(queue, concurrency=6, lease=2.0), Worker(queue, lease=2.0):
+            until(lambda: queue.count("completed") == 6, 30, "the end of all jobs")
+        assert {job.attempts for job in queue.list_jobs()} == {0}
