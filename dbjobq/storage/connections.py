@@ -151,8 +151,8 @@ class Connections:
         """Return a new connection of one's own."""
         return psycopg.connect(self.conninfo, **self._kwargs)
 
-    def connect_pulse(self) -> SyncConnection:
-        """Return a direct connection for heartbeats: a pooler may have none to lend while jobs hold transactions."""
+    def connect_directly(self) -> SyncConnection:
+        """Return a new connection of one's own that goes past the pooler."""
         return psycopg.connect(self.listen_conninfo, **self._kwargs)
 
     def pooler(self) -> bool:

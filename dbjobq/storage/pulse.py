@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
+
+import psycopg
 
 from dbjobq.storage.base import Claim, Pulse, Rescued
 from dbjobq.storage.connections import Connections, SyncConnection, cut
@@ -15,21 +18,34 @@ __all__ = ["PostgresPulse"]
 
 
 class PostgresPulse(Pulse):
-    """See `Pulse`. `worker` tells the number under which the worker is registered at this moment."""
+    """See `Pulse`. `worker` tells the number under which the worker `name` is registered at this moment."""
 
-    def __init__(self, connections: Connections, statements: Statements, worker: Callable[[], int | None]) -> None:
-        self._connections, self._statements, self._worker = connections, statements, worker
+    def __init__(
+        self, connections: Connections, statements: Statements, name: str, worker: Callable[[], int | None]
+    ) -> None:
+        self._connections, self._statements, self._name, self._worker = connections, statements, name, worker
         self._connection: SyncConnection | None = None
 
     def _rows(self, name: str, params: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         with translated(self._connections.schema):
             if self._connection is None or self._connection.closed:
-                self._connection = self._connections.connect_pulse()
+                self._connection = self._connect()
             try:
                 return self._connection.execute(self._statements[name], params).fetchall()
             except BaseException:
                 self.close()
                 raise
+
+    def _connect(self) -> SyncConnection:
+        """Go past a pooler, which may have no connection to lend while jobs hold transactions, if that leads here."""
+        if self._connections.pooled:
+            with suppress(psycopg.Error):
+                direct = self._connection = self._connections.connect_directly()
+                params = {"worker": self._worker(), "name": self._name}
+                if direct.execute(self._statements["known"], params).fetchone() == (True,):
+                    return direct
+            self.close()
+        return self._connections.connect()
 
     def beat(self, seconds: float) -> bool:
         """See `Pulse.beat`."""

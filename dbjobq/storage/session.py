@@ -379,7 +379,7 @@ class PostgresSession(Session):
 
     def pulse(self) -> PostgresPulse:
         """See `Session.pulse`."""
-        return PostgresPulse(self._connections, self._statements, lambda: self._worker)
+        return PostgresPulse(self._connections, self._statements, self.worker_id, lambda: self._worker)
 
 
 async def _hang_up(connection: AsyncConnection) -> None:
