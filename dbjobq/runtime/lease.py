@@ -59,6 +59,10 @@ class Lease:
         """Tell whether a job that is held may still be started."""
         return now() < self._until
 
+    def left(self) -> float:
+        """Return the seconds until it is over; below zero if it is."""
+        return self._until - now()
+
     def wants_beat(self) -> bool:
         """Tell whether a claim should prolong it: after an idle spell, or when heartbeats are late."""
         return now() > self._until - self.ttl / 2

@@ -78,8 +78,8 @@ class Supervisor:
             services.append(self._loop.create_task(self._listener.run(), name="dbjobq-listener"))
             await self._first_notice(services[0])
             self._executor.start()
-            poller = self._loop.create_task(self._poller.run(), name="dbjobq-poller")
-            services.append(poller)
+            services.append(self._loop.create_task(self._fence(), name="dbjobq-fence"))
+            services.append(self._loop.create_task(self._poller.run(), name="dbjobq-poller"))
             await asyncio.wait(services, return_when=asyncio.FIRST_COMPLETED)
             for service in services:
                 if service.done():
@@ -104,6 +104,13 @@ class Supervisor:
             else:
                 return True
         return False
+
+    async def _fence(self) -> None:
+        """End the coroutines of jobs when the lease is over, though the poller may be waiting for a dead connection."""
+        while True:
+            await asyncio.sleep(max(self._lease.left(), self._lease.ttl / 50))
+            if not self._lease.alive():
+                self._executor.fence()
 
     async def _first_notice(self, listener: asyncio.Task[None]) -> None:
         by = self._loop.time() + LISTEN_FIRST

@@ -102,7 +102,7 @@ def test_a_worker_that_comes_back_from_a_pause_works_on(queue: JobQueue, process
     other = processes.start(lease=2.0)
     until(lambda: len(processes.diary("start")) == 2, 5)
     paused.resume()
-    until(lambda: f"job.lost {first}" in paused.log(), 5)
+    until(lambda: f"job.fenced {first}" in paused.log() or f"job.lost {first}" in paused.log(), 5)
     job_id = queue.enqueue(handlers.returning)
     ended(queue, [job_id])
     assert get(queue, job_id).result == paused.pid

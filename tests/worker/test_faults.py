@@ -209,6 +209,33 @@ def test_a_black_holed_workers_jobs_are_taken_over_and_its_late_result_refused(
         holed.stop()
 
 
+def test_a_worker_that_cannot_renew_ends_its_coroutines_before_others_may_take_their_jobs(
+    start: Start, queue: JobQueue, dsn: str, events: Events
+) -> None:
+    story: list[str] = []
+
+    @job
+    async def work() -> None:
+        story.append("start")
+        try:
+            await asyncio.sleep(20 if len(story) == 1 else 0)
+        except asyncio.CancelledError:
+            story.append("cancelled")
+            raise
+
+    proxy, through = proxied(dsn)
+    with proxy, PostgresStorage(through) as storage:
+        start(JobQueue(storage), lease=3.0, shutdown_timeout=1.0)
+        job_id = queue.enqueue(work)
+        until(lambda: story)
+        start(lease=3.0)
+        proxy.blackhole()
+        ended(queue, [job_id], timeout=6)
+        assert story == ["start", "cancelled", "start"]
+        assert events.jobs("job.fenced") == [job_id]
+        proxy.heal()
+
+
 def test_a_result_from_a_short_black_hole_is_accepted(start: Start, queue: JobQueue, dsn: str) -> None:
     began, go_on = threading.Event(), threading.Event()
 
