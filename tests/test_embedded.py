@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,8 +17,9 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from dbjobq import embedded
-from dbjobq.embedded import EmbeddedPostgres, find_bindir
+from dbjobq import binaries
+from dbjobq.binaries import find_bindir
+from dbjobq.embedded import EmbeddedPostgres
 from dbjobq.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -221,10 +223,32 @@ def test_root_gets_by_with_binaries_the_server_cannot_reach(place: Path) -> None
         assert query(server.dsn(), "SELECT 1") == [(1,)]
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_as_a_program_it_prints_its_dsn_and_serves_until_a_signal(number: int) -> None:
+    command = [sys.executable, "-m", "dbjobq.embedded"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        dsn = program.stdout.readline().strip()
+        assert query(dsn, "SELECT 1") == [(1,)]
+        program.send_signal(number)
+        assert program.communicate(timeout=30) == ("", "")
+        assert program.returncode == 0
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(dsn)
+
+
+def test_as_a_program_it_says_in_one_line_why_it_cannot_start(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "dbjobq.embedded"]
+    environment = {**os.environ, "DBJOBQ_PG_BINDIR": str(tmp_path)}
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=30)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"Error: no PostgreSQL binaries: DBJOBQ_PG_BINDIR={tmp_path} holds no initdb\n"
+
+
 def test_no_binaries_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DBJOBQ_PG_BINDIR", raising=False)
-    monkeypatch.setattr(embedded, "WHEEL", "no_such_wheel")
-    monkeypatch.setattr(embedded, "SYSTEM_BINARIES", ())
+    monkeypatch.setattr(binaries, "WHEEL", "no_such_wheel")
+    monkeypatch.setattr(binaries, "SYSTEM_BINARIES", ())
     with pytest.raises(ConfigError) as caught:
         EmbeddedPostgres()
     message = str(caught.value)
