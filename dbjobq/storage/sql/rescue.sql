@@ -3,16 +3,19 @@
 -- The claim's number is not kept: what that worker still sends must not be taken for written (accepted.sql).
 -- Waits for no disk and no standby, as the heartbeat that goes over the same connection; what is lost in a crash is done
 -- again.
--- index: job's primary key. locks: the leases it takes.
+-- index: job's primary key. locks: the leases it takes, SKIP LOCKED: one may be in the transaction of a worker that was cut
+-- off before its COMMIT, and stay so for as long as the server waits for it.
 with turn as materialized (
     select pg_try_advisory_xact_lock(hashtext('dbjobq.rescue'), hashtext({channel})) as mine
-), gone as materialized (
-    delete from {schema}.lease
+), over as materialized (
+    select ctid as tid from {schema}.lease
      where (select mine from turn)
        and case when expires_at is not null then expires_at < clock_timestamp()
                 else exists (select from {schema}.worker
                               where worker.id = lease.worker and worker.expires_at < clock_timestamp()) end
-    returning *
+       for update skip locked
+), gone as materialized (
+    delete from {schema}.lease where ctid = any (array (select tid from over)) returning *
 ), bodies as materialized (
     select gone.*, body.queue, body.priority, body.position, body.max_retries, body.unique_key, body.type
       from gone, lateral (select * from {schema}.job where job.id = gone.job_id offset 0) as body
