@@ -16,7 +16,8 @@ from typing import Any, Final, Self
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from dbjobq.embedded import _Account, find_bindir
+from dbjobq.binaries import find_bindir
+from dbjobq.embedded import _Account
 from tests.support.waiting import until
 
 __all__ = ["Cluster", "can_replicate", "retried"]

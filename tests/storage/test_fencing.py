@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from threading import Barrier
@@ -508,24 +507,5 @@ def test_progress_is_seen_while_the_job_runs_and_only_by_its_claim(storage: Base
             said = {held: '{"done": 5}', stale: '{"done": 0}'}
             await session.step([], 0, beat=None, promote=False, progress=said, rush=False)
             assert queue.get_progress(one) == {"done": 5}
-
-    run(main())
-
-
-def test_a_rescue_does_not_wait_for_a_worker_that_was_cut_off_in_its_transaction(
-    storage: PostgresStorage, database: Database
-) -> None:
-    """A transactional job has finished, and its COMMIT never comes: its lease stays locked while the server waits."""
-
-    async def main() -> None:
-        JobQueue(storage).enqueue_many("f", nothing(2))
-        async with worker(storage) as session:
-            stuck, free = await claim(session)
-            with storage.transaction() as connection:
-                assert storage.finish([ended(stuck)], connection).run() == {stuck.id}
-                database.kill("w1")
-                rescued = await asyncio.wait_for(asyncio.to_thread(rescue, storage), 5)
-                assert [one.id for one in rescued] == [free.id]
-        assert rescue(storage) == []  # it was committed after all
 
     run(main())

@@ -12,7 +12,7 @@ from dbjobq.embedded import EmbeddedPostgres
 from dbjobq.storage.base import Claim
 from tests.storage.backstage import OnPostgres
 from tests.storage.database import Database
-from tests.storage.workers import BEAT, claim, ended, run, worker
+from tests.storage.workers import BEAT, claim, ended, rescue, run, worker
 from tests.support.crash import crash
 from tests.support.waiting import until
 
@@ -107,5 +107,24 @@ def test_a_standby_that_does_not_confirm_costs_no_leases(dsn: str) -> None:
                 finally:
                     pulse.cut()
                     pulse.close()
+
+    run(main())
+
+
+def test_a_rescue_does_not_wait_for_a_worker_that_was_cut_off_in_its_transaction(
+    storage: PostgresStorage, database: Database
+) -> None:
+    """A transactional job has finished, and its COMMIT never comes: its lease stays locked while the server waits."""
+
+    async def main() -> None:
+        JobQueue(storage).enqueue_many("f", [{}, {}])
+        async with worker(storage) as session:
+            stuck, free = await claim(session)
+            with storage.transaction() as connection:
+                assert storage.finish([ended(stuck)], connection).run() == {stuck.id}
+                OnPostgres(database).kill("w1")
+                rescued = await asyncio.wait_for(asyncio.to_thread(rescue, storage), 5)
+                assert [one.id for one in rescued] == [free.id]
+        assert rescue(storage) == []  # it was committed after all
 
     run(main())
