@@ -1,11 +1,11 @@
-"""Jobs for docker-compose.yml, and for trying a worker by hand: `dbjobq worker examples.tasks`."""
+"""Jobs for docker-compose.yml, and for a first try: `python -m examples.tasks` enqueues one (README)."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 
-from dbjobq import job
+from dbjobq import JobQueue, PostgresStorage, job
 
 log = logging.getLogger(__name__)
 
@@ -22,3 +22,8 @@ async def nap(seconds: float) -> float:
     """Sleep for that many seconds, and return them."""
     await asyncio.sleep(seconds)
     return seconds
+
+
+if __name__ == "__main__":
+    with JobQueue(PostgresStorage()) as queue:
+        print(queue.enqueue(greet, name="Ada"))
