@@ -10,7 +10,7 @@ from typing import Any, Final
 from dbjobq.models import after_failure
 from dbjobq.retry import DEFAULT_RETRY, Retry, RetryPolicy
 from dbjobq.serialize import dump_result, storable_text
-from dbjobq.storage.base import Claim, Outcome
+from dbjobq.storage.values import Claim, Outcome
 
 __all__ = ["completed", "failed", "failed_with"]
 

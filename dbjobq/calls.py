@@ -21,7 +21,8 @@ from dbjobq.registry import (
 )
 from dbjobq.retry import DEFAULT_RETRY
 from dbjobq.serialize import dump_arguments
-from dbjobq.storage.base import BaseStorage, Claim, NewJob, Outcome, QueueStats, Request
+from dbjobq.storage.base import BaseStorage, Request
+from dbjobq.storage.values import Claim, NewJob, Outcome, QueueStats
 
 __all__ = ["Calls", "Function", "check_status", "counted", "waiting_or_running"]
 

@@ -13,7 +13,8 @@ from typing import Any, Final
 from dbjobq.attempt import completed, failed
 from dbjobq.errors import LeaseLost
 from dbjobq.registry import Task
-from dbjobq.storage.base import BaseStorage, Claim, Outcome
+from dbjobq.storage.base import BaseStorage
+from dbjobq.storage.values import Claim, Outcome
 
 __all__ = ["OVERRUN", "arun", "run", "within"]
 

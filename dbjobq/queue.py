@@ -16,7 +16,7 @@ from dbjobq.ids import JobIds
 from dbjobq.models import Job
 from dbjobq.options import EnqueueOptions
 from dbjobq.registry import Task, find
-from dbjobq.storage.base import Claim, Outcome
+from dbjobq.storage.values import Claim, Outcome
 from dbjobq.with_options import AsyncWithOptions, WithOptions
 
 __all__ = ["AsyncJobQueue", "AsyncWithOptions", "JobQueue", "WithOptions"]

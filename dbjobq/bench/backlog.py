@@ -19,8 +19,9 @@ from dbjobq.bench.sample import Measure, Sample, compared, spread
 from dbjobq.bench.stage import Stage
 from dbjobq.errors import DBJobQError
 from dbjobq.queue import JobQueue
-from dbjobq.storage.base import Outcome, Session
+from dbjobq.storage.base import Session
 from dbjobq.storage.postgres_storage import PostgresStorage
+from dbjobq.storage.values import Outcome
 
 __all__ = ["backlog"]
 

@@ -24,7 +24,8 @@ from dbjobq.runtime.lease import Lease
 from dbjobq.runtime.pace import BATCH, Pace
 from dbjobq.runtime.threads import Chunk, Threads
 from dbjobq.serialize import load_arguments
-from dbjobq.storage.base import BaseStorage, Claim, Outcome
+from dbjobq.storage.base import BaseStorage
+from dbjobq.storage.values import Claim, Outcome
 from dbjobq.telemetry import job_fields, worker_log
 
 __all__ = ["Executor"]

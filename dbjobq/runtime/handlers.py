@@ -13,7 +13,8 @@ from dbjobq.queue import AsyncJobQueue, JobQueue
 from dbjobq.registry import Task
 from dbjobq.runtime.threads import Chunk
 from dbjobq.serialize import load_arguments
-from dbjobq.storage.base import BaseStorage, Claim, Outcome
+from dbjobq.storage.base import BaseStorage
+from dbjobq.storage.values import Claim, Outcome
 from dbjobq.telemetry import job_fields, worker_log
 
 __all__ = ["OVERRUN", "Handlers", "Place", "within"]

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from typing import Final
 
 from dbjobq.errors import DBJobQError
-from dbjobq.storage.base import Claim, Pulse
+from dbjobq.storage.base import Pulse
+from dbjobq.storage.values import Claim
 from dbjobq.telemetry import worker_log
 
 __all__ = ["Heartbeat", "Lease", "now"]

@@ -9,7 +9,8 @@ from typing import Final
 
 from dbjobq.errors import DBJobQError
 from dbjobq.runtime.backoff import ReconnectBackoff
-from dbjobq.storage.base import Notice, Session
+from dbjobq.storage.base import Session
+from dbjobq.storage.values import Notice
 from dbjobq.telemetry import worker_log
 
 __all__ = ["Listener"]

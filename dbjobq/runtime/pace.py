@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from dbjobq.storage.base import Claim
+from dbjobq.storage.values import Claim
 
 __all__ = ["BATCH", "UNSTARTED", "Pace"]
 

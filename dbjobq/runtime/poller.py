@@ -18,7 +18,8 @@ from dbjobq.runtime.config import WorkerConfig
 from dbjobq.runtime.executor import Executor
 from dbjobq.runtime.lease import Lease, now
 from dbjobq.runtime.pace import UNSTARTED
-from dbjobq.storage.base import Claim, Outcome, Session
+from dbjobq.storage.base import Session
+from dbjobq.storage.values import Claim, Outcome
 from dbjobq.telemetry import job_fields, worker_log
 
 __all__ = ["Poller"]

@@ -16,7 +16,8 @@ from dbjobq.runtime.executor import Executor
 from dbjobq.runtime.lease import Heartbeat, Lease
 from dbjobq.runtime.listener import Listener
 from dbjobq.runtime.poller import Poller
-from dbjobq.storage.base import BaseStorage, Claim
+from dbjobq.storage.base import BaseStorage
+from dbjobq.storage.values import Claim
 from dbjobq.telemetry import worker_log
 
 __all__ = ["Supervisor"]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from dbjobq.attempt import failed
 from dbjobq.registry import Task
-from dbjobq.storage.base import Claim, Outcome
+from dbjobq.storage.values import Claim, Outcome
 
 if TYPE_CHECKING:
     from dbjobq.context import JobContext

@@ -12,33 +12,14 @@ import socket
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar
 
-from dbjobq.errors import JobNotFound, LeaseLost, NotSupported
-from dbjobq.ids import JobIds, as_uuid
-from dbjobq.models import Event, Job, Status
-from dbjobq.serialize import load_arguments
+from dbjobq.errors import LeaseLost, NotSupported
+from dbjobq.ids import JobIds
+from dbjobq.models import Job, Status
+from dbjobq.storage.values import Claim, Idle, NewJob, Notice, Outcome, QueueStats, Rescued, Step, known_form
 
-__all__ = [
-    "BaseStorage",
-    "Claim",
-    "Feature",
-    "Idle",
-    "NewJob",
-    "Notice",
-    "Outcome",
-    "Pulse",
-    "QueueStats",
-    "Request",
-    "Rescued",
-    "Session",
-    "Step",
-    "job_from_row",
-    "known_form",
-    "known_id",
-]
+__all__ = ["BaseStorage", "Feature", "Pulse", "Request", "Session"]
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -57,150 +38,6 @@ class Request(Protocol[R_co]):
     async def arun(self) -> R_co:
         """Make the call on the running event loop."""
         ...
-
-
-@dataclass(slots=True, kw_only=True)
-class NewJob:
-    """A job to be written: every value is checked, none is missing."""
-
-    id: str
-    type: str
-    data: str
-    queue: str
-    priority: int
-    max_retries: int
-    timeout: float | None = None
-    execute_at: datetime | None = None
-    delay: float | None = None
-    unique_key: str | None = None
-    own_id: bool = False
-    """The caller chose the id: it may be there already."""
-
-    @property
-    def plain(self) -> bool:
-        """Whether nothing has to be looked up or computed to write it."""
-        return self.execute_at is None and self.delay is None and self.unique_key is None and not self.own_id
-
-
-class Claim(NamedTuple):
-    """A job somebody holds, as the claim returned it. A tuple: a worker makes tens of thousands a second."""
-
-    id: str
-    claim: str
-    """The fence: a number drawn anew for each claim."""
-    attempts: int
-    type: str
-    data: str
-    queue: str
-    priority: int
-    max_retries: int
-    timeout: float | None
-    unique: bool
-    """It has a unique key, to be freed when it ends."""
-    created_at: float
-    execute_at: float | None
-    claimed_at: float
-    suspect: bool = False
-    """A worker died while it held this job: perhaps of it."""
-
-    @property
-    def fragile(self) -> bool:
-        """Whether it must not be held without being started: it may take others with it, or end with its holder."""
-        return self.suspect or self.attempts >= self.max_retries
-
-    def job(self, worker_id: str | None) -> Job:
-        """Return it as a `Job`, as `complete(job)` and `fail(job, …)` take it."""
-        claimed = _time(self.claimed_at)
-        job = Job(
-            id=self.id,
-            type=self.type,
-            data=load_arguments(self.data),
-            status="running",
-            queue=self.queue,
-            priority=self.priority,
-            attempts=self.attempts,
-            max_retries=self.max_retries,
-            execute_at=None if self.execute_at is None else _time(self.execute_at),
-            created_at=_time(self.created_at),
-            updated_at=claimed,
-            started_at=claimed,
-            worker_id=worker_id,
-        )
-        vars(job)["_claim"] = self  # not a field: `asdict`, `==` and `repr` are about the job
-        return job
-
-
-def _time(epoch: float) -> datetime:
-    return datetime.fromtimestamp(epoch, UTC)
-
-
-class Outcome(NamedTuple):
-    """How one attempt ended."""
-
-    claim: Claim
-    event: Event
-    """`complete`, `retry`, `fail` or `release`."""
-    error: str | None = None
-    result: str | None = None
-    """JSON text."""
-    delay: float = 0.0
-    """Seconds until the retry."""
-
-    @property
-    def plain(self) -> bool:
-        """Completed, with nothing to keep and nothing to free: the common case, and the cheapest to write."""
-        return self.event == "complete" and self.result is None and self.error is None and not self.claim.unique
-
-
-class Step(NamedTuple):
-    """What one exchange with the database brought."""
-
-    claims: list[Claim]
-    refused: list[Outcome]
-    """Results that came too late: their jobs are held by others, or were cancelled."""
-    next_due: float | None
-    """Seconds until the next scheduled job is due, as far as it was asked for."""
-
-
-class Idle(NamedTuple):
-    """What is to be known before going to sleep."""
-
-    look_in: float | None
-    """Claim once more after so many seconds, before sleeping: somebody may have enqueued without notifying."""
-    next_due: float | None
-    """Seconds until the next scheduled job is due."""
-
-
-class Rescued(NamedTuple):
-    """A job taken from a worker that is gone."""
-
-    id: str
-    type: str
-    queue: str
-    attempts: int
-    """Before this one, which failed with its worker."""
-    dead: bool
-    """No retry was left."""
-
-
-class Notice(NamedTuple):
-    """Something a worker is told between two polls.
-
-    `echo` comes back from a worker's own question whether it hears anything, or another's; `deaf` says that none came.
-    """
-
-    kind: Literal["work", "cancel", "echo", "deaf"]
-    job_id: str = ""
-
-
-class QueueStats(NamedTuple):
-    """One queue at a glance; `oldest_ready` in seconds."""
-
-    queue: str
-    ready: int
-    scheduled: int
-    running: int
-    oldest_ready: float | None
 
 
 class Session(ABC):
@@ -447,24 +284,3 @@ class BaseStorage(ABC):
     @abstractmethod
     async def aclose(self) -> None:
         """Give up the running event loop's connections."""
-
-
-def known_id(job_id: str) -> str | None:
-    """Return an id's canonical text; None for what cannot be an id."""
-    try:
-        return as_uuid(job_id)
-    except ValueError:
-        return None
-
-
-def known_form(job_id: str) -> str:
-    """Return an id's canonical text. Raises JobNotFound for what cannot be an id."""
-    if (known := known_id(job_id)) is None:
-        raise JobNotFound(job_id)
-    return known
-
-
-def job_from_row(row: Mapping[str, Any]) -> Job:
-    """Return a `Job` from a row that has its fields as columns; times become UTC, whatever the session's zone."""
-    values = {k: v.astimezone(UTC) if isinstance(v, datetime) else v for k, v in row.items()}
-    return Job.from_dict({**values, "id": str(row["id"])})

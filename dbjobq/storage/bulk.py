@@ -12,7 +12,7 @@ from itertools import count, islice
 from typing import ClassVar, Final, NamedTuple
 
 from dbjobq.ids import JobIds
-from dbjobq.storage.base import NewJob
+from dbjobq.storage.values import NewJob
 
 __all__ = ["BulkRows"]
 

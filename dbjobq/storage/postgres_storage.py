@@ -13,18 +13,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 from dbjobq.errors import JobNotFound, StorageUnavailable
 from dbjobq.ids import JobIds
 from dbjobq.models import Job, Status
-from dbjobq.storage.base import (
-    BaseStorage,
-    Claim,
-    Feature,
-    NewJob,
-    Outcome,
-    QueueStats,
-    Request,
-    job_from_row,
-    known_form,
-    known_id,
-)
+from dbjobq.storage.base import BaseStorage, Feature, Request
 from dbjobq.storage.bulk import BulkRows
 from dbjobq.storage.connections import Connections
 from dbjobq.storage.drive import PostgresRequest
@@ -32,6 +21,7 @@ from dbjobq.storage.faults import translated
 from dbjobq.storage.session import PostgresSession
 from dbjobq.storage.statements import LOOKING_UP, Statements
 from dbjobq.storage.steps import Call, CopyIn, Send
+from dbjobq.storage.values import Claim, NewJob, Outcome, QueueStats, job_from_row, known_form, known_id
 from dbjobq.storage.version import check_version
 from dbjobq.storage.wire import claims_of, finish_params
 

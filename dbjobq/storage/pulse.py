@@ -8,10 +8,11 @@ from typing import Any
 
 import psycopg
 
-from dbjobq.storage.base import Claim, Pulse, Rescued
+from dbjobq.storage.base import Pulse
 from dbjobq.storage.connections import Connections, SyncConnection, cut
 from dbjobq.storage.faults import translated
 from dbjobq.storage.statements import Statements
+from dbjobq.storage.values import Claim, Rescued
 from dbjobq.storage.wire import held_params
 
 __all__ = ["PostgresPulse"]

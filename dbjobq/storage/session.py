@@ -13,12 +13,13 @@ import psycopg
 
 from dbjobq.errors import StorageUnavailable
 from dbjobq.serialize import storable_text
-from dbjobq.storage.base import Claim, Idle, Notice, Outcome, Session, Step
+from dbjobq.storage.base import Session
 from dbjobq.storage.connections import AsyncConnection, Connections, cut
 from dbjobq.storage.faults import first_line, forget_prepared, is_passing, translated
 from dbjobq.storage.pulse import PostgresPulse
 from dbjobq.storage.scan import Scan, Start
 from dbjobq.storage.statements import SESSION_SETTINGS, Statements, set_local
+from dbjobq.storage.values import Claim, Idle, Notice, Outcome, Step
 from dbjobq.storage.version import check_version
 from dbjobq.storage.wire import CLAIMED_AT, POSITION, PRIORITY, QUEUE, array, claims_of, finish_params, held_params
 

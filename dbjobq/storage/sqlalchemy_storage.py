@@ -16,8 +16,9 @@ from dbjobq.errors import ConfigError
 from dbjobq.ids import JobIds
 from dbjobq.models import Job, Status
 from dbjobq.storage.alchemy import sqlalchemy_async_connection, sqlalchemy_connection
-from dbjobq.storage.base import BaseStorage, Claim, Feature, NewJob, Notice, Outcome, QueueStats
+from dbjobq.storage.base import BaseStorage, Feature
 from dbjobq.storage.postgres_storage import PostgresStorage
+from dbjobq.storage.values import Claim, NewJob, Notice, Outcome, QueueStats
 
 try:
     from sqlalchemy import URL, Connection, Engine, exc, make_url

@@ -13,8 +13,8 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import URL, Connection, Engine, StaticPool, create_engine, event, exc
 
 from dbjobq.errors import ConfigError, SchemaError, StorageUnavailable
-from dbjobq.storage.base import Notice
 from dbjobq.storage.sqlite_steps import Steps
+from dbjobq.storage.values import Notice
 
 __all__ = ["Sqlite"]
 

@@ -10,9 +10,10 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from dbjobq.errors import StorageUnavailable
-from dbjobq.storage.base import Claim, Idle, Notice, Outcome, Pulse, Rescued, Session, Step
+from dbjobq.storage.base import Pulse, Session
 from dbjobq.storage.sqlite_engine import Sqlite
 from dbjobq.storage.sqlite_steps import Steps
+from dbjobq.storage.values import Claim, Idle, Notice, Outcome, Rescued, Step
 
 __all__ = ["SqlitePulse", "SqliteSession"]
 

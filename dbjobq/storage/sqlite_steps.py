@@ -18,7 +18,7 @@ from sqlalchemy.dialects.sqlite import insert
 from dbjobq.errors import JobNotFound
 from dbjobq.ids import JobIds
 from dbjobq.models import STATUSES, Event, Job, Status, after_failure, transition
-from dbjobq.storage.base import Claim, NewJob, Outcome, QueueStats, Rescued, job_from_row, known_form, known_id
+from dbjobq.storage.values import Claim, NewJob, Outcome, QueueStats, Rescued, job_from_row, known_form, known_id
 
 __all__ = ["Steps"]
 

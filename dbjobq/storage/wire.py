@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from dbjobq.models import Event
-from dbjobq.storage.base import Claim, Outcome
+from dbjobq.storage.values import Claim, Outcome
 
 __all__ = ["CLAIMED_AT", "POSITION", "PRIORITY", "QUEUE", "array", "claims_of", "finish_params", "held_params"]
 

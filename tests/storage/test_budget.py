@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from dbjobq import JobQueue, PostgresStorage, Worker, job
-from dbjobq.storage.base import Outcome
+from dbjobq.storage.values import Outcome
 from tests.storage.workers import ended, exchange, worker
 from tests.support.meter import Cost, Meter, each, metered
 

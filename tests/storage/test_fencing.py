@@ -14,7 +14,7 @@ from tests.storage.workers import BEAT, claim, ended, exchange, rescue, run, wor
 
 if TYPE_CHECKING:
     from dbjobq.models import Event
-    from dbjobq.storage.base import Claim
+    from dbjobq.storage.values import Claim
     from tests.storage.backstage import Backstage
     from tests.storage.database import Database
 

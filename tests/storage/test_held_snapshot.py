@@ -25,7 +25,8 @@ from tests.storage.workers import claim, ended, exchange, run, worker
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    from dbjobq.storage.base import Claim, Outcome, Session
+    from dbjobq.storage.base import Session
+    from dbjobq.storage.values import Claim, Outcome
 
 pytestmark = pytest.mark.timeout(600)
 MINUTES = [60_000, pytest.param(600_000, marks=pytest.mark.slow)]

@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 
     from dbjobq import BaseStorage
     from dbjobq.models import Event
-    from dbjobq.storage.base import Claim, Session
+    from dbjobq.storage.base import Session
+    from dbjobq.storage.values import Claim
 
 pytestmark = pytest.mark.every_storage
 

@@ -9,7 +9,7 @@ import pytest
 
 from dbjobq import JobQueue, PostgresStorage, schema
 from dbjobq.embedded import EmbeddedPostgres
-from dbjobq.storage.base import Claim
+from dbjobq.storage.values import Claim
 from tests.storage.backstage import OnPostgres
 from tests.storage.database import Database
 from tests.storage.workers import BEAT, claim, ended, rescue, run, worker

@@ -11,7 +11,7 @@ import pytest
 
 from dbjobq import JobQueue, PostgresStorage
 from dbjobq.queue import WithOptions
-from dbjobq.storage.base import Notice
+from dbjobq.storage.values import Notice
 from tests.storage.workers import BEAT, claim, ended, exchange, rescue, run, worker
 
 if TYPE_CHECKING:

@@ -6,14 +6,15 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from dbjobq.storage.base import Claim, Outcome, Step
+from dbjobq.storage.values import Claim, Outcome, Step
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine, Sequence
 
     from dbjobq import BaseStorage
     from dbjobq.models import Event
-    from dbjobq.storage.base import Rescued, Session
+    from dbjobq.storage.base import Session
+    from dbjobq.storage.values import Rescued
 
 BEAT = 30.0
 

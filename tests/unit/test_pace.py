@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbjobq.runtime.pace import BATCH, CAREFUL, LONG, PREFETCH, UNSTARTED, Pace
-from dbjobq.storage.base import Claim
+from dbjobq.storage.values import Claim
 
 
 def claim(type_: str = "f", *, suspect: bool = False, attempts: int = 0, max_retries: int = 3) -> Claim:

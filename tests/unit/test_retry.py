@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dbjobq import Discard, Retry, RetryPolicy
 from dbjobq.attempt import MAX_ERROR, completed, describe, failed, failed_with
 from dbjobq.retry import DEFAULT_RETRY
-from dbjobq.storage.base import Claim
+from dbjobq.storage.values import Claim
 
 CLAIM = Claim(
     id="01a20a8f-9c22-76e4-9219-c1f8944f2bb3", claim="1", attempts=0, type="f", data="{}", queue="default", priority=5,

@@ -9,7 +9,7 @@ import pytest
 
 from dbjobq.registry import Task
 from dbjobq.runtime.threads import Chunk, Threads
-from dbjobq.storage.base import Claim, Outcome
+from dbjobq.storage.values import Claim, Outcome
 from tests.unit.test_retry import CLAIM
 
 TASK = Task(name="f", function=lambda: None)

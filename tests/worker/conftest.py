@@ -15,9 +15,10 @@ from typing import Any, Final, Protocol
 import pytest
 
 from dbjobq import JobQueue, Worker
-from dbjobq.storage.base import Claim, Outcome, Session, Step
+from dbjobq.storage.base import Session
 from dbjobq.storage.session import PostgresSession
 from dbjobq.storage.sqlite_session import SqliteSession
+from dbjobq.storage.values import Claim, Outcome, Step
 from tests.storage.database import Database, database
 from tests.support.process import Note, WorkerProcess, read_diary
 

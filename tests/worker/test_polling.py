@@ -19,8 +19,8 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from dbjobq import JobQueue, PostgresStorage, Retry, Worker, job
-from dbjobq.storage.base import Idle
 from dbjobq.storage.session import PostgresSession
+from dbjobq.storage.values import Idle
 from tests.storage.database import Database
 from tests.support.faultproxy import proxied
 from tests.support.server import Databases
