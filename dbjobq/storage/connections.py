@@ -152,8 +152,14 @@ class Connections:
         return psycopg.connect(self.conninfo, **self._kwargs)
 
     def connect_pulse(self) -> SyncConnection:
-        """Return a direct connection for heartbeats: a pooler may have none to lend while jobs hold transactions."""
-        return psycopg.connect(self.listen_conninfo, **self._kwargs)
+        """Return a connection for heartbeats: past a pooler, which has none to lend while jobs hold them all.
+
+        If the direct way is closed, by way of the pooler all the same: losing it costs latency, never a lease.
+        """
+        if self.pooled:
+            with suppress(psycopg.OperationalError):
+                return psycopg.connect(self.listen_conninfo, **self._kwargs)
+        return self.connect()
 
     def close(self) -> None:
         """Close the pool for threads, unless it is the user's."""
