@@ -167,16 +167,12 @@ class Executor:
 
     # Jobs that end from outside.
 
-    def cancel(self, job_id: str) -> None:
-        """A job was cancelled: if it runs here, tell its function and drop what it returns."""
-        for slot in tuple(self._slots):
-            claim = slot.running()
-            if claim is not None and claim.id == job_id:
-                worker_log.info("job.cancelled", extra=job_fields(claim))
-                self._abandon(slot, claim, "lost")
+    def runs(self, job_id: str) -> bool:
+        """Tell whether a job runs here."""
+        return any(claim.id == job_id for claim in self.running())
 
     def lost(self, claims: list[Claim]) -> None:
-        """These are no longer held: as if cancelled."""
+        """These are no longer held, cancelled or given away: tell their functions, and drop what those return."""
         gone = {claim.claim + claim.id for claim in claims}
         for slot in tuple(self._slots):
             claim = slot.running()

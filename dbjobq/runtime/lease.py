@@ -11,6 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import Final
 
 from dbjobq.errors import DBJobQError
@@ -95,8 +96,9 @@ class Heartbeat:
         self._pulse, self._lease, self._seconds = pulse, lease, seconds
         self._held, self._listening = held, listening
         self._on_lapsed, self._on_lost = on_lapsed, on_lost
-        self._stop = threading.Event()
+        self._bell, self._stopping = threading.Event(), False
         self._ran: set[Claim] = set()
+        self._doubted: SimpleQueue[str] = SimpleQueue()
         self._troubled = False
         self._thread = threading.Thread(target=self._run, name="dbjobq-heartbeat", daemon=True)
 
@@ -106,16 +108,24 @@ class Heartbeat:
 
     def stop(self) -> None:
         """End the thread, within a second even if its connection is stuck."""
-        self._stop.set()
+        self._stopping = True
+        self._bell.set()
         self._thread.join(0.5)
         if self._thread.is_alive():
             self._pulse.cut()
             self._thread.join(0.5)
 
+    def doubt(self, job_id: str) -> None:
+        """Ask at once whether this job is still held: somebody says that it was cancelled. From any thread."""
+        self._doubted.put(job_id)
+        self._bell.set()
+
     def _run(self) -> None:
         probe_at = now() + random.random() * self._seconds * PROBE  # noqa: S311 - spread, not secrecy
         beat_at = 0.0
-        while not self._stop.wait(self._pause()):
+        while not self._stopping:
+            self._bell.wait(self._pause())
+            self._bell.clear()
             try:
                 if now() >= beat_at:
                     beat_at = now() + self._seconds * BEAT * (0.8 + 0.2 * random.random())  # noqa: S311 - as above
@@ -147,11 +157,14 @@ class Heartbeat:
             self._on_lapsed()
 
     def _look_for_lost(self) -> None:
-        """Ask for the jobs that ran at the last look, too: those that come and go are not worth a question."""
+        """Ask for the jobs that ran at the last look, too, and those in doubt: others come and go unasked."""
+        doubted: set[str] = set()
+        while not self._doubted.empty():
+            doubted.add(self._doubted.get())
         running, _ = self._held()
-        lasting = [claim for claim in running if claim in self._ran]
+        asked = [claim for claim in running if claim in self._ran or claim.id in doubted]
         self._ran = set(running)
-        if lasting and (lost := self._pulse.lost(lasting)):
+        if asked and (lost := self._pulse.lost(asked)):
             self._on_lost(lost)
 
     def _rescue(self) -> None:

@@ -43,7 +43,8 @@ class Supervisor:
         self._session = storage.session(worker_id, config.queues, self._lease.ttl)
         self._executor = Executor(config, storage, self._lease, self._alarm, worker_id)
         self._poller = Poller(config, self._session, self._executor, self._lease, self._alarm)
-        self._listener = Listener(self._session, on_work=self._poller.wake, on_cancel=self._executor.cancel)
+        self._listener = Listener(self._session, on_work=self._poller.wake, on_cancel=self._doubt)
+        self._heartbeat: Heartbeat | None = None
         self._stopping = asyncio.Event()
 
     def running(self) -> list[Claim]:
@@ -64,7 +65,7 @@ class Supervisor:
         """
         if not await self._open():
             return
-        heartbeat = Heartbeat(
+        heartbeat = self._heartbeat = Heartbeat(
             self._session.pulse(),
             self._lease,
             seconds=self._config.lease,
@@ -105,6 +106,11 @@ class Supervisor:
             else:
                 return True
         return False
+
+    def _doubt(self, job_id: str) -> None:
+        """A notice says that a job was cancelled. Anybody can send one, also late: the table has the last word."""
+        if self._heartbeat is not None and self._executor.runs(job_id):
+            self._heartbeat.doubt(job_id)
 
     async def _fence(self) -> None:
         """End the coroutines of jobs when the lease is over, though the poller may be waiting for a dead connection."""

@@ -212,7 +212,7 @@ def test_a_worker_does_all_that_workers_do(
         assert TOLD.wait(5)
         until(lambda: queue.count("completed") == 5)
     assert queue.count("pending") == queue.count("running") == queue.count("failed") == 0
-    assert {"job.rescued", "job.retry", "job.cancelled"} <= events()
+    assert {"job.rescued", "job.retry", "job.lost"} <= events()
     assert not {"listener.lost", "heartbeat.failing", "heartbeat.broken"} & events()
 
 

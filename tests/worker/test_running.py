@@ -433,6 +433,32 @@ def test_a_job_that_is_cancelled_while_it_ends_is_one_or_the_other(start: Start,
         assert (found.status, found.result) == (("cancelled", None) if cancelled else ("completed", "done"))
 
 
+def test_a_notice_of_a_cancellation_that_did_not_happen_is_not_believed(
+    start: Start, queue: JobQueue, database: Database, events: Events
+) -> None:
+    """Anybody who may connect can send one; and a true one may come late, when the job was revived and runs again."""
+    began, told = threading.Event(), threading.Event()
+
+    @job
+    async def work() -> str:
+        began.set()
+        await heard(told)
+        return "kept"
+
+    start()
+    job_id = queue.enqueue(work)
+    assert began.wait(5)
+    database.rows("select pg_notify('dbjobq', 'c' || %s)", job_id)
+    other = queue.enqueue(work)
+    assert queue.cancel(other)  # its notice comes after the forged one
+    lasting(lambda: not events.of("job.lost"), 0.3)
+    told.set()
+    ended(queue, [job_id])
+    found = queue.get_job(job_id)
+    assert found is not None
+    assert (found.result, found.attempts) == ("kept", 0)
+
+
 def test_a_job_cancelled_and_revived_while_its_function_still_runs_ends_once_by_its_second_run(
     start: Start, queue: JobQueue
 ) -> None:
