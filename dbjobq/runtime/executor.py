@@ -16,10 +16,11 @@ from typing import Final, Literal
 
 from dbjobq.attempt import completed, failed
 from dbjobq.context import JobContext
+from dbjobq.handler import OVERRUN, within
 from dbjobq.registry import Task, find, registered
 from dbjobq.runtime.alarm import Alarm
 from dbjobq.runtime.config import WorkerConfig
-from dbjobq.runtime.handlers import OVERRUN, Handlers, within
+from dbjobq.runtime.handlers import Handlers
 from dbjobq.runtime.lease import Lease
 from dbjobq.runtime.pace import BATCH, Pace
 from dbjobq.runtime.threads import Chunk, Threads

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from dbjobq.attempt import failed
 from dbjobq.context import JobContext
 from dbjobq.errors import LeaseLost, StorageUnavailable
-from dbjobq.handler import OVERRUN, arun, run, within
+from dbjobq.handler import arun, run, within
 from dbjobq.queue import AsyncJobQueue, JobQueue
 from dbjobq.registry import Task
 from dbjobq.runtime.threads import Chunk
@@ -17,7 +17,7 @@ from dbjobq.storage.base import BaseStorage
 from dbjobq.storage.values import Claim, Outcome
 from dbjobq.telemetry import job_fields, worker_log
 
-__all__ = ["OVERRUN", "Handlers", "Place", "within"]
+__all__ = ["Handlers", "Place"]
 
 
 class Place(Protocol):

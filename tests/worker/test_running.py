@@ -17,6 +17,7 @@ import pytest
 
 from dbjobq import ConfigError, Discard, JobContext, JobQueue, Retry, RetryPolicy, Worker, job
 from dbjobq.queue import AsyncJobQueue
+from tests.storage.database import Database
 from tests.support.waiting import ended, failed_once, heard, lasting, settled, until
 from tests.worker.conftest import Events, Start
 
