@@ -94,9 +94,9 @@ def test_with_tables_of_a_newer_version_the_thread_ends_and_says_what_to_do(
 
 
 def test_with_tables_of_an_older_version_the_thread_ends_and_says_what_to_do(
-    dsn: str, database: Database, events: Events
+    dsn: str, monkeypatch: pytest.MonkeyPatch, events: Events
 ) -> None:
-    database.rows("update dbjobq.schema_version set version_num = '0000'")
+    monkeypatch.setattr("dbjobq.storage.version.HEAD", "9998")
     with PostgresStorage(dsn) as storage:
         worker = Worker(JobQueue(storage))
         worker.start()
