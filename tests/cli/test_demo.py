@@ -20,7 +20,7 @@ from tests.cli.support import eventually, started
 if TYPE_CHECKING:
     from dbjobq.demo.totals import Totals
 
-FILES = 400
+FILES = 1500  # so many that a busy machine finds some left to be killed with
 
 
 @pytest.fixture
