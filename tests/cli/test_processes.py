@@ -109,9 +109,13 @@ def family(monkeypatch: pytest.MonkeyPatch) -> Iterator[Family]:
     monkeypatch.setattr(processes, "restart_delay", at_once)
     yield family
     family.stop()
-    for child in family.children:
-        child.end(0)
-    family.exit_code()
+
+    def ended() -> bool:
+        for child in family.children:  # the last one may have been started since
+            child.end(0)
+        return not family.thread.is_alive()
+
+    eventually(ended)
 
 
 def test_the_first_goes_ahead_of_the_others(family: Family) -> None:
