@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import psycopg
 
@@ -23,6 +23,9 @@ __all__ = ["PostgresRequest"]
 
 R = TypeVar("R")
 
+TRIES: Final = 3
+"""How often a call is made whose connection is lost: the next one out of the pool may be about to end, too."""
+
 
 class PostgresRequest(Generic[R]):
     """A call to PostgreSQL, not yet made (see `storage.base.Request`).
@@ -34,7 +37,7 @@ class PostgresRequest(Generic[R]):
         connection: The caller's own connection, in whose transaction the call is made.
         first: What must be made, and committed, before the call takes its connection.
         atomic: The call has several steps, which happen together or not at all.
-        repeat: Tells, when its connection is lost or others were in its way, whether it may be made again, once.
+        repeat: Tells, when its connection is lost or others were in its way, whether it may be made again.
         shared: On an event loop it may go out together with others (`lane.py`): its steps wait for no lock.
     """
 
@@ -66,15 +69,18 @@ class PostgresRequest(Generic[R]):
             if caller is not None:
                 with caller.block():
                     return drive(self._make(False), caller.perform)
-            try:
-                return self._once(again=False)
-            except psycopg.Error as error:
-                lost = is_lost(error)
-                if not (lost or is_conflict(error)) or not self._repeat():
-                    raise
-            if lost:
-                self._connections.heal()
-            return self._once(again=lost)
+            again, left = False, TRIES
+            while True:
+                left -= 1
+                try:
+                    return self._once(again=again)
+                except psycopg.Error as error:
+                    lost = is_lost(error)
+                    if not (left and (lost or is_conflict(error)) and self._repeat()):
+                        raise
+                if lost:
+                    self._connections.heal()
+                    again = True
 
     def _once(self, *, again: bool) -> R:
         with self._connections.connection() as connection, self._transaction(connection):
@@ -92,15 +98,18 @@ class PostgresRequest(Generic[R]):
             if caller is not None:
                 async with caller.block():
                     return await adrive(self._make(False), caller.perform)
-            try:
-                return await self._aonce(again=False)
-            except psycopg.Error as error:
-                lost = is_lost(error)
-                if not (lost or is_conflict(error)) or not self._repeat():
-                    raise
-            if lost:
-                await self._connections.aheal()
-            return await self._aonce(again=lost)
+            again, left = False, TRIES
+            while True:
+                left -= 1
+                try:
+                    return await self._aonce(again=again)
+                except psycopg.Error as error:
+                    lost = is_lost(error)
+                    if not (left and (lost or is_conflict(error)) and self._repeat()):
+                        raise
+                if lost:
+                    await self._connections.aheal()
+                    again = True
 
     async def _aonce(self, *, again: bool) -> R:
         if self._shared and not again and (lane := await self._connections.lane()) is not None:
