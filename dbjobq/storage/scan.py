@@ -72,6 +72,11 @@ class Scan:
         ]
         return sorted(starts, key=lambda start: (turn[start.queue], -start.priority)) or None
 
+    def came_back(self) -> None:
+        """Take note that jobs go back to places before the last: a whole look is next, unless those are dear."""
+        if not self._rest:
+            self._whole_at = 0.0
+
     def since(self, now: float) -> float | None:
         """Return the server's time before which no scheduled job is due, at a near look; None: look at all of them."""
         return self._since if self._rest and now < self._whole_at else None

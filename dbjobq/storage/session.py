@@ -172,13 +172,16 @@ class PostgresSession(Session):
         connection, worker = self._opened()
         now = time.monotonic()
         plain = [outcome for outcome in outcomes if outcome.plain]
+        other = [o for o in outcomes if not o.plain] if len(plain) < len(outcomes) else []
+        if any(outcome.event == "release" for outcome in other):
+            self._scan.came_back()
         near = self._scan.near(now, self._served, promoting=promote)
         measure = near is None and self._scan.wants_measure()
         exchange = _Exchange(
             connection,
             worker,
             plain=plain,
-            other=[o for o in outcomes if not o.plain] if len(plain) < len(outcomes) else [],
+            other=other,
             want=want,
             beat=beat,
             promote=promote,

@@ -485,6 +485,22 @@ def test_what_a_worker_gives_back_costs_no_attempt_and_keeps_its_place(
     assert queue.stats()["completed"] == 4
 
 
+def test_jobs_that_are_handed_back_after_a_full_batch_go_before_those_that_were_behind_them(
+    storage: BaseStorage, queue: JobQueue
+) -> None:
+    ids = queue.enqueue_many("f", nothing(6))
+
+    async def main() -> None:
+        async with worker(storage) as session:
+            first, *others = await claim(session, 5, promote=False)
+            assert first.id == ids[0]
+            back = [ended(held, "release") for held in others]
+            step = await exchange(session, [*back, ended(first)], 2)
+            assert [held.id for held in step.claims] == ids[1:3]
+
+    run(main())
+
+
 def test_unstarted_jobs_that_are_handed_back_can_be_claimed_at_once(storage: BaseStorage, queue: JobQueue) -> None:
     queue.enqueue_many("f", nothing(3))
 
