@@ -108,6 +108,7 @@ def test_tables_that_go_away_under_a_worker_end_it(dsn: str, database: Database,
         worker = Worker(JobQueue(storage), poll_interval=0.05, max_poll_interval=0.1)
         worker.start()
         until(lambda: database.value("select count(*) from dbjobq.worker") == 1)
+        database.rows("set deadlock_timeout = '1min'")  # the worker's statement gives way, not this one
         database.rows("drop schema dbjobq cascade")
         assert_ended_with(worker, SchemaError, events, "run `dbjobq migrate`")
 
