@@ -28,14 +28,14 @@ class Reading(NamedTuple):
     """How much it was up to a moment."""
 
     wal_bytes: int
-    server_seconds: float
+    server_seconds: float | None
 
     def per_job(self, since: Reading, jobs: int) -> Figures:
         """Return what each of so many jobs took since an earlier reading."""
-        return {
-            "wal_bytes": (self.wal_bytes - since.wal_bytes) / jobs,
-            "server_us": (self.server_seconds - since.server_seconds) / jobs * 1e6,
-        }
+        figures = {"wal_bytes": (self.wal_bytes - since.wal_bytes) / jobs}
+        if self.server_seconds is not None and since.server_seconds is not None:
+            figures["server_us"] = (self.server_seconds - since.server_seconds) / jobs * 1e6
+        return figures
 
 
 class Slice(NamedTuple):
@@ -73,7 +73,7 @@ class Meter:
         """What `server_seconds` counts: CPU time, or the time in which statements were active."""
         return "active" if self._postmaster is None else "cpu"
 
-    def slice(self, work: Callable[[], int], nudge: Callable[[], object]) -> Slice:
+    def slice(self, work: Callable[[], int], nudge: Callable[[], object] | None = None) -> Slice:
         """Have something done, and return what it took.
 
         Args:
@@ -85,23 +85,24 @@ class Meter:
         seconds = time.perf_counter() - begun
         return Slice(jobs, seconds, before, self.read(nudge))
 
-    def read(self, nudge: Callable[[], object]) -> Reading:
+    def read(self, nudge: Callable[[], object] | None = None) -> Reading:
         """Return what was spent so far.
 
         Args:
             nudge: Runs one more transaction on each connection that is measured: only then has the server been told
-                what went before. Not called where CPU time is read.
+                what went before. Not called where CPU time is read. Without it, CPU time or nothing is read.
         """
-        if self._postmaster is None:
+        active: float | None = None
+        if self._postmaster is not None:
+            active = _cpu_seconds(self._postmaster)
+        elif nudge is not None:
             time.sleep(FLUSHED)
             nudge()
             ((active,),) = self._connection.execute(
                 "select active_time / 1000 from pg_stat_database where datname = current_database()"
             )
-        else:
-            active = _cpu_seconds(self._postmaster)
         ((wal,),) = self._connection.execute("select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')")
-        return Reading(int(wal), float(active))
+        return Reading(int(wal), active)
 
 
 def _postmaster(connection: psycopg.Connection[Any]) -> int | None:

@@ -26,7 +26,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from dbjobq.bench.meter import Meter, Reading, Slice, together
+from dbjobq.bench.meter import Meter, Slice, together
 from dbjobq.bench.report import Report, machine
 from dbjobq.bench.sample import Figures, Sample, spread
 from dbjobq.bench.stage import DURABLE
@@ -103,20 +103,13 @@ class Comparison:
                     samples[measurement][system.name] = figures
         return {name: _times(sample) for name, sample in samples.items()}
 
-    def _read(self) -> Reading:
-        return self.meter.read(lambda: None)
-
-    def _told(self, figures: Figures) -> Figures:
-        """Leave out the server's time where only that of reported statements can be had."""
-        return {key: value for key, value in figures.items() if key != "server_us" or self.meter.clock == "cpu"}
-
     def _enqueue(self) -> Sample:
         found: dict[str, list[Slice]] = {system.name: [] for system in self._systems}
         for _ in range(SLICES):
             for system in self._systems:
                 work = partial(self._enqueue_some, system, max(1, self._sizes.singles // SLICES))
-                found[system.name].append(self.meter.slice(work, lambda: None))
-        return {name: self._told(together(slices)) for name, slices in found.items()}
+                found[system.name].append(self.meter.slice(work))
+        return {name: together(slices) for name, slices in found.items()}
 
     @staticmethod
     def _enqueue_some(system: System, jobs: int) -> int:
@@ -125,16 +118,16 @@ class Comparison:
 
     def _work_off(self, system: System) -> dict[str, Figures]:
         jobs = max(1, int(self._sizes.jobs * system.share))
-        before, begun = self._read(), time.perf_counter()
+        before, begun = self.meter.read(), time.perf_counter()
         system.enqueue_many(rows(jobs))
         bulk_seconds = time.perf_counter() - begun
-        between = self._read()
+        between = self.meter.read()
         seconds = self._drain(system, jobs)
-        after = self._read()
+        after = self.meter.read()
         return {
-            "bulk": self._told({"per_s": jobs / bulk_seconds, **between.per_job(before, jobs)}),
-            "drain": self._told({"per_s": jobs / seconds, **after.per_job(between, jobs)}),
-            "life": self._told(after.per_job(before, jobs)),
+            "bulk": {"per_s": jobs / bulk_seconds, **between.per_job(before, jobs)},
+            "drain": {"per_s": jobs / seconds, **after.per_job(between, jobs)},
+            "life": after.per_job(before, jobs),
         }
 
     def _drain(self, system: System, jobs: int) -> float:
