@@ -181,15 +181,18 @@ class Executor:
                 worker_log.warning("job.lost", extra=job_fields(claim))
                 self._abandon(slot, claim, "lost")
 
-    def fence(self) -> None:
-        """The lease is over: end what can be ended, since others may start it at any moment.
+    def fence(self) -> bool:
+        """The lease is over: end what can be ended, since others may start it at any moment. Return whether any was.
 
         What runs on a thread goes on; its result counts if nobody has taken the job until it can be written.
         """
+        fenced = False
         for slot in tuple(self._slots):
             if slot.claim is not None and not slot.verdict:
                 worker_log.warning("job.fenced", extra=job_fields(slot.claim))
                 self._abandon(slot, slot.claim, "lost")
+                fenced = True
+        return fenced
 
     def hand_back(self) -> list[Outcome]:
         """End what runs, as far as it can be ended, and return what is to be written of it."""

@@ -57,6 +57,7 @@ class Poller:
         self._stop_by: float | None = None
         self._reconcile_at = float("inf")
         self._reconciled = False
+        self._lapsed = False
 
     # What others tell, on the worker's loop.
 
@@ -77,10 +78,14 @@ class Poller:
             self._stop_by = now() + (0.0 if hasten else max(seconds - HAND_BACK, seconds * 0.9))
         self._alarm.ring()
 
-    @property
-    def unwritten(self) -> bool:
-        """Whether outcomes are held in memory that the database does not have; from any thread."""
-        return bool(self._unsent)
+    def lapse(self) -> None:
+        """The lease was over, and jobs were ended for it: they are not this worker's any more, whoever gets them."""
+        self._lapsed = True
+        self._alarm.ring()
+
+    def unwritten(self) -> list[Claim]:
+        """Return what has ended here, though the database does not know of it yet; from any thread."""
+        return [outcome.claim for outcome in self._unsent if outcome.event != "release"]
 
     # The loop.
 
@@ -88,7 +93,7 @@ class Poller:
         """Work until `stop`. Raises ConfigError or SchemaError if the database will not have this worker any more."""
         self._backoff = PollBackoff(self._config.poll_interval, self._config.max_poll_interval)
         while True:
-            if self._executor.holding and not self._lease.alive():
+            if self._lapsed or (self._executor.holding and not self._lease.alive()):
                 await self._begin_anew()
             outcomes = self._unsent = self._unsent + self._executor.take_outcomes()
             if self._stop_by is not None:
@@ -128,7 +133,7 @@ class Poller:
             self._backoff.reset()
             self._asleep_until = 0.0
             self._claimed_at = now()
-            self._release(self._executor.add(step.claims))
+            self._release(step.claims if self._lapsed else self._executor.add(step.claims))
             await asyncio.sleep(0)  # let the slots begin before the next look at what they need
         elif want:
             await self._doze()
@@ -205,8 +210,10 @@ class Poller:
     async def _begin_anew(self) -> None:
         """The lease is over: others may have what this worker holds. Start none of it, and register as a new worker.
 
-        What is not started goes back if it is still ours; what runs may still be completed if nobody took it.
+        What is not started goes back if it is still ours; what runs may still be completed if nobody took it. What was
+        ended is charged an attempt by whoever rescues it from the worker that this one no longer is.
         """
+        self._lapsed = False
         worker_log.warning("worker.lapsed", extra={"worker": self._session.worker_id})
         self._release(self._executor.take_back())
         self._session.forget()

@@ -69,7 +69,7 @@ class Supervisor:
             self._session.pulse(),
             self._lease,
             seconds=self._config.lease,
-            held=lambda: (self._executor.running(), self._executor.holding or self._poller.unwritten),
+            held=lambda: (self._executor.running(), self._executor.holding or bool(self._poller.unwritten())),
             listening=lambda: self._listener.listening and "listen" in self._storage.supports,
             on_lapsed=lambda: self._from_thread(self._alarm.ring),
             on_lost=lambda claims: self._from_thread(lambda: self._executor.lost(claims)),
@@ -116,8 +116,8 @@ class Supervisor:
         """End the coroutines of jobs when the lease is over, though the poller may be waiting for a dead connection."""
         while True:
             await asyncio.sleep(max(self._lease.left(), self._lease.ttl / 50))
-            if not self._lease.alive():
-                self._executor.fence()
+            if not self._lease.alive() and self._executor.fence():
+                self._poller.lapse()
 
     async def _first_notice(self, listener: asyncio.Task[None]) -> None:
         by = self._loop.time() + LISTEN_FIRST
@@ -131,7 +131,7 @@ class Supervisor:
         await self._executor.close()
         try:
             async with asyncio.timeout(1.0):
-                await self._session.release()
+                await self._session.release(self._poller.unwritten())
         except (DBJobQError, TimeoutError) as error:
             worker_log.warning("worker.unreleased", extra={"error": str(error) or "timed out"})
         await self._session.close()

@@ -236,6 +236,37 @@ def test_a_worker_that_cannot_renew_ends_its_coroutines_before_others_may_take_t
         proxy.heal()
 
 
+def test_a_job_that_was_fenced_is_charged_though_nobody_else_was_there_to_rescue_it(
+    start: Start, queue: JobQueue, dsn: str, events: Events
+) -> None:
+    """Its own worker comes back first. It may not hand back free of charge, or keep for ever, what it has started."""
+    story: list[str] = []
+
+    @job(max_retries=0)
+    async def once() -> None:
+        story.append("once")
+        await asyncio.sleep(20)
+
+    @job
+    async def hello() -> None: ...
+
+    proxy, through = proxied(dsn)
+    with proxy, PostgresStorage(through) as storage:
+        start(JobQueue(storage), lease=3.0, shutdown_timeout=1.0)
+        job_id = queue.enqueue(once)
+        until(lambda: story)
+        proxy.blackhole()
+        until(lambda: events.jobs("job.fenced") == [job_id], 10)
+        proxy.heal()
+        proxy.reset()
+        ended(queue, [queue.enqueue(hello)], timeout=10)
+        ended(queue, [job_id], "failed", timeout=10)
+        found = queue.get_job(job_id)
+        assert found is not None
+        assert "WorkerLost" in (found.error or "")
+        assert story == ["once"]
+
+
 def test_a_result_from_a_short_black_hole_is_accepted(start: Start, queue: JobQueue, dsn: str) -> None:
     began, go_on = threading.Event(), threading.Event()
 
