@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 import time
 
 from tests.chaos.faults import missing
-from tests.chaos.report import Line, markdown, merged, story
+from tests.chaos.report import Line, markdown, merged, told
 from tests.chaos.run import run
 from tests.chaos.schedule import KINDS
 
@@ -38,10 +37,7 @@ def main() -> int:
     while left > 0:
         outcome = run(seed=seed, seconds=min(left, ROUND), faults=faults, lease=given.lease, pace=given.pace)
         print(f"seed {seed}: {outcome}")
-        for violation in outcome.findings.violations:
-            print(f"  VIOLATION: {violation}")
-            for job_id in re.findall(r"job ([0-9a-f-]{36})", violation):
-                print(*(f"    {line}" for line in story(outcome.evidence, job_id)), sep="\n")
+        print(*(f"  {line}\n" for line in told(outcome.evidence, outcome.findings)), sep="", end="")
         for one in outcome.findings.again:
             print(f"  again: job {one.job}, run {one.run}: {one.fault}")
         tables.append(outcome.lines)

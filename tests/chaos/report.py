@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from tests.chaos.ledger import Ledger
 from tests.chaos.schedule import KINDS
 from tests.chaos.verify import Evidence, Findings, Happened
 
-__all__ = ["Line", "markdown", "merged", "recovery", "story", "summary"]
+__all__ = ["Line", "markdown", "merged", "recovery", "story", "summary", "told"]
 
 PATIENCE: Final = 20.0
 """Seconds after which something counts as not recovered."""
@@ -105,6 +106,14 @@ def story(evidence: Evidence, job_id: str) -> Iterator[str]:
             lines += [(fault.at, f"{fault.fault}: {who}"), (fault.healed, f"{fault.fault}: over")]
     for at, said in sorted(lines):
         yield f"{at - first:+8.3f} {said}"
+
+
+def told(evidence: Evidence, findings: Findings) -> Iterator[str]:
+    """Yield what was violated, each with the stories of the jobs that it names."""
+    for violation in findings.violations:
+        yield f"VIOLATION: {violation}"
+        for job_id in re.findall(r"job ([0-9a-f-]{36})", violation):
+            yield from (f"  {line}" for line in story(evidence, job_id))
 
 
 def _activity(ledger: Ledger) -> dict[int, list[float]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.chaos.faults import missing
-from tests.chaos.report import markdown
+from tests.chaos.report import markdown, told
 from tests.chaos.run import Outcome, run
 from tests.chaos.schedule import KINDS
 
@@ -18,7 +18,7 @@ SHORT = 3.0
 
 
 def check(outcome: Outcome) -> None:
-    print(f"seed {SEED}: {outcome}\n{markdown(outcome.lines)}")
+    print(f"seed {SEED}: {outcome}", markdown(outcome.lines), *told(outcome.evidence, outcome.findings), sep="\n")
     assert outcome.findings.violations == []
     assert all(line.injected and line.recovered == line.injected for line in outcome.lines)
 
