@@ -1,6 +1,7 @@
-"""dbjobq beside other job queues on PostgreSQL for Python, and beside bare SQL: `python -m tests.benchmarks.compare`.
+"""dbjobq beside other job queues on PostgreSQL, and beside bare SQL: `python -m tests.benchmarks.compare`.
 
     pip install -e '.[demo,fast]' -r tests/benchmarks/requirements.txt
+    npm install --prefix tests/benchmarks/peers graphile-worker@0.18.0
 
 Every system has a database of its own on one server (`DBJOBQ_DSN`'s, whose role must be allowed to create databases,
 else an embedded one with durability on) and one worker process. Each measurement goes round all systems before the
@@ -51,6 +52,7 @@ TITLES: Final[Mapping[str, str]] = {
     "enqueue": "Enqueue one by one, each durable before the next",
     "bulk": "Enqueue many",
     "drain": "Drain jobs that do nothing, `async def`, one worker process",
+    "drain_def": "Drain jobs that do nothing, `def`, one worker process",
     "life": "The life of a job: bulk enqueue, claim and completion",
     "latency": "An idle worker: from commit to start",
     "idle": "An idle worker: what it asks the server",
@@ -93,11 +95,13 @@ class Comparison:
 
     def round(self, progress: Progress, number: int, rounds: int) -> dict[str, Sample]:
         """Measure everything once."""
-        samples: dict[str, Sample] = {"enqueue": self._enqueue(), "bulk": {}, "drain": {}, "life": {}, "latency": {}}
-        for at, what in enumerate((self._work_off, self._ping)):
+        steps = (self._work_off, self._work_off_def, self._ping)
+        samples: dict[str, Sample] = {name: {} for name in TITLES if name != "idle"}
+        samples["enqueue"] = self._enqueue()
+        for at, what in enumerate(steps):
             for system in self._systems:
                 name = f"round {number}" if number else "warm-up"
-                progress.update(number * 2 + at, 2 * rounds, f"{name}: {system.name}")
+                progress.update((number * len(steps)) + at, len(steps) * rounds, f"{name}: {system.name}")
                 self._probes[system.name].execute(system.clear)
                 for measurement, figures in what(system).items():
                     samples[measurement][system.name] = figures
@@ -119,7 +123,7 @@ class Comparison:
     def _work_off(self, system: System) -> dict[str, Figures]:
         jobs = max(1, int(self._sizes.jobs * system.share))
         before, begun = self.meter.read(), time.perf_counter()
-        system.enqueue_many(rows(jobs))
+        system.enqueue_many("noop", rows(jobs))
         bulk_seconds = time.perf_counter() - begun
         between = self.meter.read()
         seconds = self._drain(system, jobs)
@@ -129,6 +133,15 @@ class Comparison:
             "drain": {"per_s": jobs / seconds, **after.per_job(between, jobs)},
             "life": after.per_job(before, jobs),
         }
+
+    def _work_off_def(self, system: System) -> dict[str, Figures]:
+        if not system.has_threads:
+            return {}
+        jobs = max(1, int(self._sizes.jobs * system.share))
+        system.enqueue_many("noop_def", rows(jobs))
+        before = self.meter.read()
+        seconds = self._drain(system, jobs)
+        return {"drain_def": {"per_s": jobs / seconds, **self.meter.read().per_job(before, jobs)}}
 
     def _drain(self, system: System, jobs: int) -> float:
         """Return the seconds from the first job's start until nothing is left."""

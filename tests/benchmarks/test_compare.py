@@ -26,9 +26,9 @@ def test_it_compares_what_is_installed_and_leaves_nothing(postgres: Postgres) ->
     )
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)["figures"]
-    assert list(figures) == ["enqueue", "bulk", "drain", "life", "latency", "idle"]
+    assert list(figures) == ["enqueue", "bulk", "drain", "drain_def", "life", "latency", "idle"]
     assert set(figures["drain"]) == {"dbjobq", "bare SQL"}
     assert figures["drain"]["bare SQL"]["times"]["median"] > 0
-    assert set(figures["latency"]) == set(figures["idle"]) == {"dbjobq"}
+    assert set(figures["drain_def"]) == set(figures["latency"]) == set(figures["idle"]) == {"dbjobq"}
     with psycopg.connect(postgres.dsn) as connection:
         assert not connection.execute("select from pg_database where datname like 'dbjobq_compare%'").fetchall()

@@ -6,6 +6,7 @@ from typing import Final
 
 from tests.benchmarks.peers.bare import Bare
 from tests.benchmarks.peers.chancy import Chancy
+from tests.benchmarks.peers.graphile import Graphile
 from tests.benchmarks.peers.ours import Ours
 from tests.benchmarks.peers.pgqueuer import PgQueuer
 from tests.benchmarks.peers.procrastinate import Procrastinate
@@ -13,4 +14,4 @@ from tests.benchmarks.peers.system import System
 
 __all__ = ["SYSTEMS"]
 
-SYSTEMS: Final[tuple[type[System], ...]] = (Ours, Bare, PgQueuer, Chancy, Procrastinate)
+SYSTEMS: Final[tuple[type[System], ...]] = (Ours, Bare, Graphile, PgQueuer, Chancy, Procrastinate)

@@ -22,6 +22,7 @@ class Bare(System):
         "INSERT on a held connection, COPY by `write_row`; marks 500 rows, then deletes them, in two transactions"
     )
     has_worker: ClassVar[bool] = False
+    has_threads: ClassVar[bool] = False
     left: ClassVar[LiteralString] = "select exists (select from public.bare)"
     clear: ClassVar[LiteralString] = "truncate public.bare"
 
@@ -32,7 +33,7 @@ class Bare(System):
     def enqueue_each(self, handler: str, rows: Iterable[Row]) -> None:
         self._table.insert(rows)
 
-    def enqueue_many(self, rows: Iterable[Row]) -> None:
+    def enqueue_many(self, handler: str, rows: Iterable[Row]) -> None:
         self._table.copy(rows)
 
     def drain(self) -> None:

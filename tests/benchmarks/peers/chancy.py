@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from importlib import import_module
+from inspect import iscoroutinefunction
 from typing import Any, ClassVar, Final, LiteralString
 
 from tests.benchmarks.peers import handlers
@@ -15,7 +16,8 @@ __all__ = ["Chancy"]
 
 CONCURRENCY: Final = 1_000
 """As good as 5,000, and a little better than 100."""
-FUNCTIONS: Final = {"noop": handlers.noop, "stamp": handlers.stamp}
+THREADS: Final = 8
+"""As good as 32, better than 2."""
 
 
 class Chancy(System):
@@ -25,7 +27,8 @@ class Chancy(System):
     package: ClassVar[str] = "chancy"
     settings: ClassVar[str] = (
         "`sync_push` through its pool, `sync_push_many`; "
-        f"the async executor, `concurrency={CONCURRENCY}`, `eager_polling`, its default plugins"
+        f"the async executor, `concurrency={CONCURRENCY}`, for `def` the threaded one, `concurrency={THREADS}`; "
+        "`eager_polling`, its default plugins"
     )
     share: ClassVar[float] = 0.5
     left: ClassVar[LiteralString] = "select exists (select from chancy_jobs where state <> 'succeeded')"
@@ -40,23 +43,27 @@ class Chancy(System):
         async def migrate() -> None:
             async with self._chancy.Chancy(self.dsn, log=logging.getLogger("chancy")) as app:
                 await app.migrate()
-                queue = self._chancy.Queue(
-                    "default", concurrency=CONCURRENCY, executor=app.Executor.Async, eager_polling=True
-                )
-                await app.declare(queue, upsert=True)
+                for name, concurrency, executor in (
+                    ("default", CONCURRENCY, app.Executor.Async),
+                    ("threads", THREADS, app.Executor.Threaded),
+                ):
+                    queue = self._chancy.Queue(name, concurrency=concurrency, executor=executor, eager_polling=True)
+                    await app.declare(queue, upsert=True)
 
         asyncio.run(migrate())
         self._app.sync_pool.open()
 
     def _job(self, handler: str, row: Row) -> Any:
-        return self._chancy.Job.from_func(FUNCTIONS[handler], kwargs=dict(row))
+        function = handlers.HANDLERS[handler]
+        queue = "default" if iscoroutinefunction(function) else "threads"
+        return self._chancy.Job.from_func(function, kwargs=dict(row), queue=queue)
 
     def enqueue_each(self, handler: str, rows: Iterable[Row]) -> None:
         for row in rows:
             self._app.sync_push(self._job(handler, row))
 
-    def enqueue_many(self, rows: Iterable[Row]) -> None:
-        for _references in self._app.sync_push_many([self._job("noop", row) for row in rows]):
+    def enqueue_many(self, handler: str, rows: Iterable[Row]) -> None:
+        for _references in self._app.sync_push_many([self._job(handler, row) for row in rows]):
             pass
 
     async def work(self) -> None:

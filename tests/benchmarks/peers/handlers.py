@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from itertools import count
-from typing import Final
+from typing import Any, Final
 
-__all__ = ["EXPECTED", "WITNESS", "noop", "stamp"]
+__all__ = ["EXPECTED", "HANDLERS", "WITNESS"]
 
 WITNESS: Final = "DBJOBQ_COMPARE_WITNESS"
 """The variable that has the number of the file descriptor to which is written."""
@@ -29,6 +30,15 @@ _expected = int(os.environ.get(EXPECTED, "0"))
 
 async def noop(number: int, padding: str) -> None:
     """Do nothing."""
+    _count()
+
+
+def noop_def(number: int, padding: str) -> None:
+    """Do nothing, where it takes a thread to do it."""
+    _count()
+
+
+def _count() -> None:
     begun = next(_begun)
     if begun == 1:
         _tell("first")
@@ -39,3 +49,7 @@ async def noop(number: int, padding: str) -> None:
 async def stamp(number: int, padding: str) -> None:
     """Tell when this was started."""
     _tell(number)
+
+
+HANDLERS: Final[dict[str, Callable[..., Any]]] = {it.__name__: it for it in (noop, noop_def, stamp)}
+"""By the names that jobs have in every system."""

@@ -13,10 +13,7 @@ from tests.benchmarks.peers.system import Row, System
 
 __all__ = ["Ours"]
 
-HANDLERS: Final = {
-    "noop": job(name="compare.noop")(handlers.noop),
-    "stamp": job(name="compare.stamp")(handlers.stamp),
-}
+TYPES: Final = {name: job(name=f"compare.{name}")(function) for name, function in handlers.HANDLERS.items()}
 
 
 class Ours(System):
@@ -38,12 +35,12 @@ class Ours(System):
         migrate(self.dsn)
 
     def enqueue_each(self, handler: str, rows: Iterable[Row]) -> None:
-        function = HANDLERS[handler]
+        function = TYPES[handler]
         for row in rows:
             self._queue.enqueue(function, **row)
 
-    def enqueue_many(self, rows: Iterable[Row]) -> None:
-        self._queue.enqueue_many(HANDLERS["noop"], rows)
+    def enqueue_many(self, handler: str, rows: Iterable[Row]) -> None:
+        self._queue.enqueue_many(TYPES[handler], rows)
 
     async def work(self) -> None:
         with Worker(self._queue, concurrency=100):

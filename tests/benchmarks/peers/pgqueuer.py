@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib import import_module
+from inspect import iscoroutinefunction
 from typing import Any, ClassVar, Final, LiteralString
 
 from psycopg.conninfo import conninfo_to_dict
@@ -66,27 +67,38 @@ class PgQueuer(System):
 
         self._runner.run(enqueue())
 
-    def enqueue_many(self, rows: Iterable[Row]) -> None:
+    def enqueue_many(self, handler: str, rows: Iterable[Row]) -> None:
         async def enqueue() -> None:
             queries = await self._queries()
             for chunk in chunks(rows, CHUNK):
                 payloads = [json.dumps(row).encode() for row in chunk]
-                await queries.enqueue(["noop"] * len(chunk), payloads, [0] * len(chunk))
+                await queries.enqueue([handler] * len(chunk), payloads, [0] * len(chunk))
 
         self._runner.run(enqueue())
 
     async def work(self) -> None:
         pgqueuer: Any = import_module("pgqueuer")
         app = pgqueuer.PgQueuer.from_asyncpg_connection(await self._connect())
-        for handler in (handlers.noop, handlers.stamp):
-
-            async def run(job: Any, handler: Any = handler) -> None:
-                await handler(**json.loads(job.payload))
-
-            app.entrypoint(handler.__name__, accepts_context=False)(run)
+        for name, handler in handlers.HANDLERS.items():
+            app.entrypoint(name, accepts_context=False)(_entrypoint(handler))
         await app.run(batch_size=BATCH)
 
     def close(self) -> None:
         if self._opened is not None:
             self._runner.run(self._connection.close())
         self._runner.close()
+
+
+def _entrypoint(handler: Callable[..., Any]) -> Callable[[Any], Any]:
+    """Return a function of its kind, async or not, that takes PgQueuer's job."""
+    if iscoroutinefunction(handler):
+
+        async def arun(job: Any) -> None:
+            await handler(**json.loads(job.payload))
+
+        return arun
+
+    def run(job: Any) -> None:
+        handler(**json.loads(job.payload))
+
+    return run

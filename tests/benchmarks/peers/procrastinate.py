@@ -33,10 +33,7 @@ class Procrastinate(System):
         super().__init__(dsn, database)
         procrastinate: Any = import_module("procrastinate")
         self._app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=dsn, max_size=POOL))
-        self._tasks = {
-            handler.__name__: self._app.task(name=handler.__name__)(handler)
-            for handler in (handlers.noop, handlers.stamp)
-        }
+        self._tasks = {name: self._app.task(name=name)(handler) for name, handler in handlers.HANDLERS.items()}
 
     def create(self) -> None:
         self._app.open()
@@ -47,8 +44,8 @@ class Procrastinate(System):
         for row in rows:
             task.defer(**row)
 
-    def enqueue_many(self, rows: Iterable[Row]) -> None:
-        self._tasks["noop"].batch_defer(*rows)
+    def enqueue_many(self, handler: str, rows: Iterable[Row]) -> None:
+        self._tasks[handler].batch_defer(*rows)
 
     async def work(self) -> None:
         async with self._app.open_async():

@@ -31,6 +31,8 @@ class System(ABC):
     share: ClassVar[float] = 1.0
     """How many of the jobs it gets in bulk: slow systems are not waited for."""
     has_worker: ClassVar[bool] = True
+    has_threads: ClassVar[bool] = True
+    """Its worker runs functions that are no coroutines, too."""
     left: ClassVar[LiteralString]
     """SQL: whether there is a job that has not ended."""
     clear: ClassVar[LiteralString]
@@ -50,11 +52,11 @@ class System(ABC):
 
     @abstractmethod
     def enqueue_each(self, handler: str, rows: Iterable[Row]) -> None:
-        """Enqueue jobs one by one, each durable before the next; `handler` is `noop` or `stamp`."""
+        """Enqueue jobs one by one, each durable before the next; `handler` is one of `handlers.HANDLERS`."""
 
     @abstractmethod
-    def enqueue_many(self, rows: Iterable[Row]) -> None:
-        """Enqueue `noop` jobs in the best way it has for many."""
+    def enqueue_many(self, handler: str, rows: Iterable[Row]) -> None:
+        """Enqueue jobs in the best way it has for many."""
 
     @abstractmethod
     async def work(self) -> None:
