@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import secrets
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from psycopg.conninfo import make_conninfo
 
 from dbjobq.binaries import find_bindir
 from dbjobq.embedded import _Account
+from tests.support.ports import free_port
 from tests.support.waiting import until
 
 __all__ = ["Cluster", "can_replicate", "retried"]
@@ -52,8 +52,7 @@ class Node:
         home.mkdir()
         account.give(home)
         self.data = home / "data"
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self._guard = account.guard(bindir / "pg_ctl", self.data, home)
 
     def init(self, password: Path) -> None:

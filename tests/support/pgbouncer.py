@@ -10,6 +10,7 @@ from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from tests.support.ports import free_port
 from tests.support.waiting import until
 
 __all__ = ["PGBOUNCER", "PgBouncer"]
@@ -44,8 +45,7 @@ class PgBouncer:
     def __init__(self, direct: str, home: Path) -> None:
         known = conninfo_to_dict(direct)
         server = " ".join(f"{k}='{v}'" for k in ("host", "port", "user", "password") if (v := known.get(k)))
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         home.chmod(0o777)
         (home / "ini").write_text(SETTINGS.format(server=server, port=self.port, home=home))
         self._command = [str(PGBOUNCER), *(["-u", "nobody"] if os.geteuid() == 0 else []), str(home / "ini")]

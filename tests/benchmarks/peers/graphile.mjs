@@ -24,6 +24,8 @@ const taskList = {
 };
 
 const pgPool = new pg.Pool({ max: JOBS + 1 });
+pgPool.on("error", console.error);
+pgPool.on("connect", (client) => client.on("error", console.error)); // or it warns that nobody listens
 if (process.argv[2] === "migrate") {
   await runMigrations({ pgPool });
   await pgPool.end();

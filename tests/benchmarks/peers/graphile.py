@@ -52,7 +52,8 @@ class Graphile(System):
 
     def _environment(self) -> Mapping[str, str]:
         where = conninfo_to_dict(self.dsn)
-        return os.environ | {theirs: str(where[name]) for name, theirs in VARIABLES.items() if name in where}
+        quiet = {"NO_LOG_SUCCESS": "1"}
+        return os.environ | quiet | {theirs: str(where[name]) for name, theirs in VARIABLES.items() if name in where}
 
     def create(self) -> None:
         subprocess.run(["node", SCRIPT, "migrate"], env=self._environment(), check=True)
@@ -65,8 +66,9 @@ class Graphile(System):
     def enqueue_many(self, handler: str, rows: Iterable[Row]) -> None:
         for chunk in chunks(rows, CHUNK):
             self._connection.execute(
-                "select count(graphile_worker.add_jobs(array(select row(%s, it, null, null, null, null, null, null)"
-                "::graphile_worker.job_spec from unnest(%s::json[]) as it)))",
+                "select count(*) from graphile_worker.add_jobs(array("
+                "select row(%s, it, null, null, null, null, null, null)::graphile_worker.job_spec"
+                " from unnest(%s::json[]) as it))",
                 (handler, [json.dumps(row) for row in chunk]),
             )
 

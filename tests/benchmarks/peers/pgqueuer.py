@@ -28,7 +28,8 @@ class PgQueuer(System):
     name: ClassVar[str] = "PgQueuer"
     package: ClassVar[str] = "pgqueuer"
     settings: ClassVar[str] = (
-        f"asyncpg on held connections; lists of {CHUNK:,} to `enqueue`; `pgq autovac`; `run(batch_size={BATCH})`"
+        f"asyncpg on held connections; lists of {CHUNK:,} to `enqueue`; `pgq autovac`; `run(batch_size={BATCH})`; "
+        "`asyncio.to_thread` for `def`"
     )
     left: ClassVar[LiteralString] = "select exists (select from pgqueuer)"
     clear: ClassVar[LiteralString] = "truncate pgqueuer, pgqueuer_log, pgqueuer_statistics"
@@ -90,15 +91,13 @@ class PgQueuer(System):
 
 
 def _entrypoint(handler: Callable[..., Any]) -> Callable[[Any], Any]:
-    """Return a function of its kind, async or not, that takes PgQueuer's job."""
-    if iscoroutinefunction(handler):
+    """Return what takes PgQueuer's job; it takes coroutines only, and leaves threads to asyncio."""
 
-        async def arun(job: Any) -> None:
-            await handler(**json.loads(job.payload))
-
-        return arun
-
-    def run(job: Any) -> None:
-        handler(**json.loads(job.payload))
+    async def run(job: Any) -> None:
+        arguments = json.loads(job.payload)
+        if iscoroutinefunction(handler):
+            await handler(**arguments)
+        else:
+            await asyncio.to_thread(handler, **arguments)
 
     return run
