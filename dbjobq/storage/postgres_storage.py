@@ -13,10 +13,11 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 from dbjobq.errors import JobNotFound, StorageUnavailable
 from dbjobq.ids import JobIds
 from dbjobq.models import Job, Status
-from dbjobq.storage.base import BaseStorage, Feature, Request
+from dbjobq.storage.base import BaseStorage, Feature
 from dbjobq.storage.bulk import BulkRows
 from dbjobq.storage.connections import Connections
-from dbjobq.storage.drive import PostgresRequest
+from dbjobq.storage.deadline import Deadline
+from dbjobq.storage.drive import Beforehand, PostgresRequest
 from dbjobq.storage.faults import translated
 from dbjobq.storage.session import PostgresSession
 from dbjobq.storage.statements import LOOKING_UP, Statements
@@ -36,9 +37,10 @@ _TRIES: Final = 50
 class _How(TypedDict, total=False):
     """How a request is made; see `PostgresRequest`."""
 
-    first: Request[Any] | None
+    first: Beforehand | None
     atomic: bool
     repeat: Callable[[], bool]
+    bounded: bool
     shared: bool
 
 
@@ -49,7 +51,8 @@ class PostgresStorage(BaseStorage):
         conninfo: A DSN or URL, or a psycopg_pool pool to share. None reads `DBJOBQ_DSN`, then libpq's `PG*` variables.
         schema: Where the tables are.
         listen_conninfo: A direct DSN where `conninfo` leads to a pooler such as PgBouncer in transaction mode.
-        timeout: Seconds to wait for a free connection.
+        timeout: Seconds that an enqueue has, waiting for a connection, repeats and all; in bulk, that each piece of 250
+            jobs has (docs/producers.md). For other calls, seconds to wait for a free connection.
         max_size: Connections in each pool: one for threads, one for each event loop.
 
     Nothing is connected before the first call. Close it when done, or use it as a context manager.
@@ -150,7 +153,9 @@ class PostgresStorage(BaseStorage):
                     return str(rows[0][0])
             raise StorageUnavailable(f"unique_key={job.unique_key!r}: its holder changes too fast; try again")
 
-        return self._request(call, connection=connection, first=self._knowing(job.queue), shared=job.plain)
+        return self._request(
+            call, connection=connection, first=self._knowing(job.queue), bounded=True, shared=job.plain
+        )
 
     def enqueue_many(
         self, like: NewJob, data: Iterable[str], connection: object | None = None
@@ -176,7 +181,9 @@ class PostgresStorage(BaseStorage):
             return rows.ids
 
         first = self._knowing(like.queue)
-        return self._request(call, connection=connection, first=first, atomic=True, repeat=lambda: not begun)
+        return self._request(
+            call, connection=connection, first=first, atomic=True, repeat=lambda: not begun, bounded=True
+        )
 
     # Work by hand.
 
@@ -326,8 +333,7 @@ class PostgresStorage(BaseStorage):
         """See `BaseStorage.atransaction`."""
         async with AsyncExitStack() as stack:
             with translated(self.schema):
-                pool = await self.connections.async_pool()
-                connection = await stack.enter_async_context(pool.connection())
+                connection = await stack.enter_async_context(self.connections.aconnection())
                 await stack.enter_async_context(connection.transaction())
             yield connection
             with translated(self.schema):
@@ -343,13 +349,13 @@ class PostgresStorage(BaseStorage):
 
 
 class _Knowing:
-    """Learns the number of a queue that this process has not met (a `Request`)."""
+    """Learns the number of a queue that this process has not met (`Beforehand`)."""
 
     def __init__(self, storage: PostgresStorage, queue: str) -> None:
         self._storage, self._queue = storage, queue
 
-    def run(self) -> None:
-        self._storage.know_queue(self._storage.intern(self._queue).run(), self._queue)
+    def run_by(self, deadline: Deadline | None) -> None:
+        self._storage.know_queue(self._storage.intern(self._queue).run_by(deadline), self._queue)
 
-    async def arun(self) -> None:
-        self._storage.know_queue(await self._storage.intern(self._queue).arun(), self._queue)
+    async def arun_by(self, deadline: Deadline | None) -> None:
+        self._storage.know_queue(await self._storage.intern(self._queue).arun_by(deadline), self._queue)

@@ -14,7 +14,8 @@ import psycopg
 from dbjobq.errors import StorageUnavailable
 from dbjobq.serialize import storable_text
 from dbjobq.storage.base import Session
-from dbjobq.storage.connections import AsyncConnection, Connections, cut
+from dbjobq.storage.connections import AsyncConnection, Connections
+from dbjobq.storage.deadline import cut
 from dbjobq.storage.faults import first_line, forget_prepared, is_passing, translated
 from dbjobq.storage.pulse import PostgresPulse
 from dbjobq.storage.scan import Scan, Start
