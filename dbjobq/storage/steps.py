@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import psycopg
 from psycopg.rows import dict_row, tuple_row
+from psycopg.types.string import TextLoader
 
 from dbjobq.storage.deadline import Deadline
 
@@ -21,6 +22,7 @@ class Send(NamedTuple):
     statement: bytes
     params: Mapping[str, Any]
     as_dicts: bool = False
+    """By the names of their columns, and JSON as text."""
 
 
 class CopyIn(NamedTuple):
@@ -69,6 +71,8 @@ def perform(connection: psycopg.Connection[Any], step: Send | CopyIn, deadline: 
                 copy.write(piece)
         return []
     cursor: psycopg.Cursor[Any] = psycopg.Cursor(connection, row_factory=dict_row if step.as_dicts else tuple_row)
+    if step.as_dicts:
+        cursor.adapters.register_loader("json", TextLoader)
     return cursor.execute(step.statement, step.params).fetchall()
 
 
@@ -84,5 +88,7 @@ async def aperform(
     cursor: psycopg.AsyncCursor[Any] = psycopg.AsyncCursor(
         connection, row_factory=dict_row if step.as_dicts else tuple_row
     )
+    if step.as_dicts:
+        cursor.adapters.register_loader("json", TextLoader)
     await cursor.execute(step.statement, step.params)
     return await cursor.fetchall()

@@ -1,7 +1,13 @@
-"""Rows that no `enqueue` has written, as by a producer's role that went astray: they fail, and the worker goes on."""
+"""Rows that no `enqueue` has written, as by a producer's role that went astray.
+
+What nobody could make a job of is refused by the tables; the rest fails, each for itself, and all others go on.
+"""
 
 from __future__ import annotations
 
+from typing import LiteralString
+
+import psycopg
 import pytest
 
 from dbjobq import JobQueue, job
@@ -28,24 +34,85 @@ async def asynchronous(**arguments: object) -> int:
     return len(arguments)
 
 
+DEEP = '{"n": ' + "[" * 3000 + "]" * 3000 + "}"
+LONG = '{"n": ' + "9" * 10_000 + "}"
+BODY = "insert into dbjobq.job (queue, priority, max_retries, id, type, data"
+PLACE = "insert into dbjobq.scheduled (enqueued, queue, priority, job_id, run_at) values (1, 1, 5, gen_random_uuid(), "
+HOSTILE: dict[str, LiteralString] = {
+    "a list": BODY + ") values (1, 5, 3, gen_random_uuid(), 'f', '[1]')",
+    "a string": BODY + ") values (1, 5, 3, gen_random_uuid(), 'f', '\"os.system\"')",
+    "a number": BODY + ") values (1, 5, 3, gen_random_uuid(), 'f', '1')",
+    "null": BODY + ") values (1, 5, 3, gen_random_uuid(), 'f', 'null')",
+    "100 MB": BODY
+    + """) values (1, 5, 3, gen_random_uuid(), 'f', ('{"n": "' || repeat('x', 100000000) || '"}')::json)""",
+    "no type": BODY + ") values (1, 5, 3, gen_random_uuid(), '', '{}')",
+    "a long type": BODY + ") values (1, 5, 3, gen_random_uuid(), repeat('x', 1000000), '{}')",
+    "created never": BODY + ", created_at) values (1, 5, 3, gen_random_uuid(), 'f', '{}', 'infinity')",
+    "created ever": BODY + ", created_at) values (1, 5, 3, gen_random_uuid(), 'f', '{}', '-infinity')",
+    "for the end of time": BODY + ", execute_at) values (1, 5, 3, gen_random_uuid(), 'f', '{}', 'infinity')",
+    "for the year 20000": BODY + ", execute_at) values (1, 5, 3, gen_random_uuid(), 'f', '{}', '20000-01-01')",
+    "for 40 BC": BODY + ", execute_at) values (1, 5, 3, gen_random_uuid(), 'f', '{}', '0040-01-01 BC')",
+    "no time": BODY + ", timeout) values (1, 5, 3, gen_random_uuid(), 'f', '{}', 0)",
+    "less than no time": BODY + ", timeout) values (1, 5, 3, gen_random_uuid(), 'f', '{}', -1)",
+    "NaN seconds": BODY + ", timeout) values (1, 5, 3, gen_random_uuid(), 'f', '{}', 'NaN')",
+    "all the time": BODY + ", timeout) values (1, 5, 3, gen_random_uuid(), 'f', '{}', 'infinity')",
+    "due never": PLACE + "'infinity')",
+    "due ever": PLACE + "'-infinity')",
+    "due after the calendar": PLACE + "'20000-01-01')",
+    "attempts beyond counting": "insert into dbjobq.ready (position, queue, priority, attempts, job_id) values"
+    " (1, 1, 5, 2147483647, gen_random_uuid())",
+    "attempts below zero": "insert into dbjobq.ready (position, queue, priority, attempts, job_id) values"
+    " (1, 1, 5, -1, gen_random_uuid())",
+}
+
+
+@pytest.mark.parametrize("row", HOSTILE.values(), ids=HOSTILE)
+def test_a_row_that_nobody_could_make_a_job_of_is_refused(database: Database, row: LiteralString) -> None:
+    with pytest.raises(psycopg.errors.CheckViolation):
+        database.rows(row)
+
+
+def test_what_json_does_not_have_is_refused(database: Database) -> None:
+    with pytest.raises(psycopg.errors.InvalidTextRepresentation):
+        database.rows(ROW, 1, 0, "f", '{"a": NaN}')
+
+
 @pytest.mark.parametrize("kind", ["hostile.sync", "hostile.async"])
-@pytest.mark.parametrize(
-    "data", ["[1]", '"os.system"', "null", "1", "[" * 3000 + "]" * 3000, '{"n": ' + "9" * 10_000 + "}"], ids=len
-)
+@pytest.mark.parametrize("data", ["[1]", '"os.system"', "null", "1", "[" * 3000 + "]" * 3000, DEEP, LONG], ids=len)
 def test_data_that_are_no_arguments_fail_the_job_and_nothing_else(
     start: Start, queue: JobQueue, database: Database, kind: str, data: str
 ) -> None:
+    """Workers and readers do not rely on the table's check alone."""
+    database.rows("alter table dbjobq.job drop constraint job_data_check")
     database.rows(ROW, 1, 0, kind, data)
+    (waiting,) = queue.list_jobs()
+    assert (waiting.data, waiting.status) == ({}, "pending")
+    assert waiting.error is not None
+    assert waiting.error.startswith("its data ")
+    start()
+    good = queue.enqueue(sync)
+    ended(queue, [good])
+    (failed,) = until(lambda: queue.list_jobs("failed"))
+    found = queue.get_job(failed.id)
+    assert found == failed
+    assert failed.error is not None
+    assert "\n" in failed.error  # what readers say, and what the worker said
+    assert {job.id for job in queue.list_jobs()} == {good, failed.id}
+
+
+@pytest.mark.parametrize("priority", [2**31 - 1, -(2**31)])
+def test_any_priority_is_one(start: Start, queue: JobQueue, database: Database, priority: int) -> None:
+    database.rows(ROW, 1, 0, "hostile.sync", "{}")
+    database.rows("update dbjobq.job set priority = %s", priority)
+    database.rows("update dbjobq.ready set priority = %s", priority)
     start()
     ended(queue, [queue.enqueue(sync)])
-    assert until(
-        lambda: database.rows("select status from dbjobq.done where job_id in (select job_id from dbjobq.failure)")
-    )
-    assert queue.stats()["failed"] == 1
+    until(lambda: queue.stats()["completed"] == 2)
+    assert {job.priority for job in queue.list_jobs()} == {5, priority}
 
 
 @pytest.mark.parametrize(
-    "name", ["os.system", "subprocess.run", "", "'; drop table dbjobq.job; --", "tests.worker.test_hostile_rows.ROW"]
+    "name", ["os.system", "subprocess.run", "'; drop table dbjobq.job; --", "tests.worker.test_hostile_rows.ROW"]
 )
 def test_a_type_that_is_no_job_is_never_called(start: Start, queue: JobQueue, database: Database, name: str) -> None:
     database.rows(ROW, 1, 0, name, '{"command": "false"}')
@@ -60,6 +127,9 @@ def test_a_body_of_a_queue_that_does_not_exist_stops_no_worker(
     start: Start, queue: JobQueue, database: Database
 ) -> None:
     database.rows(ROW, 999, 3, "hostile.sync", "{}")
+    (listed,) = queue.list_jobs()
+    assert listed.queue == "(no queue 999)"
+    assert queue.get_job(listed.id) == listed
     start()
     ended(queue, [queue.enqueue(sync)])
     until(lambda: queue.stats()["completed"] == 2)
