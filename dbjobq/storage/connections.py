@@ -110,17 +110,24 @@ class Connections:
     # For threads.
 
     @contextmanager
-    def connection(self, deadline: Deadline | None = None) -> Generator[SyncConnection]:
-        """Lend a connection from the pool; it is cut at the deadline. In autocommit unless the pool is the user's."""
-        pool = self._sync_pool(deadline)
-        # Not by the pool's own block, which commits: a third of the cost of lending.
-        connection = pool.getconn(None if deadline is None else deadline.left)
+    def connection(self, deadline: Deadline | None = None, *, alone: bool = False) -> Generator[SyncConnection]:
+        """Lend a connection from the pool; it is cut at the deadline. In autocommit unless the pool is the user's.
+
+        Args:
+            deadline: When to cut it; None for never.
+            alone: Make a new one instead, in autocommit, and close it afterwards.
+        """
+        pool = None if alone else self._sync_pool(deadline)
+        if pool is None:
+            connection = psycopg.connect(self.conninfo, **self._kwargs, **self._within(deadline))
+        else:  # not by the pool's own block, which commits: a third of the cost of lending
+            connection = pool.getconn(None if deadline is None else deadline.left)
         watch = nullcontext() if deadline is None else self._watchman.over(connection, deadline)
         try:
-            with watch, connection if pool is self._theirs else nullcontext():
+            with watch, connection if pool is not None and pool is self._theirs else nullcontext():
                 yield connection
         finally:
-            pool.putconn(connection)
+            connection.close() if pool is None else pool.putconn(connection)
 
     def _sync_pool(self, deadline: Deadline | None = None) -> ConnectionPool[SyncConnection]:
         if isinstance(self._theirs, ConnectionPool):
@@ -176,17 +183,22 @@ class Connections:
     # For event loops.
 
     @asynccontextmanager
-    async def aconnection(self, deadline: Deadline | None = None) -> AsyncGenerator[AsyncConnection]:
+    async def aconnection(
+        self, deadline: Deadline | None = None, *, alone: bool = False
+    ) -> AsyncGenerator[AsyncConnection]:
         """See `connection`, for the running loop's pool."""
-        pool = await self.async_pool(deadline)
-        connection = await pool.getconn(None if deadline is None else deadline.left)
+        pool = None if alone else await self.async_pool(deadline)
+        if pool is None:
+            connection = await self.async_connect(**self._within(deadline))
+        else:
+            connection = await pool.getconn(None if deadline is None else deadline.left)
         watch = nullcontext() if deadline is None else watched(connection, deadline)
         try:
             with watch:
                 async with connection:
                     yield connection
         finally:
-            await pool.putconn(connection)
+            await (connection.close() if pool is None else pool.putconn(connection))
 
     async def async_pool(self, deadline: Deadline | None = None) -> AsyncConnectionPool[AsyncConnection]:
         """Return the running loop's pool."""

@@ -6,7 +6,7 @@ Pools, callers' own connections, errors and repeats exist here once.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -30,13 +30,18 @@ TRIES: Final = 3
 
 
 class Beforehand(Protocol):
-    """What must be made, and committed, before a call takes its connection."""
+    """What must be made, and committed, before a call.
 
-    def run_by(self, deadline: Deadline | None) -> None:
-        """Make it, in the time that the call has."""
+    Args:
+        deadline: The call's own.
+        perform: Looks on the caller's connection, if the call is made on one: what is seen there needs no other.
+    """
+
+    def run_by(self, deadline: Deadline | None, perform: Callable[[Send], Any] | None) -> None:
+        """Make it."""
         ...
 
-    async def arun_by(self, deadline: Deadline | None) -> None:
+    async def arun_by(self, deadline: Deadline | None, perform: Callable[[Send], Awaitable[Any]] | None) -> None:
         """See `run_by`."""
         ...
 
@@ -54,10 +59,21 @@ class PostgresRequest(Generic[R]):
         repeat: Tells, when its connection is lost or others were in its way, whether it may be made again.
         bounded: It must end, one way or the other, within the storage's timeout: repeats, connecting and all. A COPY
             has as much for each piece.
+        alone: On a connection of its own: whoever waits for it may hold the pool's last one.
         shared: On an event loop it may go out together with others (`lane.py`): its steps wait for no lock. Bounded.
     """
 
-    __slots__ = ("_atomic", "_bounded", "_connection", "_connections", "_first", "_make", "_repeat", "_shared")
+    __slots__ = (
+        "_alone",
+        "_atomic",
+        "_bounded",
+        "_connection",
+        "_connections",
+        "_first",
+        "_make",
+        "_repeat",
+        "_shared",
+    )
 
     def __init__(  # noqa: PLR0913 - how a call is made
         self,
@@ -69,10 +85,12 @@ class PostgresRequest(Generic[R]):
         atomic: bool = False,
         repeat: Callable[[], bool] = lambda: True,
         bounded: bool = False,
+        alone: bool = False,
         shared: bool = False,
     ) -> None:
         self._connections, self._make, self._connection, self._first = connections, make, connection, first
-        self._atomic, self._repeat, self._bounded, self._shared = atomic, repeat, bounded, shared
+        self._atomic, self._repeat, self._bounded = atomic, repeat, bounded
+        self._alone, self._shared = alone, shared
 
     def run(self) -> R:
         """Make the call. Raises ConfigError, SchemaError or StorageUnavailable for what is not its own fault.
@@ -86,7 +104,7 @@ class PostgresRequest(Generic[R]):
         with translated(self._connections.schema, callers=self._connection is not None):
             caller = None if self._connection is None else sync_caller(self._connection, atomic=self._atomic)
             if self._first is not None:
-                self._first.run_by(deadline)
+                self._first.run_by(deadline, None if caller is None else caller.perform)
             if caller is not None:
                 with caller.block():
                     return drive(self._make(False), caller.perform)
@@ -109,7 +127,7 @@ class PostgresRequest(Generic[R]):
         return Deadline(self._connections.timeout) if self._bounded else None
 
     def _once(self, deadline: Deadline | None, *, again: bool) -> R:
-        with self._connections.connection(deadline) as connection, self._transaction(connection):
+        with self._connections.connection(deadline, alone=self._alone) as connection, self._transaction(connection):
             return drive(self._make(again), partial(perform, connection, deadline=deadline))
 
     def _transaction(self, connection: psycopg.Connection[Any]) -> AbstractContextManager[Any]:
@@ -124,7 +142,7 @@ class PostgresRequest(Generic[R]):
         with translated(self._connections.schema, callers=self._connection is not None):
             caller = None if self._connection is None else await async_caller(self._connection, atomic=self._atomic)
             if self._first is not None:
-                await self._first.arun_by(deadline)
+                await self._first.arun_by(deadline, None if caller is None else caller.perform)
             if caller is not None:
                 async with caller.block():
                     return await adrive(self._make(False), caller.perform)
@@ -148,7 +166,10 @@ class PostgresRequest(Generic[R]):
             lane = await self._connections.lane(deadline)
             if lane is not None:
                 return await adrive(self._make(again), partial(_in_lane, lane, deadline))
-        async with self._connections.aconnection(deadline) as connection, self._atransaction(connection):
+        async with (
+            self._connections.aconnection(deadline, alone=self._alone) as connection,
+            self._atransaction(connection),
+        ):
             return await adrive(self._make(again), partial(aperform, connection, deadline=deadline))
 
     def _atransaction(self, connection: psycopg.AsyncConnection[Any]) -> AbstractAsyncContextManager[Any]:

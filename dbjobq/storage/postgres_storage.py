@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from typing import Any, ClassVar, Final, TypedDict, TypeVar, Unpack
 
@@ -41,6 +41,7 @@ class _How(TypedDict, total=False):
     atomic: bool
     repeat: Callable[[], bool]
     bounded: bool
+    alone: bool
     shared: bool
 
 
@@ -101,8 +102,18 @@ class PostgresStorage(BaseStorage):
         """Remember a queue's number, which the database has given it for good."""
         self._queue_ids[name], self._queue_names[number] = number, name
 
-    def intern(self, name: str) -> PostgresRequest[int]:
-        """Describe how a queue gets its number."""
+    def know_queues(self, rows: Iterable[tuple[int, str]], wanted: str) -> bool:
+        """Remember queues that were read; return whether one of them is the wanted one."""
+        for number, name in rows:
+            self.know_queue(number, name)
+        return wanted in self._queue_ids
+
+    def look_for_queues(self) -> Send:
+        """Return the statement that `know_queues` takes the rows of."""
+        return self._send("queues")
+
+    def intern(self, name: str, *, alone: bool = False) -> PostgresRequest[int]:
+        """Describe how a queue gets its number; `alone`: see `PostgresRequest`."""
 
         def call(_: bool) -> Call[int]:
             for _try in range(_TRIES):
@@ -110,7 +121,7 @@ class PostgresStorage(BaseStorage):
                     return int(number)
             raise StorageUnavailable(f"queue {name!r} could not be added; try again")
 
-        return self._request(call, atomic=True)
+        return self._request(call, atomic=True, alone=alone)
 
     def _knowing(self, name: str) -> _Knowing | None:
         """A queue's number must not depend on the transaction that first uses it: it is made, and committed, before."""
@@ -349,13 +360,20 @@ class PostgresStorage(BaseStorage):
 
 
 class _Knowing:
-    """Learns the number of a queue that this process has not met (`Beforehand`)."""
+    """Learns the number of a queue that this process has not met (`Beforehand`).
+
+    For a call in a caller's transaction no connection of the pool is waited for: the caller may hold the last one.
+    """
 
     def __init__(self, storage: PostgresStorage, queue: str) -> None:
         self._storage, self._queue = storage, queue
 
-    def run_by(self, deadline: Deadline | None) -> None:
-        self._storage.know_queue(self._storage.intern(self._queue).run_by(deadline), self._queue)
+    def run_by(self, deadline: Deadline | None, perform: Callable[[Send], Any] | None) -> None:
+        storage, queue = self._storage, self._queue
+        if perform is None or not storage.know_queues(perform(storage.look_for_queues()), queue):
+            storage.know_queue(storage.intern(queue, alone=perform is not None).run_by(deadline), queue)
 
-    async def arun_by(self, deadline: Deadline | None) -> None:
-        self._storage.know_queue(await self._storage.intern(self._queue).arun_by(deadline), self._queue)
+    async def arun_by(self, deadline: Deadline | None, perform: Callable[[Send], Awaitable[Any]] | None) -> None:
+        storage, queue = self._storage, self._queue
+        if perform is None or not storage.know_queues(await perform(storage.look_for_queues()), queue):
+            storage.know_queue(await storage.intern(queue, alone=perform is not None).arun_by(deadline), queue)

@@ -59,6 +59,9 @@ class Producer:
             case _:
                 return [self.queue.options(**options(kind, tag)).enqueue(work, tag)]
 
+    def enqueue_on(self, connection: object, queue: str) -> None:
+        self.queue.options(connection=connection, queue=queue).enqueue(work, "on")
+
     @contextmanager
     def transaction(self) -> Generator[object]:
         with self.storage.transaction() as connection:
@@ -97,6 +100,9 @@ class AsyncProducer(Producer):
                 return [answer for answer in answers if isinstance(answer, str)]
             case _:
                 return [await self.awaited.options(**options(kind, tag)).enqueue(work, tag)]
+
+    def enqueue_on(self, connection: object, queue: str) -> None:
+        self.runner.run(self.awaited.options(connection=connection, queue=queue).enqueue(work, "on"))
 
     @contextmanager
     def transaction(self) -> Generator[object]:
@@ -379,6 +385,18 @@ def test_a_pool_that_is_full_is_said_and_nothing_is_stored(
     for kind in producer.KINDS:
         ledger.insist(producer, kind)
     ledger.verify(database)
+    producer.close()
+
+
+@pytest.mark.parametrize("name", ["default", "new here"])
+def test_a_callers_transaction_may_hold_the_pools_last_connection(
+    dsn: str, database: Database, kind_of_producer: type[Producer], name: str
+) -> None:
+    """Nothing more is needed to enqueue in it, also at first, when the queue's number is not known."""
+    producer = kind_of_producer(dsn, max_size=1)
+    with producer.transaction() as connection:
+        producer.enqueue_on(connection, name)
+    assert database.value("select count(*) from dbjobq.job") == 1
     producer.close()
 
 
