@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from dbjobq import JobQueue, job
+from dbjobq.cli import main
 from tests.storage.database import Database
 from tests.support.waiting import ended, until
 from tests.worker.conftest import Start
@@ -98,6 +99,33 @@ def test_data_that_are_no_arguments_fail_the_job_and_nothing_else(
     assert failed.error is not None
     assert "\n" in failed.error  # what readers say, and what the worker said
     assert {job.id for job in queue.list_jobs()} == {good, failed.id}
+
+
+@pytest.mark.parametrize("data", ["[1]", "null", DEEP, LONG], ids=len)
+def test_dequeue_fails_data_that_are_no_arguments_and_gives_the_next_job(
+    queue: JobQueue, database: Database, data: str
+) -> None:
+    database.rows("alter table dbjobq.job drop constraint job_data_check")
+    database.rows(ROW, 1, 0, "hostile.sync", data)
+    good = queue.enqueue(sync, n=1)
+    found = queue.dequeue()
+    assert found is not None
+    assert (found.id, found.data) == (good, {"n": 1})
+    queue.execute_job(found)
+    assert queue.dequeue() is None
+    (failed,) = queue.list_jobs("failed")
+    assert failed.error is not None
+
+
+def test_the_command_line_lists_what_cannot_be_read(
+    queue: JobQueue, database: Database, dsn: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    database.rows(ROW, 1, 0, "hostile.sync", DEEP)
+    good = queue.enqueue(sync)
+    main(["jobs", "list", "--dsn", dsn], standalone_mode=False)
+    said = capsys.readouterr().out
+    assert good in said
+    assert "cannot be read" in said
 
 
 @pytest.mark.parametrize("priority", [2**31 - 1, -(2**31)])
