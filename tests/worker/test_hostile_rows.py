@@ -167,3 +167,38 @@ def test_a_negative_number_of_retries_is_none(start: Start, queue: JobQueue, dat
     database.rows(ROW, 1, -5, "hostile.unknown", "{}")
     start()
     until(lambda: queue.stats()["failed"] == 1)
+
+
+SECOND: dict[str, LiteralString] = {
+    "ready": "insert into dbjobq.ready (position, queue, priority, job_id)"
+    " select position, 1, 5, id from dbjobq.job where id = %s",
+    "scheduled": "insert into dbjobq.scheduled (enqueued, queue, priority, job_id, run_at)"
+    " select position, 1, 5, id, now() from dbjobq.job where id = %s",
+}
+
+
+@pytest.mark.parametrize("place", SECOND)
+@pytest.mark.parametrize("ended_before", [True, False])
+def test_a_job_in_two_places_is_left_in_one_and_the_worker_goes_on(
+    start: Start, queue: JobQueue, database: Database, place: str, ended_before: bool
+) -> None:
+    first = queue.enqueue(sync, n=1)
+    if ended_before:
+        worker = start()
+        ended(queue, [first])
+        worker.stop()
+    database.rows(SECOND[place], first)
+    worker = start()
+    ids = [queue.enqueue(sync) for _ in range(3)]
+    ended(queue, [first, *ids])
+    places = "select job_id from dbjobq.ready union all select job_id from dbjobq.scheduled union all"
+    until(lambda: not database.rows(places + " select job_id from dbjobq.lease"))
+    ended(queue, [queue.enqueue(sync)])
+    assert worker.error is None
+    assert queue.stats()["completed"] == 5
+
+
+def test_a_place_without_a_job_is_passed_over(start: Start, queue: JobQueue, database: Database) -> None:
+    database.rows("insert into dbjobq.ready (position, queue, priority, job_id) values (1, 1, 5, gen_random_uuid())")
+    start()
+    ended(queue, [queue.enqueue(sync)])
