@@ -71,11 +71,12 @@ class Lane:
                     with watched(connection, batch[0].deadline):
                         await _send(connection, batch)
         except Exception as error:  # it is for those who wait, whatever it is
-            waiting = deque(a for a in self._asked if isinstance(error, PoolTimeout) and a.deadline.left)
-            batch += (asked for asked in self._asked if asked not in waiting)
-            self._asked = waiting
-            for asked in batch:
-                asked.fail(error)
+            came, self._asked = self._asked, deque()
+            for asked in (*batch, *came):
+                if isinstance(error, PoolTimeout) and asked.deadline.left:  # whose turn for a connection comes
+                    self._asked.append(asked)
+                else:
+                    asked.fail(error)
         finally:  # somebody may have come while the connection was given back
             self._task = asyncio.create_task(self._work(), name="dbjobq-lane") if self._asked else None
 

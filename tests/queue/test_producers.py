@@ -295,11 +295,11 @@ def test_answers_that_break_off_anywhere(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_answers_that_break_off_again_and_again(
     proxy: FaultProxy, producer: Producer, ledger: Ledger, database: Database, seed: int
 ) -> None:
-    broken_off(proxy, producer, ledger, random.Random(seed), calls=60, most=4)
+    broken_off(proxy, producer, ledger, random.Random(seed), calls=25, most=3)
     ledger.verify(database)
 
 
