@@ -92,11 +92,18 @@ class Calls:
             raise ValueError(f"lease={lease}: must be at most a year")
         return self.storage.dequeue(check_name(queue, "queue"), seconds)
 
-    def _dequeued(self, claim: Claim | None) -> Job | None:
+    def _dequeued(self, claim: Claim | None) -> Job | Outcome | None:
+        """Return the job; its failure if it was written by hand, and nobody can read it."""
         if claim is None:
             return None
+        try:
+            job = claim.job(self.storage.dequeuer)
+            if not isinstance(job.data, dict):  # pyright: ignore[reportUnnecessaryIsInstance] - as it was written
+                raise TypeError(f"its data are {type(job.data).__name__}, not a function's arguments by their names")
+        except (TypeError, ValueError, RecursionError) as error:
+            return failed(claim, error)
         self.storage.remember(claim)
-        return claim.job(self.storage.dequeuer)
+        return job
 
     def _finish(self, outcome: Outcome) -> Request[set[str]]:
         return self.storage.finish([outcome])

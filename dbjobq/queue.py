@@ -115,7 +115,9 @@ class JobQueue(Calls):
             queue: Its name.
             lease: Seconds it is yours; after that it goes to another, which costs an attempt.
         """
-        return self._dequeued(self._dequeue(queue, lease).run())
+        while isinstance(found := self._dequeued(self._dequeue(queue, lease).run()), Outcome):
+            self._finish(found).run()
+        return found
 
     def complete(self, job: Job | str, result: Any = None) -> None:
         """End a job that `dequeue` returned.
@@ -282,7 +284,9 @@ class AsyncJobQueue(Calls):
 
     async def dequeue(self, queue: str = "default", lease: float = 300.0) -> Job | None:
         """See `JobQueue.dequeue`."""
-        return self._dequeued(await self._dequeue(queue, lease).arun())
+        while isinstance(found := self._dequeued(await self._dequeue(queue, lease).arun()), Outcome):
+            await self._finish(found).arun()
+        return found
 
     async def complete(self, job: Job | str, result: Any = None) -> None:
         """See `JobQueue.complete`."""

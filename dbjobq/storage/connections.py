@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import socket
 import threading
+import time
 import weakref
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
+from math import ceil
 from typing import Any, Final, TypeAlias
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg_pool import AsyncConnectionPool, ConnectionPool
+from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
+from dbjobq.checks import check_seconds
 from dbjobq.errors import ConfigError
+from dbjobq.storage.deadline import Deadline, Watchman, watched
 from dbjobq.storage.lane import Lane
 from dbjobq.storage.statements import SESSION_SETTINGS
 
-__all__ = ["Connections", "cut", "resolve_conninfo"]
+__all__ = ["Connections", "resolve_conninfo"]
 
 SyncConnection: TypeAlias = psycopg.Connection[Any]
 AsyncConnection: TypeAlias = psycopg.AsyncConnection[Any]
@@ -55,17 +58,6 @@ def resolve_conninfo(conninfo: str | None) -> str:
         raise ConfigError(f"the DSN cannot be read: {said}") from None
 
 
-def cut(connection: SyncConnection | AsyncConnection | None) -> None:
-    """Make a call that waits on this connection fail now, from any thread.
-
-    Cancelling does not do it while the network swallows packets: it asks the server first, and waits for an answer.
-    """
-    if connection is None or connection.closed:
-        return
-    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.pgconn.socket)) as sock:
-        sock.shutdown(socket.SHUT_RDWR)
-
-
 class Connections:
     """Pools, made when first needed: one for threads, one for each event loop; made anew in a forked child.
 
@@ -74,7 +66,7 @@ class Connections:
         listen_conninfo: A direct DSN where `conninfo` leads to a pooler such as PgBouncer: then nothing is kept in a
             session, no statement is prepared.
         schema: For the errors' words.
-        timeout: Seconds to wait for a connection.
+        timeout: Seconds to wait for a connection; all that a producer's call has.
         max_size: Connections in each pool.
     """
 
@@ -89,7 +81,11 @@ class Connections:
     ) -> None:
         self.pooled = listen_conninfo is not None
         self.schema = schema
-        self._timeout, self._max_size = timeout, max_size
+        self.timeout = check_seconds(timeout, "timeout", above_zero=True)
+        self._max_size = max_size
+        self._watchman = Watchman(self.timeout)
+        self._drained_at = float("-inf")
+        self._adrained_at: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, float] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._pool: ConnectionPool[SyncConnection] | None = None
@@ -114,38 +110,55 @@ class Connections:
     # For threads.
 
     @contextmanager
-    def connection(self) -> Generator[SyncConnection]:
-        """Lend a connection from the pool. It is in autocommit unless it is the user's own pool's."""
-        pool = self._sync_pool()
-        if pool is self._theirs:
-            with pool.connection() as connection:
-                yield connection
-            return
-        connection = pool.getconn()  # without the pool's own block, which commits: a third of the cost of lending
-        try:
-            yield connection
-        finally:
-            pool.putconn(connection)
+    def connection(self, deadline: Deadline | None = None, *, alone: bool = False) -> Generator[SyncConnection]:
+        """Lend a connection from the pool; it is cut at the deadline. In autocommit unless the pool is the user's.
 
-    def _sync_pool(self) -> ConnectionPool[SyncConnection]:
+        Args:
+            deadline: When to cut it; None for never.
+            alone: Make a new one instead, in autocommit, and close it afterwards.
+        """
+        pool = None if alone else self._sync_pool(deadline)
+        if pool is None:
+            connection = psycopg.connect(self.conninfo, **self._kwargs, **self._within(deadline))
+        else:  # not by the pool's own block, which commits: a third of the cost of lending
+            connection = pool.getconn(None if deadline is None else deadline.left)
+        watch = nullcontext() if deadline is None else self._watchman.over(connection, deadline)
+        try:
+            with watch, connection if pool is not None and pool is self._theirs else nullcontext():
+                yield connection
+        finally:
+            connection.close() if pool is None else pool.putconn(connection)
+
+    def _sync_pool(self, deadline: Deadline | None = None) -> ConnectionPool[SyncConnection]:
         if isinstance(self._theirs, ConnectionPool):
             return self._theirs
         pool = self._pool
         if pool is None or self._pid != os.getpid():
-            with self._lock:
+            if not self._lock.acquire(timeout=-1 if deadline is None else deadline.left):
+                raise PoolTimeout("others were still connecting")
+            try:
                 if self._pid != os.getpid():  # a fork must not share its parent's sockets
-                    self._pid, self._pool = os.getpid(), None
+                    self._pid, self._pool, self._watchman = os.getpid(), None, Watchman(self.timeout)
                 if self._pool is None:
-                    self.connect().close()  # so that a wrong DSN says so at once, not after the pool's timeout
+                    # So that a wrong DSN says so at once, not after the pool's timeout.
+                    psycopg.connect(self.conninfo, **self._kwargs, **self._within(deadline)).close()
                     self._pool = ConnectionPool(
                         self.conninfo, kwargs=self._kwargs, open=True, name="dbjobq", **self._limits()
                     )
                 pool = self._pool
+            finally:
+                self._lock.release()
         return pool
 
-    def heal(self) -> None:
-        """Drop the pool's connections that are gone: after a restart of the server that is all of them."""
-        self._sync_pool().check()
+    def heal(self, since: float) -> None:
+        """Let go of the pool's connections, unless that was done since then: one is gone, so the others may be, too.
+
+        They are not asked: one that leads nowhere would not answer.
+        """
+        if self._drained_at < since:
+            self._drained_at = time.monotonic()
+            if (pool := self._theirs if isinstance(self._theirs, ConnectionPool) else self._pool) is not None:
+                pool.drain()
 
     def connect(self) -> SyncConnection:
         """Return a new connection of one's own."""
@@ -169,16 +182,30 @@ class Connections:
 
     # For event loops.
 
-    async def async_pool(self) -> AsyncConnectionPool[AsyncConnection]:
+    @asynccontextmanager
+    async def aconnection(
+        self, deadline: Deadline | None = None, *, alone: bool = False
+    ) -> AsyncGenerator[AsyncConnection]:
+        """See `connection`, for the running loop's pool."""
+        pool = None if alone else await self.async_pool(deadline)
+        if pool is None:
+            connection = await self.async_connect(**self._within(deadline))
+        else:
+            connection = await pool.getconn(None if deadline is None else deadline.left)
+        watch = nullcontext() if deadline is None else watched(connection, deadline)
+        try:
+            with watch:
+                async with connection:
+                    yield connection
+        finally:
+            await (connection.close() if pool is None else pool.putconn(connection))
+
+    async def async_pool(self, deadline: Deadline | None = None) -> AsyncConnectionPool[AsyncConnection]:
         """Return the running loop's pool."""
         loop = asyncio.get_running_loop()
-        if isinstance(self._theirs, AsyncConnectionPool):
-            self._their_loop = self._their_loop or weakref.ref(loop)
-            if self._their_loop() is loop:  # a worker in this process has a loop of its own
-                return self._theirs
-        pool = self._pools.get(loop)
+        pool = self._made_for(loop)
         if pool is None:
-            await (await self.async_connect()).close()
+            await (await self.async_connect(**self._within(deadline))).close()
             pool = AsyncConnectionPool(
                 self.conninfo, kwargs=self._kwargs, open=False, name="dbjobq-async", **self._limits()
             )
@@ -186,9 +213,16 @@ class Connections:
             await pool.open()
         return pool
 
-    async def lane(self) -> Lane | None:
+    def _made_for(self, loop: asyncio.AbstractEventLoop) -> AsyncConnectionPool[AsyncConnection] | None:
+        if isinstance(self._theirs, AsyncConnectionPool):
+            self._their_loop = self._their_loop or weakref.ref(loop)
+            if self._their_loop() is loop:  # a worker in this process has a loop of its own
+                return self._theirs
+        return self._pools.get(loop)
+
+    async def lane(self, deadline: Deadline) -> Lane | None:
         """Return the connection that the running loop's calls may share; None where the pool is the user's own."""
-        pool, loop = await self.async_pool(), asyncio.get_running_loop()
+        pool, loop = await self.async_pool(deadline), asyncio.get_running_loop()
         if pool is self._theirs:
             return None
         lane = self._lanes.get(loop)
@@ -196,9 +230,13 @@ class Connections:
             lane = self._lanes[loop] = Lane(pool)
         return lane
 
-    async def aheal(self) -> None:
+    async def aheal(self, since: float) -> None:
         """See `heal`, for the running loop's pool."""
-        await (await self.async_pool()).check()
+        loop = asyncio.get_running_loop()
+        if self._adrained_at.get(loop, float("-inf")) < since:
+            self._adrained_at[loop] = time.monotonic()
+            if (pool := self._made_for(loop)) is not None:
+                await pool.drain()
 
     async def async_connect(self, **kwargs: Any) -> AsyncConnection:
         """Return a new connection of one's own."""
@@ -224,9 +262,16 @@ class Connections:
         if pool is not None:
             await pool.close()
 
+    def _within(self, deadline: Deadline | None) -> dict[str, Any]:
+        """Return what bounds a connection's making: libpq and psycopg give as much time to each host."""
+        if deadline is None:
+            return {}
+        hosts = str(conninfo_to_dict(self.conninfo).get("host") or "").count(",") + 1
+        return {"connect_timeout": max(ceil(deadline.left / hosts), 2)}
+
     def _limits(self) -> dict[str, Any]:
         # The pool's own reconnect_timeout doubles to minutes; at 5 s a request starts the next attempt.
-        return {"min_size": 1, "max_size": self._max_size, "timeout": self._timeout, "reconnect_timeout": 5.0}
+        return {"min_size": 1, "max_size": self._max_size, "timeout": self.timeout, "reconnect_timeout": 5.0}
 
 
 def _libpq_options(kwargs: dict[str, Any]) -> dict[str, Any]:

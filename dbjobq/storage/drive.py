@@ -5,26 +5,45 @@ Pools, callers' own connections, errors and repeats exist here once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import psycopg
 
-from dbjobq.storage.base import Request
+from dbjobq.errors import StorageUnavailable
 from dbjobq.storage.callers import async_caller, sync_caller
 from dbjobq.storage.connections import Connections
-from dbjobq.storage.faults import is_conflict, is_lost, translated
+from dbjobq.storage.deadline import Deadline
+from dbjobq.storage.faults import POOL_IS_FULL, is_conflict, is_lost, translated
 from dbjobq.storage.lane import Lane
 from dbjobq.storage.steps import Call, CopyIn, Send, adrive, aperform, drive, perform
 
-__all__ = ["PostgresRequest"]
+__all__ = ["Beforehand", "PostgresRequest"]
 
 R = TypeVar("R")
 
 TRIES: Final = 3
 """How often a call is made whose connection is lost: the next one out of the pool may be about to end, too."""
+
+
+class Beforehand(Protocol):
+    """What must be made, and committed, before a call.
+
+    Args:
+        deadline: The call's own.
+        perform: Looks on the caller's connection, if the call is made on one: what is seen there needs no other.
+    """
+
+    def run_by(self, deadline: Deadline | None, perform: Callable[[Send], Any] | None) -> None:
+        """Make it."""
+        ...
+
+    async def arun_by(self, deadline: Deadline | None, perform: Callable[[Send], Awaitable[Any]] | None) -> None:
+        """See `run_by`."""
+        ...
 
 
 class PostgresRequest(Generic[R]):
@@ -35,13 +54,26 @@ class PostgresRequest(Generic[R]):
         make: Starts the call; its argument says that it was started before, on a connection that was then lost, so that
             what it asks for may have happened.
         connection: The caller's own connection, in whose transaction the call is made.
-        first: What must be made, and committed, before the call takes its connection.
+        first: What must be made, and committed, before.
         atomic: The call has several steps, which happen together or not at all.
         repeat: Tells, when its connection is lost or others were in its way, whether it may be made again.
-        shared: On an event loop it may go out together with others (`lane.py`): its steps wait for no lock.
+        bounded: It must end, one way or the other, within the storage's timeout: repeats, connecting and all. A COPY
+            has as much for each piece.
+        alone: On a connection of its own: whoever waits for it may hold the pool's last one.
+        shared: On an event loop it may go out together with others (`lane.py`): its steps wait for no lock. Bounded.
     """
 
-    __slots__ = ("_atomic", "_connection", "_connections", "_first", "_make", "_repeat", "_shared")
+    __slots__ = (
+        "_alone",
+        "_atomic",
+        "_bounded",
+        "_connection",
+        "_connections",
+        "_first",
+        "_make",
+        "_repeat",
+        "_shared",
+    )
 
     def __init__(  # noqa: PLR0913 - how a call is made
         self,
@@ -49,79 +81,110 @@ class PostgresRequest(Generic[R]):
         make: Callable[[bool], Call[R]],
         *,
         connection: object | None = None,
-        first: Request[Any] | None = None,
+        first: Beforehand | None = None,
         atomic: bool = False,
         repeat: Callable[[], bool] = lambda: True,
+        bounded: bool = False,
+        alone: bool = False,
         shared: bool = False,
     ) -> None:
         self._connections, self._make, self._connection, self._first = connections, make, connection, first
-        self._atomic, self._repeat, self._shared = atomic, repeat, shared
+        self._atomic, self._repeat, self._bounded = atomic, repeat, bounded
+        self._alone, self._shared = alone, shared
 
     def run(self) -> R:
         """Make the call. Raises ConfigError, SchemaError or StorageUnavailable for what is not its own fault.
 
         In a caller's transaction, which that has ended, a conflict with others is raised as it comes.
         """
+        return self.run_by(self._deadline())
+
+    def run_by(self, deadline: Deadline | None) -> R:
+        """Make the call by then."""
         with translated(self._connections.schema, callers=self._connection is not None):
             caller = None if self._connection is None else sync_caller(self._connection, atomic=self._atomic)
             if self._first is not None:
-                self._first.run()
+                self._first.run_by(deadline, None if caller is None else caller.perform)
             if caller is not None:
                 with caller.block():
                     return drive(self._make(False), caller.perform)
             again, left = False, TRIES
             while True:
-                left -= 1
+                left, since = left - 1, time.monotonic()
                 try:
-                    return self._once(again=again)
+                    return self._once(deadline, again=again)
                 except psycopg.Error as error:
                     lost = is_lost(error)
+                    if lost:
+                        self._connections.heal(since)
+                    if deadline is not None and (isinstance(error, POOL_IS_FULL) or (lost and not deadline.left)):
+                        raise _out_of_time(deadline, perhaps=lost or again) from error
                     if not (left and (lost or is_conflict(error)) and self._repeat()):
                         raise
-                if lost:
-                    self._connections.heal()
-                    again = True
+                again |= lost
 
-    def _once(self, *, again: bool) -> R:
-        with self._connections.connection() as connection, self._transaction(connection):
-            return drive(self._make(again), partial(perform, connection))
+    def _deadline(self) -> Deadline | None:
+        return Deadline(self._connections.timeout) if self._bounded else None
+
+    def _once(self, deadline: Deadline | None, *, again: bool) -> R:
+        with self._connections.connection(deadline, alone=self._alone) as connection, self._transaction(connection):
+            return drive(self._make(again), partial(perform, connection, deadline=deadline))
 
     def _transaction(self, connection: psycopg.Connection[Any]) -> AbstractContextManager[Any]:
         return connection.transaction() if self._atomic else nullcontext()
 
     async def arun(self) -> R:
         """Make the call on the running event loop; raises as `run` does."""
+        return await self.arun_by(self._deadline())
+
+    async def arun_by(self, deadline: Deadline | None) -> R:
+        """Make the call by then."""
         with translated(self._connections.schema, callers=self._connection is not None):
             caller = None if self._connection is None else await async_caller(self._connection, atomic=self._atomic)
             if self._first is not None:
-                await self._first.arun()
+                await self._first.arun_by(deadline, None if caller is None else caller.perform)
             if caller is not None:
                 async with caller.block():
                     return await adrive(self._make(False), caller.perform)
             again, left = False, TRIES
             while True:
-                left -= 1
+                left, since = left - 1, time.monotonic()
                 try:
-                    return await self._aonce(again=again)
+                    return await self._aonce(deadline, again=again)
                 except psycopg.Error as error:
                     lost = is_lost(error)
+                    if lost:
+                        await self._connections.aheal(since)
+                    if deadline is not None and (isinstance(error, POOL_IS_FULL) or (lost and not deadline.left)):
+                        raise _out_of_time(deadline, perhaps=lost or again) from error
                     if not (left and (lost or is_conflict(error)) and self._repeat()):
                         raise
-                if lost:
-                    await self._connections.aheal()
-                    again = True
+                again |= lost
 
-    async def _aonce(self, *, again: bool) -> R:
-        if self._shared and not again and (lane := await self._connections.lane()) is not None:
-            return await adrive(self._make(again), partial(_in_lane, lane))
-        pool = await self._connections.async_pool()
-        async with pool.connection() as connection, self._atransaction(connection):
-            return await adrive(self._make(again), partial(aperform, connection))
+    async def _aonce(self, deadline: Deadline | None, *, again: bool) -> R:
+        if self._shared and deadline is not None and not again:
+            lane = await self._connections.lane(deadline)
+            if lane is not None:
+                return await adrive(self._make(again), partial(_in_lane, lane, deadline))
+        async with (
+            self._connections.aconnection(deadline, alone=self._alone) as connection,
+            self._atransaction(connection),
+        ):
+            return await adrive(self._make(again), partial(aperform, connection, deadline=deadline))
 
     def _atransaction(self, connection: psycopg.AsyncConnection[Any]) -> AbstractAsyncContextManager[Any]:
         return connection.transaction() if self._atomic else nullcontext()
 
 
-async def _in_lane(lane: Lane, step: Send | CopyIn) -> Any:
+def _out_of_time(deadline: Deadline, *, perhaps: bool) -> StorageUnavailable:
+    within = f"within {deadline.seconds:g} s"
+    if not perhaps:
+        why = "all that the pool may have are in use (max_size), or PostgreSQL cannot be reached"
+        return StorageUnavailable(f"no connection {within}: {why}. Nothing was stored")
+    repeat = "Make it again with the same id or unique_key, and it has happened once"
+    return StorageUnavailable(f"PostgreSQL did not answer {within}: the call may have happened, or not. {repeat}")
+
+
+async def _in_lane(lane: Lane, deadline: Deadline, step: Send | CopyIn) -> Any:
     assert isinstance(step, Send)  # noqa: S101 - a COPY is never shared
-    return await lane.execute(step.statement, step.params)
+    return await lane.execute(step.statement, step.params, deadline)

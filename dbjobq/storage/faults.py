@@ -10,11 +10,20 @@ from typing import Any, Final
 
 import psycopg
 from psycopg import errors as pg
-from psycopg_pool import PoolClosed, PoolTimeout
+from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
 from dbjobq.errors import ConfigError, DBJobQError, SchemaError, StorageUnavailable
 
-__all__ = ["first_line", "forget_prepared", "is_conflict", "is_lost", "is_passing", "translate", "translated"]
+__all__ = [
+    "POOL_IS_FULL",
+    "first_line",
+    "forget_prepared",
+    "is_conflict",
+    "is_lost",
+    "is_passing",
+    "translate",
+    "translated",
+]
 
 _NO_TABLES: Final = (pg.UndefinedTable, pg.InvalidSchemaName, pg.UndefinedColumn, pg.UndefinedFunction)
 _UNAVAILABLE: Final = (
@@ -22,7 +31,9 @@ _UNAVAILABLE: Final = (
     psycopg.InterfaceError,
     pg.ReadOnlySqlTransaction,  # a primary that has become a standby
     PoolTimeout,
+    TooManyRequests,
 )
+POOL_IS_FULL: Final = (PoolTimeout, TooManyRequests)
 _ENDED: Final = frozenset({"25P03", "25P04"})
 """Timeouts of a transaction, which end the session: InternalErrors to psycopg, where it has a name for both."""
 # OperationalErrors, too, but the connection is well: the transaction was in the way of others, or took too long.
@@ -48,7 +59,7 @@ def is_lost(error: BaseException) -> bool:
     if isinstance(error, psycopg.InternalError):
         return error.sqlstate is None  # psycopg's own: a backend's last words came in place of an answer
     gone = isinstance(error, _UNAVAILABLE) or (isinstance(error, psycopg.Error) and error.sqlstate in _ENDED)
-    return gone and not isinstance(error, (*_TOO_MUCH, *_CONFLICTS, *_CANCELLED, PoolTimeout))
+    return gone and not isinstance(error, (*_TOO_MUCH, *_CONFLICTS, *_CANCELLED, *POOL_IS_FULL))
 
 
 def is_conflict(error: BaseException) -> bool:
@@ -88,7 +99,7 @@ def translate(error: BaseException, schema: str) -> Exception | None:  # noqa: P
         return ValueError(f"PostgreSQL refuses a value: {said}")
     if isinstance(error, (*_CONFLICTS, *_CANCELLED)):
         return StorageUnavailable(f"PostgreSQL gave up the statement: {said}")
-    if not (is_lost(error) or isinstance(error, PoolTimeout)):
+    if not (is_lost(error) or isinstance(error, POOL_IS_FULL)):
         return None
     if isinstance(error, psycopg.OperationalError) and _REFUSED.search(str(error)):
         return ConfigError(f"PostgreSQL refused the connection: {_cause(error)}")

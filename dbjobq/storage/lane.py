@@ -13,8 +13,9 @@ from typing import Any, Final, NamedTuple
 
 import psycopg
 from psycopg.rows import tuple_row
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from dbjobq.storage.deadline import Deadline, watched
 from dbjobq.storage.faults import forget_prepared, is_lost
 
 __all__ = ["Lane"]
@@ -26,6 +27,7 @@ MOST: Final = 100
 class _Asked(NamedTuple):
     statement: bytes
     params: Mapping[str, Any]
+    deadline: Deadline
     answer: asyncio.Future[list[tuple[Any, ...]]]
     """Done early if whoever asked was cancelled."""
 
@@ -50,9 +52,12 @@ class Lane:
         self._asked: deque[_Asked] = deque()
         self._task: asyncio.Task[None] | None = None
 
-    async def execute(self, statement: bytes, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """Return a statement's rows, once they are committed. Raises what psycopg and its pool raise."""
-        asked = _Asked(statement, params, asyncio.get_running_loop().create_future())
+    async def execute(self, statement: bytes, params: Mapping[str, Any], deadline: Deadline) -> list[tuple[Any, ...]]:
+        """Return a statement's rows, once they are committed. Raises what psycopg and its pool raise.
+
+        What goes out together is cut at the first one's deadline; whoever has time left may ask again.
+        """
+        asked = _Asked(statement, params, deadline, asyncio.get_running_loop().create_future())
         self._asked.append(asked)
         if self._task is None:
             self._task = asyncio.create_task(self._work(), name="dbjobq-lane")
@@ -61,14 +66,17 @@ class Lane:
     async def _work(self) -> None:
         batch: list[_Asked] = []
         try:
-            async with self._pool.connection() as connection:
+            async with self._pool.connection(self._asked[0].deadline.left) as connection:
                 while batch := self._next():
-                    await _send(connection, batch)
+                    with watched(connection, batch[0].deadline):
+                        await _send(connection, batch)
         except Exception as error:  # it is for those who wait, whatever it is
-            batch += self._asked
-            self._asked.clear()
-            for asked in batch:
-                asked.fail(error)
+            came, self._asked = self._asked, deque()
+            for asked in (*batch, *came):
+                if isinstance(error, PoolTimeout) and asked.deadline.left:  # whose turn for a connection comes
+                    self._asked.append(asked)
+                else:
+                    asked.fail(error)
         finally:  # somebody may have come while the connection was given back
             self._task = asyncio.create_task(self._work(), name="dbjobq-lane") if self._asked else None
 

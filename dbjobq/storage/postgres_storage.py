@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from typing import Any, ClassVar, Final, TypedDict, TypeVar, Unpack
 
@@ -13,10 +13,11 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 from dbjobq.errors import JobNotFound, StorageUnavailable
 from dbjobq.ids import JobIds
 from dbjobq.models import Job, Status
-from dbjobq.storage.base import BaseStorage, Feature, Request
+from dbjobq.storage.base import BaseStorage, Feature
 from dbjobq.storage.bulk import BulkRows
 from dbjobq.storage.connections import Connections
-from dbjobq.storage.drive import PostgresRequest
+from dbjobq.storage.deadline import Deadline
+from dbjobq.storage.drive import Beforehand, PostgresRequest
 from dbjobq.storage.faults import translated
 from dbjobq.storage.session import PostgresSession
 from dbjobq.storage.statements import LOOKING_UP, Statements
@@ -36,9 +37,11 @@ _TRIES: Final = 50
 class _How(TypedDict, total=False):
     """How a request is made; see `PostgresRequest`."""
 
-    first: Request[Any] | None
+    first: Beforehand | None
     atomic: bool
     repeat: Callable[[], bool]
+    bounded: bool
+    alone: bool
     shared: bool
 
 
@@ -49,7 +52,8 @@ class PostgresStorage(BaseStorage):
         conninfo: A DSN or URL, or a psycopg_pool pool to share. None reads `DBJOBQ_DSN`, then libpq's `PG*` variables.
         schema: Where the tables are.
         listen_conninfo: A direct DSN where `conninfo` leads to a pooler such as PgBouncer in transaction mode.
-        timeout: Seconds to wait for a free connection.
+        timeout: Seconds that an enqueue has, waiting for a connection, repeats and all; in bulk, that each piece of 250
+            jobs has (docs/producers.md). For other calls, seconds to wait for a free connection.
         max_size: Connections in each pool: one for threads, one for each event loop.
 
     Nothing is connected before the first call. Close it when done, or use it as a context manager.
@@ -98,8 +102,18 @@ class PostgresStorage(BaseStorage):
         """Remember a queue's number, which the database has given it for good."""
         self._queue_ids[name], self._queue_names[number] = number, name
 
-    def intern(self, name: str) -> PostgresRequest[int]:
-        """Describe how a queue gets its number."""
+    def know_queues(self, rows: Iterable[tuple[int, str]], wanted: str) -> bool:
+        """Remember queues that were read; return whether one of them is the wanted one."""
+        for number, name in rows:
+            self.know_queue(number, name)
+        return wanted in self._queue_ids
+
+    def look_for_queues(self) -> Send:
+        """Return the statement that `know_queues` takes the rows of."""
+        return self._send("queues")
+
+    def intern(self, name: str, *, alone: bool = False) -> PostgresRequest[int]:
+        """Describe how a queue gets its number; `alone`: see `PostgresRequest`."""
 
         def call(_: bool) -> Call[int]:
             for _try in range(_TRIES):
@@ -107,7 +121,7 @@ class PostgresStorage(BaseStorage):
                     return int(number)
             raise StorageUnavailable(f"queue {name!r} could not be added; try again")
 
-        return self._request(call, atomic=True)
+        return self._request(call, atomic=True, alone=alone)
 
     def _knowing(self, name: str) -> _Knowing | None:
         """A queue's number must not depend on the transaction that first uses it: it is made, and committed, before."""
@@ -150,7 +164,9 @@ class PostgresStorage(BaseStorage):
                     return str(rows[0][0])
             raise StorageUnavailable(f"unique_key={job.unique_key!r}: its holder changes too fast; try again")
 
-        return self._request(call, connection=connection, first=self._knowing(job.queue), shared=job.plain)
+        return self._request(
+            call, connection=connection, first=self._knowing(job.queue), bounded=True, shared=job.plain
+        )
 
     def enqueue_many(
         self, like: NewJob, data: Iterable[str], connection: object | None = None
@@ -176,7 +192,9 @@ class PostgresStorage(BaseStorage):
             return rows.ids
 
         first = self._knowing(like.queue)
-        return self._request(call, connection=connection, first=first, atomic=True, repeat=lambda: not begun)
+        return self._request(
+            call, connection=connection, first=first, atomic=True, repeat=lambda: not begun, bounded=True
+        )
 
     # Work by hand.
 
@@ -326,8 +344,7 @@ class PostgresStorage(BaseStorage):
         """See `BaseStorage.atransaction`."""
         async with AsyncExitStack() as stack:
             with translated(self.schema):
-                pool = await self.connections.async_pool()
-                connection = await stack.enter_async_context(pool.connection())
+                connection = await stack.enter_async_context(self.connections.aconnection())
                 await stack.enter_async_context(connection.transaction())
             yield connection
             with translated(self.schema):
@@ -343,13 +360,20 @@ class PostgresStorage(BaseStorage):
 
 
 class _Knowing:
-    """Learns the number of a queue that this process has not met (a `Request`)."""
+    """Learns the number of a queue that this process has not met (`Beforehand`).
+
+    For a call in a caller's transaction no connection of the pool is waited for: the caller may hold the last one.
+    """
 
     def __init__(self, storage: PostgresStorage, queue: str) -> None:
         self._storage, self._queue = storage, queue
 
-    def run(self) -> None:
-        self._storage.know_queue(self._storage.intern(self._queue).run(), self._queue)
+    def run_by(self, deadline: Deadline | None, perform: Callable[[Send], Any] | None) -> None:
+        storage, queue = self._storage, self._queue
+        if perform is None or not storage.know_queues(perform(storage.look_for_queues()), queue):
+            storage.know_queue(storage.intern(queue, alone=perform is not None).run_by(deadline), queue)
 
-    async def arun(self) -> None:
-        self._storage.know_queue(await self._storage.intern(self._queue).arun(), self._queue)
+    async def arun_by(self, deadline: Deadline | None, perform: Callable[[Send], Awaitable[Any]] | None) -> None:
+        storage, queue = self._storage, self._queue
+        if perform is None or not storage.know_queues(await perform(storage.look_for_queues()), queue):
+            storage.know_queue(await storage.intern(queue, alone=perform is not None).arun_by(deadline), queue)

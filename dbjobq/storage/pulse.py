@@ -9,7 +9,8 @@ from typing import Any
 import psycopg
 
 from dbjobq.storage.base import Pulse
-from dbjobq.storage.connections import Connections, SyncConnection, cut
+from dbjobq.storage.connections import Connections, SyncConnection
+from dbjobq.storage.deadline import cut
 from dbjobq.storage.faults import translated
 from dbjobq.storage.statements import Statements
 from dbjobq.storage.values import Claim, Rescued

@@ -14,7 +14,8 @@ import psycopg
 from dbjobq.errors import StorageUnavailable
 from dbjobq.serialize import storable_text
 from dbjobq.storage.base import Session
-from dbjobq.storage.connections import AsyncConnection, Connections, cut
+from dbjobq.storage.connections import AsyncConnection, Connections
+from dbjobq.storage.deadline import cut
 from dbjobq.storage.faults import first_line, forget_prepared, is_passing, translated
 from dbjobq.storage.pulse import PostgresPulse
 from dbjobq.storage.scan import Scan, Start
@@ -22,6 +23,7 @@ from dbjobq.storage.statements import SESSION_SETTINGS, Statements, set_local
 from dbjobq.storage.values import Claim, Idle, Notice, Outcome, Step
 from dbjobq.storage.version import check_version
 from dbjobq.storage.wire import CLAIMED_AT, POSITION, PRIORITY, QUEUE, array, claims_of, finish_params, held_params
+from dbjobq.telemetry import worker_log
 
 __all__ = ["PostgresSession"]
 
@@ -196,14 +198,24 @@ class PostgresSession(Session):
                 await self._learn_queues(connection)
             try:
                 await self._send(exchange)
+            except psycopg.errors.UniqueViolation as error:
+                await forget_prepared(connection)
+                await self._tidy(connection, error)
             except psycopg.Error as error:
                 if is_passing(error) or not outcomes:
                     raise
+                await forget_prepared(connection)
             else:
                 return await self._read(exchange, now)
-            await forget_prepared(connection)
             refused = [o for o in outcomes if not await self._finish_alone(connection, o)]
             return Step([], refused, None)
+
+    async def _tidy(self, connection: AsyncConnection, error: psycopg.Error) -> None:
+        """Leave jobs that somebody has put into several places in one of them."""
+        ((removed,),) = await self._rows(connection, "tidy")
+        if not removed:  # by now others have done it, or there is something else in the way
+            raise StorageUnavailable(f"a job stands in two places: {first_line(error)}") from error
+        worker_log.warning("places.tidied", extra={"rows": removed})
 
     async def _send(self, it: _Exchange) -> None:
         sql, results = self._statements, it.plain or it.other

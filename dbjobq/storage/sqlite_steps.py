@@ -308,4 +308,4 @@ def _job(row: sa.RowMapping) -> Job:
     for name in _TIMES:
         if values[name] is not None:
             values[name] = _EPOCH + timedelta(microseconds=values[name])
-    return job_from_row({**values, "result": json.loads(values["result"] or "null")})
+    return job_from_row(values)

@@ -7,6 +7,9 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import psycopg
 from psycopg.rows import dict_row, tuple_row
+from psycopg.types.string import TextLoader
+
+from dbjobq.storage.deadline import Deadline
 
 __all__ = ["Call", "CopyIn", "Send", "adrive", "aperform", "drive", "perform"]
 
@@ -19,6 +22,7 @@ class Send(NamedTuple):
     statement: bytes
     params: Mapping[str, Any]
     as_dicts: bool = False
+    """By the names of their columns, and JSON as text."""
 
 
 class CopyIn(NamedTuple):
@@ -56,26 +60,35 @@ async def adrive(call: Call[R], perform: Callable[[Send | CopyIn], Awaitable[Any
         answer = await perform(step)
 
 
-def perform(connection: psycopg.Connection[Any], step: Send | CopyIn) -> Any:
-    """Perform a step on a psycopg connection, whatever kind of cursors that makes by itself; return its rows."""
+def perform(connection: psycopg.Connection[Any], step: Send | CopyIn, deadline: Deadline | None = None) -> Any:
+    """Perform a step on a psycopg connection, whatever kind of cursors that makes by itself; return its rows.
+
+    What a COPY sends renews the deadline.
+    """
     if isinstance(step, CopyIn):
         with psycopg.Cursor(connection).copy(step.statement) as copy:
-            for piece in step.pieces:
+            for piece in step.pieces if deadline is None else deadline.renewed_by(step.pieces):
                 copy.write(piece)
         return []
     cursor: psycopg.Cursor[Any] = psycopg.Cursor(connection, row_factory=dict_row if step.as_dicts else tuple_row)
+    if step.as_dicts:
+        cursor.adapters.register_loader("json", TextLoader)
     return cursor.execute(step.statement, step.params).fetchall()
 
 
-async def aperform(connection: psycopg.AsyncConnection[Any], step: Send | CopyIn) -> Any:
-    """Perform a step on an async psycopg connection; return its rows."""
+async def aperform(
+    connection: psycopg.AsyncConnection[Any], step: Send | CopyIn, deadline: Deadline | None = None
+) -> Any:
+    """See `perform`, for an async psycopg connection."""
     if isinstance(step, CopyIn):
         async with psycopg.AsyncCursor(connection).copy(step.statement) as copy:
-            for piece in step.pieces:
+            for piece in step.pieces if deadline is None else deadline.renewed_by(step.pieces):
                 await copy.write(piece)
         return []
     cursor: psycopg.AsyncCursor[Any] = psycopg.AsyncCursor(
         connection, row_factory=dict_row if step.as_dicts else tuple_row
     )
+    if step.as_dicts:
+        cursor.adapters.register_loader("json", TextLoader)
     await cursor.execute(step.statement, step.params)
     return await cursor.fetchall()

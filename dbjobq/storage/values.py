@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 from dbjobq.errors import JobNotFound
 from dbjobq.ids import as_uuid
 from dbjobq.models import Event, Job
-from dbjobq.serialize import load_arguments
+from dbjobq.serialize import load_arguments, read_json
 
 __all__ = [
     "Claim",
@@ -190,6 +190,23 @@ def known_form(job_id: str) -> str:
 
 
 def job_from_row(row: Mapping[str, Any]) -> Job:
-    """Return a `Job` from a row that has its fields as columns; times become UTC, whatever the session's zone."""
+    """Return a `Job` from a row that has its fields as columns, JSON as text; times become UTC, whatever the zone.
+
+    What was written by hand and is not to be read does not keep the other jobs from being listed: `error` says so.
+    """
     values = {k: v.astimezone(UTC) if isinstance(v, datetime) else v for k, v in row.items()}
-    return Job.from_dict({**values, "id": str(row["id"])})
+    values |= {"id": str(row["id"]), "data": {}, "result": None}
+    unread: list[str] = []
+    for name in ("data", "result"):
+        try:
+            read = None if row[name] is None else read_json(row[name])
+        except ValueError as error:
+            unread.append(f"its {name} cannot be read: {error}")
+            continue
+        if name == "data" and not isinstance(read, dict):
+            unread.append(f"its data are {type(read).__name__}, not the arguments of a function by their names")
+        else:
+            values[name] = read
+    if unread:
+        values["error"] = "\n".join([*unread, *filter(None, [row["error"]])])
+    return Job.from_dict(values)

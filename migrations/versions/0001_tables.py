@@ -33,19 +33,22 @@ UPGRADE = (
     ) with (fillfactor = 40)
     """,
     # Columns by descending alignment, the nullable ones where their absence costs nothing.
+    # The checks keep out what no reader could make a job of; who may enqueue may write rows by hand.
     """
     create table {schema}.job (
         position    bigint not null default (date_part('epoch', clock_timestamp()) * 1000000)::bigint,
-        created_at  timestamptz not null default now(),  -- a volatile default would keep COPY from writing many at once
-        execute_at  timestamptz,
-        timeout     float8,
+        created_at  timestamptz not null default now()  -- a volatile default would keep COPY from writing many at once
+                    check (created_at between '1970-01-01 00:00Z' and '9999-01-01 00:00Z'),
+        execute_at  timestamptz check (execute_at between '1970-01-01 00:00Z' and '9999-01-01 00:00Z'),
+        timeout     float8 check (timeout > 0 and timeout < 'infinity'),
         queue       int not null,
         priority    int not null,
         max_retries int not null,
         id          uuid not null primary key,
-        type        text not null,
+        type        text not null check (octet_length(type) between 1 and 2000),
         unique_key  text,
         data        json not null  -- json, not jsonb: keeps NUL, lone surrogates and huge integers as they came
+                    check (json_typeof(data) = 'object' and pg_column_size(data) <= 33554436)  -- 32 MiB and its header
     )
     """,
     # lz4 halves the cost of storing kilobytes; not every build of PostgreSQL has it.
@@ -61,7 +64,7 @@ UPGRADE = (
         enqueued bigint,           -- its body's position, if it came here later: the order of those due together
         queue    int not null,
         priority int not null,
-        attempts int not null default 0,
+        attempts int not null default 0 check (attempts between 0 and 1000000000),  -- there is always one more
         job_id   uuid not null,
         suspect  bool not null default false  -- a worker died with it: perhaps of it (docs/decisions/0008)
     ) with ("""
@@ -72,11 +75,11 @@ UPGRADE = (
     "create index ready_moved on {schema}.ready (job_id) where enqueued is not null",
     """
     create table {schema}.scheduled (
-        run_at   timestamptz not null,
+        run_at   timestamptz not null check (run_at between '1970-01-01 00:00Z' and '9999-01-01 00:00Z'),
         enqueued bigint not null,
         queue    int not null,
         priority int not null,
-        attempts int not null default 0,
+        attempts int not null default 0 check (attempts between 0 and 1000000000),
         job_id   uuid not null primary key
     ) with ("""
     + QUEUE_TABLE
@@ -134,7 +137,7 @@ UPGRADE = (
            case when done.job_id is not null then (array['completed', 'failed', 'cancelled'])[done.status - 1]
                 when lease.job_id is not null then 'running'
                 else 'pending' end as status,
-           queue.name as queue, body.priority,
+           coalesce(queue.name, '(no queue ' || body.queue || ')') as queue, body.priority,
            coalesce(done.attempts, lease.attempts, scheduled.attempts, ready.attempts, 0) as attempts,
            body.max_retries,
            coalesce(scheduled.run_at, body.execute_at) as execute_at,
@@ -144,7 +147,7 @@ UPGRADE = (
            done.finished_at, last.error, done.result,
            worker.name as worker_id, body.timeout, body.unique_key, lease.progress
       from {schema}.job as body
-      join {schema}.queue on queue.id = body.queue
+      left join {schema}.queue on queue.id = body.queue
       left join {schema}.done on done.job_id = body.id
       left join {schema}.lease on lease.job_id = body.id
       left join {schema}.scheduled on scheduled.job_id = body.id

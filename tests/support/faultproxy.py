@@ -7,6 +7,8 @@
         proxy.reset()  # RST on every open connection: a crashed server, a NAT that forgot
         proxy.refuse()  # reset, and no new connections either: the server is down
         proxy.lose_replies()  # requests pass; the answer, and the connection with it, is lost: committed, and not told
+        proxy.break_off(70, 0)  # the answers end after 70 bytes, the next connection's at once; then all is well again
+        proxy.strand()  # a black hole for what is open now, new ones pass: the host has moved
         proxy.delay(0.2)  # each chunk is that many seconds late, in both directions
 
 A black hole made here still acknowledges at the TCP level (the proxy's kernel does): keepalives and
@@ -22,6 +24,7 @@ import socket
 import struct
 import subprocess
 import threading
+from collections import deque
 from typing import TYPE_CHECKING, Any, Self
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -53,6 +56,9 @@ class FaultProxy:
         self._open: set[asyncio.StreamWriter] = set()
         self._doomed: set[asyncio.StreamWriter] = set()
         """Clients whose next answer is lost."""
+        self._stranded: set[asyncio.StreamWriter] = set()
+        self._lengths: deque[int] = deque()
+        """Bytes of answers until a connection ends, for one connection after the other."""
         self._flow = asyncio.Event()
         self._end = asyncio.Event()
         self._flow.set()
@@ -80,9 +86,18 @@ class FaultProxy:
         """Reset each connection that is open now when the next answer comes, which is dropped."""
         self._do(lambda: self._doomed.update(self._open))
 
+    def break_off(self, *lengths: int) -> None:
+        """End the connection on which so many bytes were answered from now on; for each length given, one."""
+        self._do(lambda: self._lengths.extend(lengths))
+
+    def strand(self) -> None:
+        """Swallow, for good, what is sent on the connections that are open now."""
+        self._do(lambda: self._stranded.update(self._open))
+
     def spare(self) -> None:
         """Lose no more answers."""
         self._do(self._doomed.clear)
+        self._do(self._lengths.clear)
 
     def refuse(self) -> None:
         """Reset every open connection and each new one."""
@@ -92,7 +107,7 @@ class FaultProxy:
     def heal(self) -> None:
         """Let everything through again, and what was held back first."""
         self._accepting, self._latency = True, 0.0
-        self._do(self._doomed.clear)
+        self.spare()
         self._do(self._flow.set)
 
     def close(self) -> None:
@@ -154,6 +169,7 @@ class FaultProxy:
         await asyncio.gather(self._pump(reader, up_writer), self._pump(up_reader, writer, answers=True))
         self._open -= {writer, up_writer}
         self._doomed -= {writer, up_writer}
+        self._stranded -= {writer, up_writer}
         await closed(writer)
         await closed(up_writer)
 
@@ -165,16 +181,30 @@ class FaultProxy:
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool = False) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
+                if writer in self._stranded:
+                    continue
                 if answers and writer in self._doomed:
                     abort(writer)
                     return
                 if self._latency:
                     await asyncio.sleep(self._latency)
                 await self._flow.wait()
+                if answers and (last := self._last_bytes(len(data))) is not None:
+                    writer.write(data[:last])
+                    break
                 writer.write(data)
                 await writer.drain()
             await self._flow.wait()
         writer.close()
+
+    def _last_bytes(self, size: int) -> int | None:
+        """Count an answer; return how much of it passes if its connection ends there (`break_off`)."""
+        if not self._lengths:
+            return None
+        if self._lengths[0] < size:
+            return self._lengths.popleft()
+        self._lengths[0] -= size
+        return None
 
     def _reset(self) -> None:
         for writer in self._open:

@@ -1,10 +1,17 @@
-"""Rows that no `enqueue` has written, as by a producer's role that went astray: they fail, and the worker goes on."""
+"""Rows that no `enqueue` has written, as by a producer's role that went astray.
+
+What nobody could make a job of is refused by the tables; the rest fails, each for itself, and all others go on.
+"""
 
 from __future__ import annotations
 
+from typing import LiteralString
+
+import psycopg
 import pytest
 
 from dbjobq import JobQueue, job
+from dbjobq.cli import main
 from tests.storage.database import Database
 from tests.support.waiting import ended, until
 from tests.worker.conftest import Start
@@ -28,24 +35,112 @@ async def asynchronous(**arguments: object) -> int:
     return len(arguments)
 
 
+DEEP = '{"n": ' + "[" * 3000 + "]" * 3000 + "}"
+LONG = '{"n": ' + "9" * 10_000 + "}"
+BODY = "insert into dbjobq.job (queue, priority, max_retries, id, type, data"
+PLACE = "insert into dbjobq.scheduled (enqueued, queue, priority, job_id, run_at) values (1, 1, 5, gen_random_uuid(), "
+HOSTILE: dict[str, LiteralString] = {
+    "a list": BODY + ") values (1, 5, 3, gen_random_uuid(), 'f', '[1]')",
+    "a string": BODY + ") values (1, 5, 3, gen_random_uuid(), 'f', '\"os.system\"')",
+    "a number": BODY + ") values (1, 5, 3, gen_random_uuid(), 'f', '1')",
+    "null": BODY + ") values (1, 5, 3, gen_random_uuid(), 'f', 'null')",
+    "100 MB": BODY
+    + """) values (1, 5, 3, gen_random_uuid(), 'f', ('{"n": "' || repeat('x', 100000000) || '"}')::json)""",
+    "no type": BODY + ") values (1, 5, 3, gen_random_uuid(), '', '{}')",
+    "a long type": BODY + ") values (1, 5, 3, gen_random_uuid(), repeat('x', 1000000), '{}')",
+    "created never": BODY + ", created_at) values (1, 5, 3, gen_random_uuid(), 'f', '{}', 'infinity')",
+    "created ever": BODY + ", created_at) values (1, 5, 3, gen_random_uuid(), 'f', '{}', '-infinity')",
+    "for the end of time": BODY + ", execute_at) values (1, 5, 3, gen_random_uuid(), 'f', '{}', 'infinity')",
+    "for the year 20000": BODY + ", execute_at) values (1, 5, 3, gen_random_uuid(), 'f', '{}', '20000-01-01')",
+    "for 40 BC": BODY + ", execute_at) values (1, 5, 3, gen_random_uuid(), 'f', '{}', '0040-01-01 BC')",
+    "no time": BODY + ", timeout) values (1, 5, 3, gen_random_uuid(), 'f', '{}', 0)",
+    "less than no time": BODY + ", timeout) values (1, 5, 3, gen_random_uuid(), 'f', '{}', -1)",
+    "NaN seconds": BODY + ", timeout) values (1, 5, 3, gen_random_uuid(), 'f', '{}', 'NaN')",
+    "all the time": BODY + ", timeout) values (1, 5, 3, gen_random_uuid(), 'f', '{}', 'infinity')",
+    "due never": PLACE + "'infinity')",
+    "due ever": PLACE + "'-infinity')",
+    "due after the calendar": PLACE + "'20000-01-01')",
+    "attempts beyond counting": "insert into dbjobq.ready (position, queue, priority, attempts, job_id) values"
+    " (1, 1, 5, 2147483647, gen_random_uuid())",
+    "attempts below zero": "insert into dbjobq.ready (position, queue, priority, attempts, job_id) values"
+    " (1, 1, 5, -1, gen_random_uuid())",
+}
+
+
+@pytest.mark.parametrize("row", HOSTILE.values(), ids=HOSTILE)
+def test_a_row_that_nobody_could_make_a_job_of_is_refused(database: Database, row: LiteralString) -> None:
+    with pytest.raises(psycopg.errors.CheckViolation):
+        database.rows(row)
+
+
+def test_what_json_does_not_have_is_refused(database: Database) -> None:
+    with pytest.raises(psycopg.errors.InvalidTextRepresentation):
+        database.rows(ROW, 1, 0, "f", '{"a": NaN}')
+
+
 @pytest.mark.parametrize("kind", ["hostile.sync", "hostile.async"])
-@pytest.mark.parametrize(
-    "data", ["[1]", '"os.system"', "null", "1", "[" * 3000 + "]" * 3000, '{"n": ' + "9" * 10_000 + "}"], ids=len
-)
+@pytest.mark.parametrize("data", ["[1]", '"os.system"', "null", "1", "[" * 3000 + "]" * 3000, DEEP, LONG], ids=len)
 def test_data_that_are_no_arguments_fail_the_job_and_nothing_else(
     start: Start, queue: JobQueue, database: Database, kind: str, data: str
 ) -> None:
+    """Workers and readers do not rely on the table's check alone."""
+    database.rows("alter table dbjobq.job drop constraint job_data_check")
     database.rows(ROW, 1, 0, kind, data)
+    (waiting,) = queue.list_jobs()
+    assert (waiting.data, waiting.status) == ({}, "pending")
+    assert waiting.error is not None
+    assert waiting.error.startswith("its data ")
+    start()
+    good = queue.enqueue(sync)
+    ended(queue, [good])
+    (failed,) = until(lambda: queue.list_jobs("failed"))
+    found = queue.get_job(failed.id)
+    assert found == failed
+    assert failed.error is not None
+    assert "\n" in failed.error  # what readers say, and what the worker said
+    assert {job.id for job in queue.list_jobs()} == {good, failed.id}
+
+
+@pytest.mark.parametrize("data", ["[1]", "null", DEEP, LONG], ids=len)
+def test_dequeue_fails_data_that_are_no_arguments_and_gives_the_next_job(
+    queue: JobQueue, database: Database, data: str
+) -> None:
+    database.rows("alter table dbjobq.job drop constraint job_data_check")
+    database.rows(ROW, 1, 0, "hostile.sync", data)
+    good = queue.enqueue(sync, n=1)
+    found = queue.dequeue()
+    assert found is not None
+    assert (found.id, found.data) == (good, {"n": 1})
+    queue.execute_job(found)
+    assert queue.dequeue() is None
+    (failed,) = queue.list_jobs("failed")
+    assert failed.error is not None
+
+
+def test_the_command_line_lists_what_cannot_be_read(
+    queue: JobQueue, database: Database, dsn: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    database.rows(ROW, 1, 0, "hostile.sync", DEEP)
+    good = queue.enqueue(sync)
+    main(["jobs", "list", "--dsn", dsn], standalone_mode=False)
+    said = capsys.readouterr().out
+    assert good in said
+    assert "cannot be read" in said
+
+
+@pytest.mark.parametrize("priority", [2**31 - 1, -(2**31)])
+def test_any_priority_is_one(start: Start, queue: JobQueue, database: Database, priority: int) -> None:
+    database.rows(ROW, 1, 0, "hostile.sync", "{}")
+    database.rows("update dbjobq.job set priority = %s", priority)
+    database.rows("update dbjobq.ready set priority = %s", priority)
     start()
     ended(queue, [queue.enqueue(sync)])
-    assert until(
-        lambda: database.rows("select status from dbjobq.done where job_id in (select job_id from dbjobq.failure)")
-    )
-    assert queue.stats()["failed"] == 1
+    until(lambda: queue.stats()["completed"] == 2)
+    assert {job.priority for job in queue.list_jobs()} == {5, priority}
 
 
 @pytest.mark.parametrize(
-    "name", ["os.system", "subprocess.run", "", "'; drop table dbjobq.job; --", "tests.worker.test_hostile_rows.ROW"]
+    "name", ["os.system", "subprocess.run", "'; drop table dbjobq.job; --", "tests.worker.test_hostile_rows.ROW"]
 )
 def test_a_type_that_is_no_job_is_never_called(start: Start, queue: JobQueue, database: Database, name: str) -> None:
     database.rows(ROW, 1, 0, name, '{"command": "false"}')
@@ -60,6 +155,9 @@ def test_a_body_of_a_queue_that_does_not_exist_stops_no_worker(
     start: Start, queue: JobQueue, database: Database
 ) -> None:
     database.rows(ROW, 999, 3, "hostile.sync", "{}")
+    (listed,) = queue.list_jobs()
+    assert listed.queue == "(no queue 999)"
+    assert queue.get_job(listed.id) == listed
     start()
     ended(queue, [queue.enqueue(sync)])
     until(lambda: queue.stats()["completed"] == 2)
@@ -69,3 +167,38 @@ def test_a_negative_number_of_retries_is_none(start: Start, queue: JobQueue, dat
     database.rows(ROW, 1, -5, "hostile.unknown", "{}")
     start()
     until(lambda: queue.stats()["failed"] == 1)
+
+
+SECOND: dict[str, LiteralString] = {
+    "ready": "insert into dbjobq.ready (position, queue, priority, job_id)"
+    " select position, 1, 5, id from dbjobq.job where id = %s",
+    "scheduled": "insert into dbjobq.scheduled (enqueued, queue, priority, job_id, run_at)"
+    " select position, 1, 5, id, now() from dbjobq.job where id = %s",
+}
+
+
+@pytest.mark.parametrize("place", SECOND)
+@pytest.mark.parametrize("ended_before", [True, False])
+def test_a_job_in_two_places_is_left_in_one_and_the_worker_goes_on(
+    start: Start, queue: JobQueue, database: Database, place: str, ended_before: bool
+) -> None:
+    first = queue.enqueue(sync, n=1)
+    if ended_before:
+        worker = start()
+        ended(queue, [first])
+        worker.stop()
+    database.rows(SECOND[place], first)
+    worker = start()
+    ids = [queue.enqueue(sync) for _ in range(3)]
+    ended(queue, [first, *ids])
+    places = "select job_id from dbjobq.ready union all select job_id from dbjobq.scheduled union all"
+    until(lambda: not database.rows(places + " select job_id from dbjobq.lease"))
+    ended(queue, [queue.enqueue(sync)])
+    assert worker.error is None
+    assert queue.stats()["completed"] == 5
+
+
+def test_a_place_without_a_job_is_passed_over(start: Start, queue: JobQueue, database: Database) -> None:
+    database.rows("insert into dbjobq.ready (position, queue, priority, job_id) values (1, 1, 5, gen_random_uuid())")
+    start()
+    ended(queue, [queue.enqueue(sync)])

@@ -25,6 +25,7 @@ from typing import Any
 import pytest
 
 from dbjobq import JobQueue, PostgresStorage, Worker, job
+from tests.support.page import ROOT, python_blocks
 from tests.support.waiting import ended, until
 from tests.worker.conftest import Start
 
@@ -33,10 +34,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Exception in thread .*monitor_worker"),  # the page's, ended by `Enough`
 ]
 
-ROOT = Path(__file__).parents[2]
-BLOCKS: list[str] = re.findall(
-    r"^```python\n(.*?)^```$", (ROOT / "docs/worker.md").read_text(), re.MULTILINE | re.DOTALL
-)
+BLOCKS = python_blocks("docs/worker.md")
 SIGNATURE = re.compile(r"(@property\n)?def \w+\([^)]*\)( -> [^:\n]+)?\s*")
 SIGNATURES = [block for block in BLOCKS if SIGNATURE.fullmatch(block)]
 EXAMPLES = [block for block in BLOCKS if block not in SIGNATURES]
