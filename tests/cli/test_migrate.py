@@ -18,7 +18,7 @@ SECOND: Final = """
 '''Something more.'''
 from dbjobq.schema import apply
 
-revision, down_revision = "0002", "0001"
+revision, down_revision, compatible_from = "0002", "0001", "0001"
 
 def upgrade():
     apply(["create table {schema}.more (id int)"])
@@ -61,7 +61,7 @@ def test_check_tells_the_revision_as_json(dsn: str) -> None:
 
 def test_check_refuses_newer_tables(dsn: str) -> None:
     with psycopg.connect(dsn) as connection:
-        connection.execute("update dbjobq.schema_version set version_num = '9999'")
+        connection.execute("update dbjobq.schema_version set version_num = '9999', compatible_from = '9999'")
     result = invoke(dsn, "migrate", "--check")
     assert result.exit_code == 1
     assert "newer" in result.stderr
@@ -129,7 +129,7 @@ def test_a_revision_that_is_none_of_ours_is_said_to_be_that(dsn: str, command: s
 @pytest.mark.parametrize("command", ["stats", "enqueue x", "jobs list", "jobs retry --all-failed", "jobs cancel x"])
 def test_commands_refuse_newer_tables(dsn: str, command: str) -> None:
     with psycopg.connect(dsn) as connection:
-        connection.execute("update dbjobq.schema_version set version_num = '9999'")
+        connection.execute("update dbjobq.schema_version set version_num = '9999', compatible_from = '9999'")
     result = invoke(dsn, *command.split())
     assert result.exit_code == 1
     assert "newer than this library's" in result.stderr

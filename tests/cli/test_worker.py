@@ -152,7 +152,7 @@ def test_missing_tables_are_one_line(empty_dsn: str, app: Path) -> None:
 @pytest.mark.parametrize(("version", "said"), [("9999", "newer"), ("0000", "no release of dbjobq has")])
 def test_tables_of_another_version_are_one_line(dsn: str, app: Path, version: str, said: str) -> None:
     with psycopg.connect(dsn) as connection:
-        connection.execute("update dbjobq.schema_version set version_num = %s", (version,))
+        connection.execute("update dbjobq.schema_version set version_num = %(to)s, compatible_from = %(to)s", {"to": version})
     assert said in failure(app, dsn, "tasks")
 
 
@@ -168,7 +168,7 @@ def test_a_worker_that_cannot_go_on_ends_with_one_line(dsn: str, app: Path) -> N
     with started(app, dsn, "worker", "tasks", "--log-level=critical", "--log-json") as worker:
         with psycopg.connect(dsn, autocommit=True) as connection:
             eventually(lambda: connection.execute("select from dbjobq.worker").fetchone() is not None)
-            connection.execute("update dbjobq.schema_version set version_num = '9999'")
+            connection.execute("update dbjobq.schema_version set version_num = '9999', compatible_from = '9999'")
             connection.execute(
                 "select pg_terminate_backend(pid) from pg_stat_activity"
                 " where datname = current_database() and pid <> pg_backend_pid()"
