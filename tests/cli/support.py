@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -76,9 +77,11 @@ class Process:
         return self.popen.wait(timeout)
 
     def pids(self) -> list[int]:
-        """The ids of the worker processes that have said they work, in that order."""
-        serving = (line for line in self.log.splitlines() if " worker.serving " in line)
-        return [int(line.rpartition("pid=")[2].split()[0]) for line in serving]
+        """The ids of the worker processes that have said they work, or wait for the server, in that order."""
+        said = (
+            line for line in self.log.splitlines() if " worker.serving " in line or " database.unavailable " in line
+        )
+        return [int(pid[1]) for line in said if (pid := re.search(r" pid=(\d+)$", line))]
 
 
 @contextlib.contextmanager
