@@ -79,7 +79,7 @@ class Turn:
         Raises:
             StorageUnavailable: It could not have them within `Patience.timeout`; says who has.
         """
-        from sqlalchemy.exc import DBAPIError
+        from sqlalchemy.exc import DBAPIError, PendingRollbackError
 
         for tries in itertools.count():
             try:
@@ -88,6 +88,8 @@ class Turn:
                 if not isinstance(error.orig, pg.LockNotAvailable) and not is_conflict(error.orig or error):
                     raise
                 self.connection.rollback()
+            except PendingRollbackError as error:  # Alembic goes on after a lost connection, which hides that it was
+                raise error.__context__ or error from None
             else:
                 return
             self._wait(tries)

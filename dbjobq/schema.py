@@ -96,14 +96,14 @@ def apply(statements: Iterable[str]) -> None:
     for number, statement in enumerate(statements):
         text = statement.replace("{schema}", name)
         if (concurrent := _CONCURRENTLY.match(statement)) is not None:
-            made = concurrent["made"]
             with op.get_context().autocommit_block():
-                if made is None or context.is_offline_mode() or not _has_index(f"{name}.{made}"):
+                new = concurrent["made"]
+                if new is None or context.is_offline_mode() or not _has_index(f"{name}.{new}"):
                     op.execute(text)
             continue
-        if turn is not None or not number:  # what is printed sets it once
+        if turn is not None or number == 0:  # what is printed sets it once
             left = patience.lock_timeout if turn is None else by - time.monotonic()
-            op.execute(f"set local lock_timeout = {max(1, round(left * 1000))}")  # 0 would be for ever
+            op.execute(f"set local lock_timeout = {max(1, round(left * 1000))}")  # milliseconds; 0 would be for ever
         op.execute(text)
 
 

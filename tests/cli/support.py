@@ -41,11 +41,13 @@ def eventually(condition: Callable[[], Any], timeout: float = TIMEOUT) -> Any:
 class Process:
     """A `dbjobq …` in a process of its own, in a directory with jobs in it; what it says goes to a file."""
 
-    def __init__(self, directory: Path, dsn: str, args: tuple[str, ...], env: Mapping[str, str]) -> None:
+    def __init__(
+        self, directory: Path, dsn: str, args: tuple[str, ...], env: Mapping[str, str], module: tuple[str, ...]
+    ) -> None:
         self._log = directory / f"log-{time.monotonic_ns()}"
         with self._log.open("wb") as log:
             self.popen = subprocess.Popen(
-                [sys.executable, "-m", "dbjobq", *args],
+                [sys.executable, "-m", *module, *args],
                 cwd=directory,
                 env={**os.environ, "DBJOBQ_DSN": dsn, "DATABASE_URL": "", **env},
                 stdin=subprocess.DEVNULL,
@@ -85,9 +87,11 @@ class Process:
 
 
 @contextlib.contextmanager
-def started(directory: Path, dsn: str, *args: str, **env: str) -> Generator[Process]:
+def started(
+    directory: Path, dsn: str, *args: str, module: tuple[str, ...] = ("dbjobq",), **env: str
+) -> Generator[Process]:
     """Start `dbjobq …`; end it, and what it has started, with the block."""
-    process = Process(directory, dsn, args, env)
+    process = Process(directory, dsn, args, env, module)
     try:
         yield process
     finally:
