@@ -7,29 +7,31 @@ a schema of their own with a version table of their own, so that they never meet
 from __future__ import annotations
 
 import io
-from collections.abc import Generator, Iterable
+import re
+import time
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import psycopg
 
 from dbjobq.errors import ConfigError, SchemaError
+from dbjobq.locks import Patience, Turn, migrating
 from dbjobq.storage.connections import resolve_conninfo
 from dbjobq.storage.faults import translated
-from dbjobq.storage.statements import check_schema_name
+from dbjobq.storage.statements import Statements, check_schema_name
 from dbjobq.storage.version import HEAD, VERSION_TABLE, check_version
 
 if TYPE_CHECKING:
     from alembic.config import Config
+    from alembic.runtime.migration import MigrationContext, MigrationInfo
     from alembic.script import Script, ScriptDirectory
-    from sqlalchemy import Connection
 
 __all__ = [
     "HEAD",
     "VERSION_TABLE",
     "Applied",
-    "alembic_connection",
     "apply",
     "check",
     "leads_back",
@@ -38,9 +40,16 @@ __all__ = [
     "migrations_dir",
     "offline_sql",
     "preamble",
+    "record_compatibility",
+    "revision",
+    "turn_to_migrate",
 ]
 
 _HERE: Final = Path(__file__).resolve().parent
+_USUAL: Final = Patience()
+_CONCURRENTLY: Final = re.compile(
+    r"\s*(create (unique )?index concurrently (if not exists )?(?P<made>\w+)|(drop|reindex) index concurrently)\s"
+)
 
 
 class Applied(NamedTuple):
@@ -74,74 +83,145 @@ def preamble(schema: str) -> list[str]:
 
 
 def apply(statements: Iterable[str]) -> None:
-    """Run a migration's statements in the schema Alembic was configured for; migrations call it."""
+    """Run a migration's statements in the schema Alembic was configured for; migrations call it.
+
+    All in the migration's transaction, where together they wait for locks no longer than one of them may. But what is
+    done `concurrently` is done outside of it, and goes on where a process that was killed has left it.
+    """
     from alembic import context, op
 
-    schema = context.config.attributes["schema"]
-    for statement in statements:
-        op.execute(statement.replace("{schema}", quoted(schema)))
+    name, turn = quoted(context.config.attributes["schema"]), context.config.attributes.get("turn")
+    patience: Patience = turn.patience if turn is not None else _USUAL
+    by = time.monotonic() + patience.lock_timeout
+    for number, statement in enumerate(statements):
+        text = statement.replace("{schema}", name)
+        if (concurrent := _CONCURRENTLY.match(statement)) is not None:
+            with op.get_context().autocommit_block():
+                new = concurrent["made"]
+                if new is None or context.is_offline_mode() or not _has_index(f"{name}.{new}"):
+                    op.execute(text)
+            continue
+        if turn is not None or number == 0:  # what is printed sets it once
+            left = patience.lock_timeout if turn is None else by - time.monotonic()
+            op.execute(f"set local lock_timeout = {max(1, round(left * 1000))}")  # milliseconds; 0 would be for ever
+        op.execute(text)
 
 
-def migrate(conninfo: str | None = None, schema: str = "dbjobq", *, to: str = HEAD) -> list[Applied]:
-    """Bring the tables to a revision, in one transaction; safe when many start it at once: one works, the others wait.
+def _has_index(index: str) -> bool:
+    """Tell whether an index is there already. One that was left half made is taken away."""
+    from alembic import op
+
+    query = "select indisvalid from pg_index where indexrelid = to_regclass(%s)"
+    valid: bool | None = op.get_bind().exec_driver_sql(query, (index,)).scalar()
+    if valid is False:
+        op.execute(f"drop index concurrently {index}")
+    return bool(valid)
+
+
+def record_compatibility(ctx: MigrationContext, step: MigrationInfo, *_: object, **__: object) -> None:
+    """Write which libraries run on the tables as a step has left them; Alembic calls it, in the step's transaction."""
+    from alembic import context
+
+    for script in step.destination_revisions:
+        ctx.execute(_compatibility(cast("Script", script), context.config.attributes["schema"]))
+
+
+def _compatibility(script: Script, schema: str) -> str:
+    compatible_from: str = script.module.compatible_from
+    return f"update {quoted(schema)}.{VERSION_TABLE} set compatible_from = '{compatible_from}'"
+
+
+def migrate(
+    conninfo: str | None = None,
+    schema: str = "dbjobq",
+    *,
+    to: str = HEAD,
+    lock_timeout: float = _USUAL.lock_timeout,
+    timeout: float = _USUAL.timeout,
+) -> list[Applied]:
+    """Bring the tables to a revision, each migration in a transaction of its own.
+
+    Safe when many start it at once: one works, the others wait. Safe under load: what waits for a lock on a table makes
+    all others wait who come for that table, so it gives up after `lock_timeout`, and tries again later.
 
     Args:
         conninfo: A DSN; None as in `PostgresStorage`.
         schema: Where the tables are, or will be.
         to: A revision, such as `"0001"`, or `"base"` for no tables at all; the newest by default.
+        lock_timeout: Seconds that one migration may wait for its locks, and others behind it.
+        timeout: Seconds that all waiting may take: for locks in the end, and for another process that migrates.
 
     Returns:
-        What was applied, or undone, in order; empty if there was nothing to do.
+        What was applied, or undone, in order; empty if there was nothing to do, or if the tables are newer than this
+        library, which runs on them.
 
     Raises:
-        SchemaError: The tables are newer than this library, or there is no such revision.
+        SchemaError: The tables are too new for this library, or there is no such revision.
         ConfigError: The DSN does not work.
-        StorageUnavailable: PostgreSQL does not answer.
+        StorageUnavailable: PostgreSQL does not answer, or others kept their locks for all that time.
     """
     from alembic import command
 
     check_schema_name(schema)
-    with alembic_connection(conninfo, schema) as connection:
-        before = _version(connection, schema)
-        steps = _steps(before, to, schema)
-        if not steps:
-            return []
-        undo = _leads_back(before, to)
-        config = _config(schema)
-        config.attributes["connection"] = connection
-        (command.downgrade if undo else command.upgrade)(config, to)
+    with turn_to_migrate(conninfo, schema, Patience(lock_timeout, timeout)) as turn:
+        found = _found(conninfo, schema)
+        steps, undo = _steps(found, to, schema)
+        if steps:
+            config = _config(schema)
+            config.attributes["turn"] = turn
+            (command.downgrade if undo else command.upgrade)(config, to)
         return [Applied(step.revision, step.doc.rstrip("."), undo) for step in steps]
+
+
+@contextmanager
+def turn_to_migrate(
+    conninfo: str | None = None, schema: str = "dbjobq", patience: Patience = _USUAL
+) -> Generator[Turn]:
+    """See `locks.migrating`; makes the schema, too, if it is missing."""
+    with migrating(conninfo, schema, patience) as turn:
+        query = "select to_regnamespace(%s) is null"
+        if turn.connection.exec_driver_sql(query, (quoted(schema),)).scalar():
+            for statement in preamble(schema):
+                turn.connection.exec_driver_sql(statement)
+        turn.connection.commit()
+        yield turn
 
 
 def leads_back(conninfo: str | None, schema: str, *, to: str) -> bool:
     """Tell whether `migrate` to this revision would undo migrations, and so delete what they made."""
-    with alembic_connection(conninfo, schema, create=False) as connection:
-        before = _version(connection, schema)
-    return bool(_steps(before, to, schema)) and _leads_back(before, to)
+    steps, undo = _steps(_found(conninfo, schema), to, schema)
+    return undo and bool(steps)
 
 
-def _leads_back(before: str | None, to: str) -> bool:
-    return before is not None and (to == "base" or to < before)
+def _found(conninfo: str | None, schema: str) -> list[tuple[str, str | None]]:
+    """Return what `version.sql` finds; no row where there are no tables."""
+    statements = Statements(schema)
+    with translated(schema), psycopg.connect(resolve_conninfo(conninfo), prepare_threshold=None) as connection:
+        table = f"{quoted(schema)}.{VERSION_TABLE}"
+        if connection.execute("select to_regclass(%s)", (table,)).fetchone() == (None,):
+            return []
+        return connection.execute(statements["version"]).fetchall()
 
 
-def _version(connection: Connection, schema: str) -> str | None:
-    table = f"{quoted(schema)}.{VERSION_TABLE}"
-    if connection.exec_driver_sql("select to_regclass(%s)", (table,)).scalar() is None:
-        return None
-    found: str | None = connection.exec_driver_sql(f"select version_num from {table}").scalar()
-    return found
-
-
-def _steps(before: str | None, to: str, schema: str) -> list[Script]:
-    """Return the migrations between two revisions, in the order in which they are to be applied or undone."""
+def _steps(found: Sequence[tuple[str, str | None]], to: str, schema: str) -> tuple[list[Script], bool]:
+    """Return the migrations between what was found and a revision, in order, and whether they are to be undone."""
     scripts = _scripts()
     known = [script.revision for script in scripts]
-    if before is not None and before not in known:
-        check_version(before, schema)
+    before = found[0][0] if found else None
+    newer = before is not None and before not in known
+    if newer:
+        check_version(found, schema)
     if to not in {*known, "base"}:
         raise SchemaError(f"there is no migration {to!r}: this library has {', '.join(known)} and base")
+    if newer:
+        if to == HEAD:
+            return [], False
+        raise SchemaError(
+            f"schema {schema!r} is at migration {before}, newer than this library's {HEAD}: "
+            f"undo it with the release of dbjobq that has it"
+        )
     now, then = (0 if at is None or at == "base" else known.index(at) + 1 for at in (before, to))
-    return scripts[now:then] if then >= now else scripts[then:now][::-1]
+    return (scripts[now:then], False) if then >= now else (scripts[then:now][::-1], True)
 
 
 def offline_sql(schema: str = "dbjobq") -> str:
@@ -169,21 +249,20 @@ def migration_sql(schema: str = "dbjobq", *, since: str | None = None, to: str =
         SchemaError: There is no such revision.
     """
     name, table = quoted(schema), f"{quoted(schema)}.{VERSION_TABLE}"
+    start, end = (to, since or "base") if undo else (since, to)
+    scripts, _ = _steps([] if start is None else [(start, None)], end, schema)
     statements: list[str] = []
-    if undo:
-        for script in _steps(to, since or "base", schema):
-            statements += _texts(script, "DOWNGRADE")
-        gone = f"drop table {table}" if since is None else f"update {table} set version_num = '{since}'"
-        statements.append(gone)
+    if start is None:
+        key = f"constraint {VERSION_TABLE}_pkc primary key"
+        statements += [*preamble(schema), f"create table {table} (version_num varchar(32) not null {key})"]
+        statements.append(f"insert into {table} values ('{end}')")
+    for script in scripts:
+        statements += _texts(script, "DOWNGRADE" if undo else "UPGRADE")
+    if end == "base":
+        statements.append(f"drop table {table}")
     else:
-        if since is None:
-            statements += preamble(schema)
-            key = f"constraint {VERSION_TABLE}_pkc primary key"
-            statements.append(f"create table {table} (version_num varchar(32) not null {key})")
-        for script in _steps(since, to, schema):
-            statements += _texts(script, "UPGRADE")
-        new = f"insert into {table} values ('{to}')"
-        statements.append(new if since is None else f"update {table} set version_num = '{to}'")
+        statements.append(f"update {table} set version_num = '{end}'")
+        statements += [_compatibility(script, schema) for script in _scripts() if script.revision == end]
     return [statement.replace("{schema}", name) for statement in statements]
 
 
@@ -193,52 +272,20 @@ def _texts(script: Script, which: str) -> tuple[str, ...]:
 
 
 def check(conninfo: str | None = None, schema: str = "dbjobq") -> str:
-    """Return the tables' revision if it is the one this library needs.
+    """Return the tables' revision if this library runs on them.
 
     Raises:
-        SchemaError: It is missing, older or newer; the message says what to do.
+        SchemaError: They are missing, older or too new; the message says what to do.
         ConfigError: The DSN does not work.
         StorageUnavailable: PostgreSQL does not answer.
     """
-    with alembic_connection(conninfo, schema, create=False) as connection:
-        found = _version(connection, schema)
-    check_version(found, schema)
-    return HEAD
+    return check_version(_found(conninfo, schema), schema)
 
 
-@contextmanager
-def alembic_connection(
-    conninfo: str | None = None, schema: str = "dbjobq", *, create: bool = True
-) -> Generator[Connection]:
-    """Lend a connection in a transaction that nobody else migrates this schema in.
-
-    Args:
-        conninfo: A DSN; None as in `PostgresStorage`.
-        schema: The schema, made if it is missing.
-        create: Whether to lock and to make it; otherwise the connection is for looking only.
-
-    Raises:
-        ConfigError: The DSN does not work.
-        StorageUnavailable: PostgreSQL does not answer.
-    """
-    from sqlalchemy import create_engine, pool
-
-    dsn = resolve_conninfo(conninfo)
-
-    def connect() -> psycopg.Connection[Any]:
-        return psycopg.connect(dsn, prepare_threshold=None)
-
-    engine = create_engine("postgresql+psycopg://", creator=connect, poolclass=pool.NullPool)
-    with translated(schema), engine.begin() as connection:
-        if create:
-            # Ends with the transaction: safe behind a pooler, and nothing is left locked when this process dies.
-            key = f"dbjobq.migrate.{schema}"
-            connection.exec_driver_sql("select pg_advisory_xact_lock(hashtextextended(%s, 0))", (key,))
-            exists = connection.exec_driver_sql("select to_regnamespace(%s)", (quoted(schema),)).scalar()
-            if exists is None:
-                for statement in preamble(schema):
-                    connection.exec_driver_sql(statement)
-        yield connection
+def revision(conninfo: str | None = None, schema: str = "dbjobq") -> str:
+    """Return the tables' revision, whatever it is; `"base"` where there are none. Raises as `check`, but for them."""
+    found = _found(conninfo, schema)
+    return found[0][0] if found else "base"
 
 
 def _config(schema: str) -> Config:

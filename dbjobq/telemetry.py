@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 from typing import Any, Final, Protocol
 
-__all__ = ["job_fields", "job_log", "worker_log"]
+__all__ = ["job_fields", "job_log", "schema_log", "worker_log"]
 
 worker_log: Final = logging.getLogger("dbjobq.worker")
 """What a worker does: started, stopped, reconnecting (INFO and above), each job (DEBUG)."""
 
 job_log: Final = logging.getLogger("dbjobq.job")
 """The parent of `JobContext.logger`: what handlers say."""
+
+schema_log: Final = logging.getLogger("dbjobq.schema")
+"""What a migration waits for."""
 
 
 class _Named(Protocol):

@@ -1,8 +1,8 @@
 """Alembic's environment: our tables in a schema of our own, with a version table of our own.
 
-`dbjobq.schema` hands over an open connection and the schema's name in `config.attributes`. Plain `alembic upgrade
-head` in a checkout finds neither: it connects as `PostgresStorage()` does (`DBJOBQ_DSN`, else `PG*`) and takes
-the schema from `DBJOBQ_SCHEMA`.
+`dbjobq.schema` hands over its turn to migrate and the schema's name in `config.attributes`. Plain `alembic upgrade
+head` in a checkout finds neither: it connects as `PostgresStorage()` does (`DBJOBQ_DSN`, else `PG*`) and takes the
+schema from `DBJOBQ_SCHEMA`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ schema: str = config.attributes.setdefault("schema", os.environ.get("DBJOBQ_SCHE
 
 
 def configure(connection: Connection | None) -> None:
-    """Configure Alembic and run the migrations asked for, in one transaction."""
+    """Configure Alembic and run the migrations asked for, each in a transaction: none keeps its locks for the next."""
     context.configure(
         connection=connection,
         dialect_name=None if connection is not None else "postgresql",
         version_table=dbjobq_schema.VERSION_TABLE,
         version_table_schema=schema,
         transactional_ddl=True,
+        transaction_per_migration=True,
+        on_version_apply=dbjobq_schema.record_compatibility,
         literal_binds=connection is None,
     )
     with context.begin_transaction():
@@ -40,8 +42,9 @@ def configure(connection: Connection | None) -> None:
 
 if context.is_offline_mode():
     configure(None)
-elif (given := config.attributes.get("connection")) is not None:
-    configure(given)
+elif (given := config.attributes.get("turn")) is not None:
+    given.run(configure)
 else:
-    with dbjobq_schema.alembic_connection(schema=schema) as opened:
-        configure(opened)
+    with dbjobq_schema.turn_to_migrate(schema=schema) as own:
+        config.attributes["turn"] = own
+        own.run(configure)

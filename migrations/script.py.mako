@@ -11,6 +11,7 @@ from dbjobq.schema import apply
 
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
+compatible_from = ${repr(up_revision)}  # the oldest library that runs on these tables: see docs/migrations.md
 
 UPGRADE = ("",)
 DOWNGRADE = ("",)

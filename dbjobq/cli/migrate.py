@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import click
 
+from dbjobq.cli.logs import log_to_stderr
 from dbjobq.cli.output import echo_json, json_option
+from dbjobq.cli.seconds import Seconds
 from dbjobq.cli.settings import Database, database_options
 
 __all__ = ["migrate"]
@@ -15,6 +17,20 @@ __all__ = ["migrate"]
 @click.option("--check", "only_check", is_flag=True, help="Only look: exit code 1 unless the tables are as needed.")
 @click.option("--to", metavar="REV", help="Go to this revision, such as 0001; `base` takes the tables away.")
 @click.option("--yes", is_flag=True, help="Do not ask before a way back deletes something.")
+@click.option(
+    "--lock-timeout",
+    type=Seconds(0, min_open=True),
+    default=0.5,
+    show_default=True,
+    help="Seconds to wait for locks, with others waiting behind, before it lets them pass and tries again.",
+)
+@click.option(
+    "--timeout",
+    type=Seconds(0, min_open=True),
+    default=300.0,
+    show_default=True,
+    help="Seconds until it gives up waiting for locks, or for another that migrates.",
+)
 @json_option
 @database_options
 def migrate(  # noqa: PLR0913 - the command's options
@@ -25,11 +41,14 @@ def migrate(  # noqa: PLR0913 - the command's options
     to: str | None,
     yes: bool,
     as_json: bool,
+    lock_timeout: float,
+    timeout: float,
 ) -> None:
     """Make dbjobq's tables, or bring them up to date.
 
-    Everything happens in one transaction, in a schema of its own. Safe to run from many places at once: one
-    works, the others wait. Run it before the workers of a new release start.
+    They are in a schema of their own. Safe to run from many places at once: one works, the others wait. Safe while
+    workers and producers are at work: what it waits for is said on standard error. Run it before the workers of a
+    new release start.
 
     \b
       dbjobq migrate                        to the newest revision
@@ -46,7 +65,8 @@ def migrate(  # noqa: PLR0913 - the command's options
     else:
         if to is not None and not yes:
             _confirm(database, to)
-        _migrate(database, to, as_json=as_json)
+        log_to_stderr("warning", as_json=False)
+        _migrate(database, to, as_json=as_json, lock_timeout=lock_timeout, timeout=timeout)
 
 
 def _confirm(database: Database, to: str) -> None:
@@ -71,14 +91,18 @@ def _check(database: Database, *, as_json: bool) -> None:
     if as_json:
         echo_json({"schema": database.schema, "revision": revision})
     else:
-        click.echo(f"schema {database.schema!r} is at revision {revision}, as this release needs it")
+        newer = f"newer than this release's {schema.HEAD}, which runs on it"
+        fits = "as this release needs it" if revision == schema.HEAD else newer
+        click.echo(f"schema {database.schema!r} is at revision {revision}, {fits}")
 
 
-def _migrate(database: Database, to: str | None, *, as_json: bool) -> None:
+def _migrate(database: Database, to: str | None, *, as_json: bool, lock_timeout: float, timeout: float) -> None:
     from dbjobq import schema
 
     target = to or schema.HEAD
-    steps = schema.migrate(database.dsn, database.schema, to=target)
+    steps = schema.migrate(database.dsn, database.schema, to=target, lock_timeout=lock_timeout, timeout=timeout)
+    if not steps:
+        target = schema.revision(database.dsn, database.schema)
     if as_json:
         applied = [{"revision": step.revision, "summary": step.summary} for step in steps]
         echo_json({"schema": database.schema, "revision": target, "steps": applied})

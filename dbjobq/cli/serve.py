@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import random
 import sys
 import threading
 import time
@@ -16,7 +17,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 from dbjobq.cli.events import Events, on_stop_signals
 from dbjobq.cli.lifeline import Lifeline
 from dbjobq.cli.settings import Database
+from dbjobq.errors import StorageUnavailable
 from dbjobq.imports import import_modules
+from dbjobq.runtime.backoff import ReconnectBackoff
 from dbjobq.storage.faults import translated
 
 if TYPE_CHECKING:
@@ -71,27 +74,45 @@ def serve(database: Database, settings: WorkerSettings, lifeline: Lifeline | Non
         The exit code: 0 after a signal or the parent's end.
 
     Raises:
-        DBJobQError: It cannot start: a module, the database or its tables are not as they should be.
+        DBJobQError: It cannot start: a module, the DSN or the tables are not as they should be. For a server that is
+            away it waits.
     """
     on_stop_signals(lambda: sys.exit(0))  # until there is a worker, there is nothing to finish
     import_modules(settings.modules, Path.cwd())
+    events: Events[Event] = Events()
+    if lifeline is not None:
+        lifeline.when_cut(lambda: events.put("stop"))
     with database.storage() as storage:
-        where = _check(storage)
+        where = _reach(storage, events)
+        if where is None:
+            return 0
         worker = _make(storage, settings)
-        events: Events[Event] = Events()
         on_stop_signals(lambda: events.put("stop"))
         worker.start()
         _log_start(settings, storage.schema, where)
         if lifeline is not None:
-            lifeline.when_cut(lambda: events.put("stop"))
             lifeline.ready()
         _call_then(worker._worker_thread.join, lambda: events.put("ended"))  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - in the contract
         _wait(worker, events)
     return 0 if worker.error is None else 1  # it has logged why
 
 
+def _reach(storage: PostgresStorage, events: Events[Event]) -> str | None:
+    """Wait until the server answers, as a worker does when it goes away; None if told to stop before."""
+    backoff, troubled = ReconnectBackoff(), False
+    while True:
+        try:
+            return _check(storage)
+        except StorageUnavailable as error:
+            if not troubled:
+                log.warning("database.unavailable", extra={"error": str(error), "pid": os.getpid()})
+            troubled = True
+        if events.get(backoff.next(random.random())) is not None:  # noqa: S311 - spread, not secrecy
+            return None
+
+
 def _check(storage: PostgresStorage) -> str:
-    """Refuse tables that are missing, older or newer; return which database it is."""
+    """Refuse tables that this library does not run on; return which database it is."""
     storage.check().run()
     with translated(storage.schema), storage.transaction() as connection:
         where = f"{connection.info.dbname}@{connection.info.host or 'local'}"

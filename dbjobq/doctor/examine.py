@@ -73,11 +73,17 @@ def examine(storage: BaseStorage, modules: Iterable[str] = ()) -> list[Finding]:
     types = _Check("job types", "doctor_types", judge_types, "all are known", pinned=True)
     ways = storage.connections
     return [
-        Finding("schema", "ok", f"{storage.schema!r} is at migration {HEAD}"),
+        *_made(storage, [_Check("schema", "version", partial(_judge_version, schema=storage.schema))]),
         *_made(storage, _OF_SERVER),
         *server.judge_ways(pooler=ways.pooler(), told=ways.pooled, hears=asyncio.run(_hears(storage))),
         *_made(storage, (*_OF_TABLES, types)),
     ]
+
+
+def _judge_version(rows: Rows, schema: str) -> list[Finding]:
+    found: str = rows[0]["version_num"]
+    newer = f", newer than this library's {HEAD}, which runs on it" if found != HEAD else ""
+    return [Finding("schema", "ok", f"{schema!r} is at migration {found}{newer}")]
 
 
 def _made(storage: PostgresStorage, checks: Iterable[_Check]) -> list[Finding]:

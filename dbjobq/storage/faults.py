@@ -90,7 +90,9 @@ def translate(error: BaseException, schema: str) -> Exception | None:  # noqa: P
     if isinstance(error, PoolClosed):
         return StorageUnavailable("this storage was closed: make a new one")
     if isinstance(error, _NO_TABLES):
-        return SchemaError(f"there are no dbjobq tables in schema {schema!r}, or not all of them: run `dbjobq migrate`")
+        return SchemaError(
+            f"there are no dbjobq tables in schema {schema!r}, or not those this library needs: run `dbjobq migrate`"
+        )
     if isinstance(error, pg.InsufficientPrivilege):
         return ConfigError(f"the database user may not do this in schema {schema!r}: {said}")
     if isinstance(error, psycopg.ProgrammingError) and "connection" in said and "invalid" in said:

@@ -133,8 +133,7 @@ class PostgresStorage(BaseStorage):
         """See `BaseStorage.check`."""
 
         def call(_: bool) -> Call[None]:
-            rows = yield self._send("version")
-            check_version(rows[0][0] if rows else None, self.schema)
+            check_version((yield self._send("version")), self.schema)
 
         return self._request(call)
 

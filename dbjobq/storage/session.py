@@ -100,8 +100,7 @@ class PostgresSession(Session):
         with translated(self._connections.schema):
             connection = await self._connections.connect_session()
             try:
-                rows = await self._rows(connection, "version")
-                check_version(rows[0][0] if rows else None, self._connections.schema)
+                check_version(await self._rows(connection, "version"), self._connections.schema)
                 worker = await self._introduce(connection)
             except BaseException:
                 await _hang_up(connection)

@@ -1,9 +1,10 @@
-"""Which migration this library is made for, and what to say when the database has another one."""
+"""Which migration this library is made for, and which tables it works on (docs/migrations.md)."""
 
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 from dbjobq.errors import SchemaError
 
@@ -19,20 +20,23 @@ VERSION_TABLE: Final = "schema_version"
 """Alembic's version table, in our own schema: never the user's `alembic_version`."""
 
 
-def check_version(found: str | None, schema: str) -> None:
-    """Refuse a database that is not at `HEAD`.
+def check_version(rows: Sequence[Sequence[Any]], schema: str) -> str:
+    """Refuse tables that this library does not run on: any but those of `HEAD`, and newer ones that say it does.
 
     Args:
-        found: The revision in the version table; None where there is none.
+        rows: What `version.sql` found: the revision, and the oldest library's that runs on it; none without tables.
         schema: The schema that was looked at.
 
+    Returns:
+        The revision.
+
     Raises:
-        SchemaError: It is missing, older, newer or none of ours; the message says what to do.
+        SchemaError: The tables are missing, older, too new or none of ours; the message says what to do.
     """
-    if found == HEAD:
-        return
-    if found is None:
+    if not rows:
         raise SchemaError(f"there are no dbjobq tables in schema {schema!r}: run `dbjobq migrate`")
+    found: str = rows[0][0]
+    compatible_from: str = rows[0][1] or found
     if not re.fullmatch(r"\d{4}", found) or found < FIRST:
         raise SchemaError(
             f"schema {schema!r} is at migration {found!r}, which no release of dbjobq has: "
@@ -42,6 +46,9 @@ def check_version(found: str | None, schema: str) -> None:
         raise SchemaError(
             f"schema {schema!r} is at migration {found}, older than this library's {HEAD}: run `dbjobq migrate`"
         )
-    raise SchemaError(
-        f"schema {schema!r} is at migration {found}, newer than this library's {HEAD}: upgrade dbjobq here"
-    )
+    if compatible_from > HEAD:
+        raise SchemaError(
+            f"schema {schema!r} is at migration {found}, newer than this library's {HEAD}, "
+            f"and needs a library of {compatible_from} or later: upgrade dbjobq here"
+        )
+    return found

@@ -12,11 +12,14 @@ from dbjobq.schema import apply
 
 revision = "0001"
 down_revision = None
+compatible_from = "0001"
 
 # Queue tables turn over completely: vacuum by count, not by a share of the table, and without pauses.
 QUEUE_TABLE = "autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0"
 
 UPGRADE = (
+    # Alembic's own table, which it keeps when all is undone. In each migration's file there is what it is set to.
+    "alter table {schema}.schema_version add column if not exists compatible_from varchar(32)",
     """
     create table {schema}.queue (
         id     int generated always as identity primary key,

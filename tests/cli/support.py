@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -40,11 +41,13 @@ def eventually(condition: Callable[[], Any], timeout: float = TIMEOUT) -> Any:
 class Process:
     """A `dbjobq …` in a process of its own, in a directory with jobs in it; what it says goes to a file."""
 
-    def __init__(self, directory: Path, dsn: str, args: tuple[str, ...], env: Mapping[str, str]) -> None:
+    def __init__(
+        self, directory: Path, dsn: str, args: tuple[str, ...], env: Mapping[str, str], module: tuple[str, ...]
+    ) -> None:
         self._log = directory / f"log-{time.monotonic_ns()}"
         with self._log.open("wb") as log:
             self.popen = subprocess.Popen(
-                [sys.executable, "-m", "dbjobq", *args],
+                [sys.executable, "-m", *module, *args],
                 cwd=directory,
                 env={**os.environ, "DBJOBQ_DSN": dsn, "DATABASE_URL": "", **env},
                 stdin=subprocess.DEVNULL,
@@ -76,15 +79,19 @@ class Process:
         return self.popen.wait(timeout)
 
     def pids(self) -> list[int]:
-        """The ids of the worker processes that have said they work, in that order."""
-        serving = (line for line in self.log.splitlines() if " worker.serving " in line)
-        return [int(line.rpartition("pid=")[2].split()[0]) for line in serving]
+        """The ids of the worker processes that have said they work, or wait for the server, in that order."""
+        said = (
+            line for line in self.log.splitlines() if " worker.serving " in line or " database.unavailable " in line
+        )
+        return [int(pid[1]) for line in said if (pid := re.search(r" pid=(\d+)$", line))]
 
 
 @contextlib.contextmanager
-def started(directory: Path, dsn: str, *args: str, **env: str) -> Generator[Process]:
+def started(
+    directory: Path, dsn: str, *args: str, module: tuple[str, ...] = ("dbjobq",), **env: str
+) -> Generator[Process]:
     """Start `dbjobq …`; end it, and what it has started, with the block."""
-    process = Process(directory, dsn, args, env)
+    process = Process(directory, dsn, args, env, module)
     try:
         yield process
     finally:

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
-from tests.cli.support import eventually, invoke, started
+from tests.cli.support import all_gone, eventually, invoke, started
+from tests.support.faultproxy import proxied
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -152,7 +154,9 @@ def test_missing_tables_are_one_line(empty_dsn: str, app: Path) -> None:
 @pytest.mark.parametrize(("version", "said"), [("9999", "newer"), ("0000", "no release of dbjobq has")])
 def test_tables_of_another_version_are_one_line(dsn: str, app: Path, version: str, said: str) -> None:
     with psycopg.connect(dsn) as connection:
-        connection.execute("update dbjobq.schema_version set version_num = %s", (version,))
+        connection.execute(
+            "update dbjobq.schema_version set version_num = %(to)s, compatible_from = %(to)s", {"to": version}
+        )
     assert said in failure(app, dsn, "tasks")
 
 
@@ -160,15 +164,58 @@ def test_a_module_that_cannot_be_imported_is_one_line(dsn: str, app: Path) -> No
     assert failure(app, dsn, "tasks", "nowhere").startswith("Error: cannot import 'nowhere'")
 
 
-def test_a_server_that_is_not_there_is_one_line(app: Path) -> None:
-    assert failure(app, "host=/nonexistent", "tasks").startswith("Error: PostgreSQL did not answer")
+def test_it_waits_for_a_server_that_is_away_and_says_so_once(dsn: str, queue: JobQueue, app: Path) -> None:
+    job_id = queue.enqueue("tasks.add", a=1, b=2)
+    proxy, through = proxied(dsn)
+    with proxy:
+        proxy.refuse()
+        with started(app, through, "worker", "tasks") as worker:
+            worker.says("database.unavailable")
+            tried = proxy.refused
+            eventually(lambda: proxy.refused >= tried + 3)
+            proxy.heal()
+            eventually(lambda: completed(queue, job_id))
+            worker.signal(signal.SIGTERM)
+            assert worker.exit_code() == 0, worker.log
+    assert worker.log.count("database.unavailable") == 1
+    assert "PostgreSQL did not answer" in worker.log
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_waiting_for_a_server(app: Path, number: int) -> None:
+    with started(app, "host=127.0.0.1 port=1", "worker", "tasks") as worker:
+        worker.says("database.unavailable")
+        worker.signal(number)
+        assert worker.exit_code() == 0
+    assert len(worker.log.splitlines()) == 1
+
+
+def test_processes_that_wait_for_a_server_end_with_their_parent(app: Path) -> None:
+    with started(app, "host=127.0.0.1 port=1", "worker", "tasks", "--processes=2") as parent:
+        parent.says("database.unavailable")
+        parent.signal(signal.SIGKILL)
+        assert len(parent.pids()) == 1
+        all_gone(parent.pids())
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"dbname": "no_such_database"}, 'database "no_such_database" does not exist'),
+        ({"user": "no_such_role"}, "no_such_role"),
+    ],
+)
+def test_what_waiting_would_not_mend_is_one_line(dsn: str, app: Path, changed: dict[str, str], said: str) -> None:
+    line = failure(app, make_conninfo(dsn, **changed), "tasks")
+    assert line.startswith("Error: PostgreSQL refused the connection")
+    assert said in line
 
 
 def test_a_worker_that_cannot_go_on_ends_with_one_line(dsn: str, app: Path) -> None:
     with started(app, dsn, "worker", "tasks", "--log-level=critical", "--log-json") as worker:
         with psycopg.connect(dsn, autocommit=True) as connection:
             eventually(lambda: connection.execute("select from dbjobq.worker").fetchone() is not None)
-            connection.execute("update dbjobq.schema_version set version_num = '9999'")
+            connection.execute("update dbjobq.schema_version set version_num = '9999', compatible_from = '9999'")
             connection.execute(
                 "select pg_terminate_backend(pid) from pg_stat_activity"
                 " where datname = current_database() and pid <> pg_backend_pid()"

@@ -53,7 +53,7 @@ def test_missing_tables_are_critical_and_the_server_is_judged_all_the_same(sound
 
 
 def test_newer_tables_are_critical(storage: PostgresStorage, database: Database) -> None:
-    database.rows("update dbjobq.schema_version set version_num = '9999'")
+    database.rows("update dbjobq.schema_version set version_num = '9999', compatible_from = '9999'")
     finding = only(storage)
     assert finding.severity == "critical"
     assert "upgrade dbjobq" in finding.found

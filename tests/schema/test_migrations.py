@@ -47,7 +47,7 @@ union all
 select 'row', table_name, value, '', '', '', '', ''
   from (values ('queue')) as t (table_name), lateral (select name as value from {schema}.queue order by id) as row
 union all
-select 'row', 'schema_version', version_num, '', '', '', '', '' from {schema}.schema_version
+select 'row', 'schema_version', version_num, compatible_from, '', '', '', '' from {schema}.schema_version
 order by 1, 2, 3
 """
 
@@ -162,7 +162,7 @@ def test_an_unknown_revision_is_refused(dsn: str, to: str) -> None:
 
 def test_tables_that_are_newer_are_refused_by_all(dsn: str) -> None:
     with psycopg.connect(dsn) as connection:
-        connection.execute("update dbjobq.schema_version set version_num = '9999'")
+        connection.execute("update dbjobq.schema_version set version_num = '9999', compatible_from = '9999'")
     with PostgresStorage(dsn) as storage:
         for call in (
             lambda: migrate(dsn),
@@ -307,7 +307,10 @@ def scripts() -> list[Script]:
 def test_the_statements_for_a_users_own_history_are_complete_and_refuse_what_is_unknown() -> None:
     up, down = migration_sql("s", to="0001"), migration_sql("s", to="0001", undo=True)
     assert up[0] == 'create schema if not exists "s"'
-    assert up[-1] == "insert into \"s\".schema_version values ('0001')"
+    assert up[-2:] == [
+        "update \"s\".schema_version set version_num = '0001'",
+        "update \"s\".schema_version set compatible_from = '0001'",
+    ]
     assert all("{schema}" not in statement for statement in up + down)
     with pytest.raises(SchemaError, match="'0999'"):
         migration_sql(to="0999")

@@ -51,6 +51,8 @@ class FaultProxy:
         self.target = target
         self.accepted = 0
         """Connections let through so far."""
+        self.refused = 0
+        """Connections that were not."""
         self._latency = 0.0
         self._accepting = True
         self._open: set[asyncio.StreamWriter] = set()
@@ -152,6 +154,7 @@ class FaultProxy:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not self._accepting:
+            self.refused += 1
             abort(writer)
             await closed(writer)
             return

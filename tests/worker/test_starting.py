@@ -86,7 +86,7 @@ def test_without_tables_the_thread_ends_and_says_what_to_do(empty_dsn: str, even
 def test_with_tables_of_a_newer_version_the_thread_ends_and_says_what_to_do(
     dsn: str, database: Database, events: Events
 ) -> None:
-    database.rows("update dbjobq.schema_version set version_num = '9999'")
+    database.rows("update dbjobq.schema_version set version_num = '9999', compatible_from = '9999'")
     with PostgresStorage(dsn) as storage:
         worker = Worker(JobQueue(storage))
         worker.start()

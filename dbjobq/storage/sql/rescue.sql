@@ -15,7 +15,8 @@ with turn as materialized (
                               where worker.id = lease.worker and worker.expires_at < clock_timestamp()) end
        for update skip locked
 ), gone as materialized (
-    delete from {schema}.lease where ctid = any (array (select tid from over)) returning *
+    delete from {schema}.lease where ctid = any (array (select tid from over))
+    returning claimed_at, worker, attempts, job_id
 ), bodies as materialized (
     select gone.*, body.queue, body.priority, body.position, body.max_retries, body.unique_key, body.type
       from gone, lateral (select * from {schema}.job where job.id = gone.job_id offset 0) as body

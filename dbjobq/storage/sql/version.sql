@@ -1,2 +1,3 @@
--- version: which migration this schema has; no row where none was ever applied.
-select version_num from {schema}.schema_version
+-- version: which migration this schema has, and the oldest library that runs on it, by its newest migration; no row where
+-- none was ever applied.
+select version_num, compatible_from from {schema}.schema_version
