@@ -16,6 +16,7 @@ from dbjobq.runtime.executor import Executor
 from dbjobq.runtime.lease import Heartbeat, Lease
 from dbjobq.runtime.listener import Listener
 from dbjobq.runtime.poller import Poller
+from dbjobq.runtime.watch import Watch
 from dbjobq.storage.base import BaseStorage
 from dbjobq.storage.values import Claim
 from dbjobq.telemetry import worker_log
@@ -52,9 +53,14 @@ class Supervisor:
         return self._executor.running()
 
     def stop(self, *, hasten: bool = False) -> None:
-        """Begin to stop; from the loop."""
-        self._stopping.set()
+        """Begin to stop; from any thread."""
         self._poller.stop(hasten=hasten)
+
+        def notice() -> None:
+            self._stopping.set()
+            self._alarm.ring()
+
+        self._from_thread(notice)
 
     async def run(self) -> None:
         """Work until `stop`; on return every job has ended or is handed back.
@@ -69,10 +75,11 @@ class Supervisor:
             self._session.pulse(),
             self._lease,
             seconds=self._config.lease,
-            held=lambda: (self._executor.running(), self._executor.holding or self._poller.unwritten),
+            held=lambda: (self._executor.running(), self._executor.holding or bool(self._poller.unsent())),
             listening=lambda: self._listener.listening and "listen" in self._storage.supports,
             on_lapsed=lambda: self._from_thread(self._alarm.ring),
             on_lost=lambda claims: self._from_thread(lambda: self._executor.lost(claims)),
+            watch=Watch(self._executor, stop_by=lambda: self._poller.stop_by, unsent=self._poller.unsent),
         )
         heartbeat.start()
         services: list[asyncio.Task[None]] = []

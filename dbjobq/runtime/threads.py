@@ -28,7 +28,7 @@ __all__ = ["Chunk", "Threads"]
 class Chunk:
     """Claims that one thread works off in order. The loop may take back those that are not started."""
 
-    __slots__ = ("abandoned", "claim", "claims", "context", "done", "outcomes", "waiting")
+    __slots__ = ("abandoned", "claim", "claims", "context", "done", "outcomes", "thread", "waiting")
 
     def __init__(self, waiting: deque[tuple[Claim, Task]], done: asyncio.Future[None]) -> None:
         self.waiting = waiting
@@ -39,6 +39,8 @@ class Chunk:
         """What runs now."""
         self.context: JobContext | None = None
         self.outcomes: list[Outcome] = []
+        self.thread: int | None = None
+        """Which one works on it."""
         self.abandoned = False
 
     def take_back(self) -> list[Claim]:
@@ -84,8 +86,9 @@ class Threads:
             self._queue.put(None)
 
     def _work(self) -> None:
-        base = copy_context()
+        base, me = copy_context(), threading.get_ident()
         while (chunk := self._queue.get()) is not None:
+            chunk.thread = me
             while True:
                 try:
                     claim, task = chunk.waiting.popleft()

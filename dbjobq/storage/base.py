@@ -126,6 +126,14 @@ class Pulse(ABC):
         """Take back what workers that are gone held. One attempt each."""
 
     @abstractmethod
+    def finish(self, outcomes: Sequence[Outcome]) -> set[str]:
+        """Write results in the place of an event loop that is blocked; return the ids of those accepted.
+
+        Passes over those that somebody is just writing: a transaction that the loop would have to end must not be
+        waited for.
+        """
+
+    @abstractmethod
     def cut(self) -> None:
         """End a call that is stuck, from another thread."""
 

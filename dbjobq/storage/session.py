@@ -18,16 +18,25 @@ from dbjobq.storage.connections import AsyncConnection, Connections, cut
 from dbjobq.storage.faults import first_line, forget_prepared, is_passing, translated
 from dbjobq.storage.pulse import PostgresPulse
 from dbjobq.storage.scan import Scan, Start
-from dbjobq.storage.statements import SESSION_SETTINGS, Statements, set_local
+from dbjobq.storage.statements import DURABLE, SESSION_SETTINGS, Statements, set_local
 from dbjobq.storage.values import Claim, Idle, Notice, Outcome, Step
 from dbjobq.storage.version import check_version
-from dbjobq.storage.wire import CLAIMED_AT, POSITION, PRIORITY, QUEUE, array, claims_of, finish_params, held_params
+from dbjobq.storage.wire import (
+    CLAIMED_AT,
+    POSITION,
+    PRIORITY,
+    QUEUE,
+    accepted_params,
+    array,
+    claims_of,
+    finish_params,
+    held_params,
+)
 
 __all__ = ["PostgresSession"]
 
 AsyncCursor: TypeAlias = psycopg.AsyncCursor[Any]
 
-DURABLE: Final = set_local(synchronous_commit="on")
 PINNED: Final = set_local(**SESSION_SETTINGS)
 PINNED_DURABLE: Final = set_local(**(SESSION_SETTINGS | {"synchronous_commit": "on"}))
 
@@ -277,7 +286,7 @@ class PostgresSession(Session):
 
     async def _refused(self, connection: AsyncConnection, sent: Sequence[Outcome], accepted: set[str]) -> list[Outcome]:
         """Tell results that came late from those that were written before, when the reply was lost."""
-        accepted |= {row[0] for row in await self._rows(connection, "accepted", held_params(o.claim for o in sent))}
+        accepted |= {row[0] for row in await self._rows(connection, "accepted", accepted_params(sent))}
         return [o for o in sent if o.claim.id not in accepted and o.event != "release"]
 
     async def _finish_alone(self, connection: AsyncConnection, outcome: Outcome) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import signal
 import time
@@ -43,5 +44,15 @@ def die(context: JobContext) -> None:
 def returning(context: JobContext, seconds: float = 0.0) -> int:
     note("start", context)
     time.sleep(seconds)
+    note("end", context)
+    return os.getpid()
+
+
+@job
+def hold_gil(context: JobContext, seconds: int) -> int:
+    """Lets nothing else of Python run, the first time: `PyDLL` calls C without giving the GIL up."""
+    note("start", context)
+    if context.job.attempts == 0:
+        ctypes.PyDLL(None).sleep(seconds)
     note("end", context)
     return os.getpid()
