@@ -36,6 +36,12 @@ BOUNDED: Final = {
 }
 """What libpq leaves unbounded. A DSN's own values win."""
 
+_WHO: Final = "select pg_backend_pid()"
+_UNTOLD: Final = (
+    "the DSN leads through a pooler such as PgBouncer: give a direct DSN for listening, too (listen_conninfo, "
+    "--listen-dsn, DBJOBQ_LISTEN_DSN), or, where there is no direct way, the same one, and workers only poll"
+)
+
 
 def resolve_conninfo(conninfo: str | None) -> str:
     """Return a connection string that has bounded timeouts.
@@ -136,7 +142,8 @@ class Connections:
                 if self._pid != os.getpid():  # a fork must not share its parent's sockets
                     self._pid, self._pool = os.getpid(), None
                 if self._pool is None:
-                    self.connect().close()  # so that a wrong DSN says so at once, not after the pool's timeout
+                    with self.connect() as first:  # so that a wrong DSN says so at once, not after the pool's timeout
+                        self._heed(first, first.execute(_WHO).fetchone())
                     self._pool = ConnectionPool(
                         self.conninfo, kwargs=self._kwargs, open=True, name="dbjobq", **self._limits()
                     )
@@ -156,9 +163,9 @@ class Connections:
         return psycopg.connect(self.listen_conninfo, **self._kwargs)
 
     def pooler(self) -> bool:
-        """Tell whether a pooler answers: it gives its clients process ids of its own making."""
+        """Tell whether a pooler answers."""
         with self.connection() as connection:
-            return connection.execute("select pg_backend_pid()").fetchone() != (connection.info.backend_pid,)
+            return _is_pooler(connection, connection.execute(_WHO).fetchone())
 
     def close(self) -> None:
         """Close the pool for threads, unless it is the user's."""
@@ -178,7 +185,8 @@ class Connections:
                 return self._theirs
         pool = self._pools.get(loop)
         if pool is None:
-            await (await self.async_connect()).close()
+            async with await self.async_connect() as first:
+                self._heed(first, await (await first.execute(_WHO)).fetchone())
             pool = AsyncConnectionPool(
                 self.conninfo, kwargs=self._kwargs, open=False, name="dbjobq-async", **self._limits()
             )
@@ -205,12 +213,25 @@ class Connections:
         return await psycopg.AsyncConnection.connect(self.conninfo, **{**self._kwargs, **kwargs})
 
     async def connect_session(self) -> AsyncConnection:
-        """Return a worker's connection, its plans pinned (behind a pooler they are pinned by each transaction)."""
+        """Return a worker's connection, its plans pinned (behind a pooler they are pinned by each transaction).
+
+        Raises:
+            ConfigError: A pooler answers, and it was not said that there is one.
+        """
         if self.pooled:
             return await self.async_connect()
         own = conninfo_to_dict(self.conninfo).get("options") or ""
         pinned = " ".join(f"-c {name}={value}" for name, value in SESSION_SETTINGS.items())
-        return await self.async_connect(prepare_threshold=0, options=f"{own} {pinned}".strip())
+        try:
+            connection = await self.async_connect(prepare_threshold=0, options=f"{own} {pinned}".strip())
+        except psycopg.OperationalError as error:
+            if "unsupported startup parameter" in str(error):  # PgBouncer's words
+                raise ConfigError(_UNTOLD) from error
+            raise
+        if _is_pooler(connection, await (await connection.execute(_WHO, prepare=False)).fetchone()):
+            await connection.close()
+            raise ConfigError(_UNTOLD)
+        return connection
 
     async def connect_listener(self) -> AsyncConnection:
         """Return a direct connection for LISTEN."""
@@ -224,9 +245,19 @@ class Connections:
         if pool is not None:
             await pool.close()
 
+    def _heed(self, connection: SyncConnection | AsyncConnection, row: tuple[Any, ...] | None) -> None:
+        """Prepare nothing if a pooler answers: the next transaction may find what others have prepared."""
+        if _is_pooler(connection, row):
+            self._kwargs = {**self._kwargs, "prepare_threshold": None}
+
     def _limits(self) -> dict[str, Any]:
         # The pool's own reconnect_timeout doubles to minutes; at 5 s a request starts the next attempt.
         return {"min_size": 1, "max_size": self._max_size, "timeout": self._timeout, "reconnect_timeout": 5.0}
+
+
+def _is_pooler(connection: SyncConnection | AsyncConnection, row: tuple[Any, ...] | None) -> bool:
+    """Tell from the answer to `_WHO` whether a pooler sits between: it gives its clients process ids of its own."""
+    return row != (connection.info.backend_pid,)
 
 
 def _libpq_options(kwargs: dict[str, Any]) -> dict[str, Any]:
