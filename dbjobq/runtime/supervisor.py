@@ -69,8 +69,15 @@ class Supervisor:
         it finishes. A service that raises is a bug, or the end of the tables: it ends the worker,
         which still hands back.
         """
-        if not await self._open():
-            return
+        guard = self._loop.create_task(self._session.guard(), name="dbjobq-guard")
+        try:
+            if not await self._open():
+                return
+            await self._serve(guard)
+        finally:
+            guard.cancel()
+
+    async def _serve(self, guard: asyncio.Task[None]) -> None:
         heartbeat = self._heartbeat = Heartbeat(
             self._session.pulse(),
             self._lease,
@@ -82,10 +89,10 @@ class Supervisor:
             watch=Watch(self._executor, stop_by=lambda: self._poller.stop_by, unsent=self._poller.unsent),
         )
         heartbeat.start()
-        services: list[asyncio.Task[None]] = []
+        services = [guard]
         try:
-            services.append(self._loop.create_task(self._listener.run(), name="dbjobq-listener"))
-            await self._first_notice(services[0])
+            services.append(listener := self._loop.create_task(self._listener.run(), name="dbjobq-listener"))
+            await self._first_notice(listener)
             self._executor.start()
             services.append(self._loop.create_task(self._fence(), name="dbjobq-fence"))
             services.append(self._loop.create_task(self._poller.run(), name="dbjobq-poller"))

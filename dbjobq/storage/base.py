@@ -7,6 +7,7 @@ own).
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from abc import ABC, abstractmethod
@@ -101,6 +102,10 @@ class Session(ABC):
 
         Then it is found out whether anything arrives: an `echo` or a `deaf` notice follows within a second.
         """
+
+    async def guard(self) -> None:
+        """Run until cancelled: end connections whose answer will not come, those of `notices` and `pulse`, too."""
+        await asyncio.Event().wait()  # unless a storage has connections that can hang
 
     @abstractmethod
     def pulse(self) -> Pulse:

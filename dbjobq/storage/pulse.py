@@ -11,6 +11,7 @@ import psycopg
 from dbjobq.storage.base import Pulse
 from dbjobq.storage.connections import Connections, SyncConnection, cut
 from dbjobq.storage.faults import translated
+from dbjobq.storage.guard import Guard
 from dbjobq.storage.statements import DURABLE, Statements
 from dbjobq.storage.values import Claim, Outcome, Rescued
 from dbjobq.storage.wire import finish_params, held_params
@@ -22,9 +23,15 @@ class PostgresPulse(Pulse):
     """See `Pulse`. `worker` tells the number under which the worker `name` is registered at this moment."""
 
     def __init__(
-        self, connections: Connections, statements: Statements, name: str, worker: Callable[[], int | None]
+        self,
+        connections: Connections,
+        statements: Statements,
+        guard: Guard,
+        name: str,
+        worker: Callable[[], int | None],
     ) -> None:
-        self._connections, self._statements, self._name, self._worker = connections, statements, name, worker
+        self._connections, self._statements, self._guard = connections, statements, guard
+        self._name, self._worker = name, worker
         self._connection: SyncConnection | None = None
 
     @contextmanager
@@ -33,7 +40,8 @@ class PostgresPulse(Pulse):
             if self._connection is None or self._connection.closed:
                 self._connection = self._connect()
             try:
-                yield self._connection
+                with self._guard.waiting(self._connection):
+                    yield self._connection
             except BaseException:
                 self.close()
                 raise

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Generator, Iterable, Mapping, Sequence
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
@@ -16,6 +16,7 @@ from dbjobq.serialize import storable_text
 from dbjobq.storage.base import Session
 from dbjobq.storage.connections import AsyncConnection, Connections, cut
 from dbjobq.storage.faults import first_line, forget_prepared, is_passing, translated
+from dbjobq.storage.guard import Guard
 from dbjobq.storage.pulse import PostgresPulse
 from dbjobq.storage.scan import Scan, Start
 from dbjobq.storage.statements import DURABLE, SESSION_SETTINGS, Statements, set_local
@@ -46,6 +47,9 @@ BUSY_EVERY: Final = 1.0
 """Seconds between two remarks that enqueues need not notify."""
 ECHO_WITHIN: Final = 1.0
 """Seconds in which a notification of one's own must come back; it takes milliseconds."""
+
+SILENCE: Final = 60.0
+"""Seconds after which the listening connection is asked whether it still leads anywhere."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -89,6 +93,7 @@ class PostgresSession(Session):
     ) -> None:
         self.worker_id = worker_id
         self._connections, self._statements, self._ttl = connections, statements, ttl
+        self._guard = Guard(connections, statements)
         self._queues = None if queues is None else list(queues)
         self._connection: AsyncConnection | None = None
         self._worker: int | None = None
@@ -107,9 +112,10 @@ class PostgresSession(Session):
         with translated(self._connections.schema):
             connection = await self._connections.connect_session()
             try:
-                rows = await self._rows(connection, "version")
-                check_version(rows[0][0] if rows else None, self._connections.schema)
-                worker = await self._introduce(connection)
+                with self._guard.waiting(connection):
+                    rows = await self._rows(connection, "version")
+                    check_version(rows[0][0] if rows else None, self._connections.schema)
+                    worker = await self._introduce(connection)
             except BaseException:
                 await _hang_up(connection)
                 raise
@@ -137,6 +143,11 @@ class PostgresSession(Session):
         connection, self._connection = self._connection, None
         if connection is not None:
             await _hang_up(connection)
+
+    @contextmanager
+    def _asking(self, connection: AsyncConnection) -> Generator[None]:
+        with translated(self._connections.schema), self._guard.waiting(connection):
+            yield
 
     async def _rows(
         self, connection: AsyncConnection, name: str, params: Mapping[str, Any] | None = None
@@ -200,7 +211,7 @@ class PostgresSession(Session):
             ask_due=want > 0 and (promote or measure or now - self._due_at > DUE_EVERY),
             say_busy=want > 0 and rush and now - self._busy_at > BUSY_EVERY,
         )
-        with translated(self._connections.schema):
+        with self._asking(connection):
             if self._stale_queues:
                 await self._learn_queues(connection)
             try:
@@ -315,7 +326,7 @@ class PostgresSession(Session):
         connection, _ = self._opened()
         self._due_at = float("inf")
         every = self._queues is None
-        with translated(self._connections.schema):
+        with self._asking(connection):
             queues = None if every else array(map(str, self._served))
             params = {"queues": queues, "since": self._scan.since(time.monotonic())}
             ((changed, count, next_due, clock),) = await self._rows(connection, "idle", params)
@@ -340,7 +351,7 @@ class PostgresSession(Session):
     async def release(self, keep: Iterable[Claim] = ()) -> list[str]:
         """See `Session.release`."""
         connection, worker = self._opened()
-        with translated(self._connections.schema):
+        with self._asking(connection):
             async with connection.transaction():
                 await connection.execute(DURABLE)
                 rows = await self._rows(connection, "release_worker", {"worker": worker, **held_params(keep)})
@@ -353,7 +364,8 @@ class PostgresSession(Session):
         with translated(self._connections.schema):
             connection = await self._connections.connect_listener()
             try:
-                await connection.execute(self._statements.listen.encode())
+                with self._guard.waiting(connection):
+                    await connection.execute(self._statements.listen.encode())
                 yield Notice("work")
                 async with aclosing(self._payloads(connection)) as payloads:
                     async for payload in payloads:
@@ -373,15 +385,19 @@ class PostgresSession(Session):
         a server adds to its answers.
         """
         async with await self._connections.async_connect() as other:
-            await other.execute(self._statements["echo"])
+            with self._guard.waiting(other):
+                await other.execute(self._statements["echo"])
         heard = False
         async for notify in connection.notifies(timeout=ECHO_WITHIN):
             heard = True
             yield notify.payload
         if not heard:
             yield None
-        async for notify in connection.notifies():
-            yield notify.payload
+        while True:
+            async for notify in connection.notifies(timeout=SILENCE):
+                yield notify.payload
+            with self._guard.waiting(connection):
+                await connection.execute(b"select 1")
 
     def _concerns(self, number: str) -> bool:
         queue = int(number) if number.isdecimal() else 0
@@ -392,7 +408,11 @@ class PostgresSession(Session):
 
     def pulse(self) -> PostgresPulse:
         """See `Session.pulse`."""
-        return PostgresPulse(self._connections, self._statements, self.worker_id, lambda: self._worker)
+        return PostgresPulse(self._connections, self._statements, self._guard, self.worker_id, lambda: self._worker)
+
+    async def guard(self) -> None:
+        """See `Session.guard`."""
+        await self._guard.run()
 
 
 async def _hang_up(connection: AsyncConnection) -> None:

@@ -7,7 +7,8 @@
         proxy.reset()  # RST on every open connection: a crashed server, a NAT that forgot
         proxy.refuse()  # reset, and no new connections either: the server is down
         proxy.lose_replies()  # requests pass; the answer, and the connection with it, is lost: committed, and not told
-        proxy.delay(0.2)  # each chunk is that many seconds late, in both directions
+        proxy.strand()  # the open connections lead nowhere any more, new ones do: a load balancer has forgotten them
+    proxy.delay(0.2)  # each chunk is that many seconds late, in both directions
 
 A black hole made here still acknowledges at the TCP level (the proxy's kernel does): keepalives and
 tcp_user_timeout do not see it. For a silent peer, drop packets with iptables: `drop_packets()`.
@@ -53,6 +54,8 @@ class FaultProxy:
         self._open: set[asyncio.StreamWriter] = set()
         self._doomed: set[asyncio.StreamWriter] = set()
         """Clients whose next answer is lost."""
+        self._stranded: set[asyncio.StreamWriter] = set()
+        """Whatever is for them is swallowed."""
         self._flow = asyncio.Event()
         self._end = asyncio.Event()
         self._flow.set()
@@ -83,6 +86,10 @@ class FaultProxy:
     def spare(self) -> None:
         """Lose no more answers."""
         self._do(self._doomed.clear)
+
+    def strand(self) -> None:
+        """Swallow all bytes of the connections that are open now, and leave them open; new ones are let through."""
+        self._do(lambda: self._stranded.update(self._open))
 
     def refuse(self) -> None:
         """Reset every open connection and each new one."""
@@ -154,6 +161,7 @@ class FaultProxy:
         await asyncio.gather(self._pump(reader, up_writer), self._pump(up_reader, writer, answers=True))
         self._open -= {writer, up_writer}
         self._doomed -= {writer, up_writer}
+        self._stranded -= {writer, up_writer}
         await closed(writer)
         await closed(up_writer)
 
@@ -171,6 +179,8 @@ class FaultProxy:
                 if self._latency:
                     await asyncio.sleep(self._latency)
                 await self._flow.wait()
+                if writer in self._stranded:
+                    continue
                 writer.write(data)
                 await writer.drain()
             await self._flow.wait()
