@@ -38,6 +38,9 @@ CHUNK: Final = 64
 SHORT: Final = 0.0005
 """Jobs that take less than this many seconds go to threads by the chunk."""
 
+THREADLESS: Final = 1.0
+"""Seconds until a slot claims again for which the system had no thread."""
+
 
 class Whereabouts(NamedTuple):
     """A job that runs, and where: as a task on the loop, or in a thread."""
@@ -175,9 +178,10 @@ class Executor:
     def take_back(self) -> list[Claim]:
         """Return all claims that are not started; they will not be."""
         back: list[Claim] = []
-        with suppress(IndexError):  # one by one: each is either started or taken, also while the loop goes on
+        with suppress(IndexError):  # from behind, one by one: each is either started or taken, also from another thread
             while True:
-                back.append(self._buffer.popleft())
+                back.append(self._buffer.pop())
+        back.reverse()
         for slot in tuple(self._slots):
             if (chunk := slot.chunk) is not None:
                 back += chunk.take_back()
@@ -310,7 +314,10 @@ class Executor:
                 await asyncio.sleep(0)
                 jobs, since = 0, clock()
                 continue
-            claim = buffer.popleft()
+            try:
+                claim = buffer.popleft()
+            except IndexError:  # it was taken back at this moment
+                continue
             if not self._lease.alive():
                 self._release(claim)
                 continue
@@ -409,13 +416,11 @@ class Executor:
 
     async def _hand_to_thread(self, slot: _Slot, claim: Claim, task: Task) -> None:
         timeout = claim.timeout or task.timeout
-        waiting = deque([(claim, task)])
-        each = self.pace.of(task.name)
-        if timeout is None and each < SHORT and not claim.fragile:
-            self._fill(waiting, min(CHUNK, int(SLICE / max(each, 1e-6))))
-        chunk = slot.chunk = Chunk(waiting, self._loop.create_future())
-        size, since = len(waiting), time.perf_counter()
-        self._threads.submit(chunk)
+        chunk = slot.chunk = Chunk(self._with_others(claim, task, timeout), self._loop.create_future())
+        size, since = len(chunk.claims), time.perf_counter()
+        if (error := self._threads.submit(chunk)) is not None:
+            await self._do_without(slot, chunk, error)
+            return
         try:
             while not chunk.done.done():
                 try:
@@ -439,14 +444,28 @@ class Executor:
         self.pace.took(task.name, max(1, size - len(chunk.waiting)), time.perf_counter() - since)
         self._alarm.ring()
 
-    def _fill(self, waiting: deque[tuple[Claim, Task]], size: int) -> None:
+    async def _do_without(self, slot: _Slot, chunk: Chunk, error: RuntimeError) -> None:
+        """Give back what the system had no thread for, since jobs have left so many behind; and wait a moment."""
+        slot.chunk = None
+        for claim in chunk.take_back():
+            worker_log.error("thread.unavailable", extra=job_fields(claim, error=str(error)))
+            self._release(claim)
+        await asyncio.sleep(THREADLESS)
+
+    def _with_others(self, claim: Claim, task: Task, timeout: float | None) -> deque[tuple[Claim, Task]]:
         """Add the `def` jobs that follow in the buffer, as far as they can share a thread's turn."""
-        buffer, tasks = self._buffer, registered()
-        while len(waiting) < size and buffer and not buffer[0].fragile:
-            task = tasks.get(buffer[0].type)
-            if task is None or task.is_async or task.timeout is not None or buffer[0].timeout is not None:
-                return
-            waiting.append((buffer.popleft(), task))
+        buffer, tasks, waiting = self._buffer, registered(), deque([(claim, task)])
+        each = self.pace.of(task.name)
+        if timeout is not None or each >= SHORT or claim.fragile:
+            return waiting
+        size = min(CHUNK, int(SLICE / max(each, 1e-6)))
+        with suppress(IndexError):
+            while len(waiting) < size and not (following := buffer[0]).fragile:
+                other = tasks.get(following.type)
+                if other is None or other.is_async or other.timeout is not None or following.timeout is not None:
+                    break
+                waiting.append((buffer.popleft(), other))
+        return waiting
 
     def _run_on_thread(self, claim: Claim, task: Task, chunk: Chunk) -> Outcome | None:
         """Run one `def` job; called in its thread."""

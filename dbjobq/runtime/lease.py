@@ -131,22 +131,27 @@ class Heartbeat:
             self._pulse.cut()
             self._thread.join(0.5)
 
+    def alive(self) -> bool:
+        """Tell whether the thread runs."""
+        return self._thread.is_alive()
+
     def doubt(self, job_id: str) -> None:
         """Ask at once whether this job is still held: somebody says that it was cancelled. From any thread."""
         self._doubted.put(job_id)
         self._bell.set()
 
     def _run(self) -> None:
-        while not (self._stopping or self._watch.over):
-            late = self._sleep()
-            try:
-                self._work(late)
-                self._troubled = False
-            except DBJobQError as error:
-                self._report(error)
-            except Exception:
-                worker_log.exception("heartbeat.broken")
-        self._pulse.close()
+        try:
+            while not (self._stopping or self._watch.over):
+                try:
+                    self._work(self._sleep())
+                    self._troubled = False
+                except DBJobQError as error:
+                    self._report(error)
+                except Exception:
+                    worker_log.exception("heartbeat.broken")
+        finally:
+            self._pulse.close()
 
     def _sleep(self) -> float:
         """Sleep until the next look; return by how many seconds it became too long."""

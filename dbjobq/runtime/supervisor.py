@@ -101,8 +101,10 @@ class Supervisor:
                 if service.done():
                     service.result()  # raises what ended it
         finally:
-            await self._close(services)
-            await asyncio.to_thread(heartbeat.stop)
+            try:
+                await self._close(services)
+            finally:
+                heartbeat.stop()  # whatever happened: it would keep the jobs from others for ever
 
     async def _open(self) -> bool:
         """Connect, for as long as it takes; False if told to stop before. Raises what waiting would not mend."""
@@ -130,6 +132,8 @@ class Supervisor:
         """End the coroutines of jobs when the lease is over, though the poller may be waiting for a dead connection."""
         while True:
             await asyncio.sleep(max(self._lease.left(), self._lease.ttl / 50))
+            if self._heartbeat is not None and self._poller.stop_by is None and not self._heartbeat.alive():
+                raise RuntimeError("the heartbeat's thread has ended")
             if not self._lease.alive():
                 self._executor.fence()
 

@@ -66,13 +66,22 @@ class Threads:
         self._loop = asyncio.get_running_loop()
         self._alive = self._busy = 0
 
-    def submit(self, chunk: Chunk) -> None:
-        """Hand over a chunk; its `done` is set on the loop when it is worked off."""
+    def submit(self, chunk: Chunk) -> RuntimeError | None:
+        """Hand over a chunk; its `done` is set on the loop when it is worked off.
+
+        Returns:
+            Why it was not handed over: there is no thread, and the system gives none.
+        """
+        if self._busy >= self._alive and self._alive < self._limit:
+            try:
+                threading.Thread(target=self._work, name="dbjobq-job", daemon=True).start()
+                self._alive += 1
+            except RuntimeError as error:
+                if not self._alive:
+                    return error
         self._busy += 1
-        if self._busy > self._alive and self._alive < self._limit:
-            self._alive += 1
-            threading.Thread(target=self._work, name="dbjobq-job", daemon=True).start()
         self._queue.put(chunk)
+        return None
 
     def abandon(self, chunk: Chunk) -> None:
         """Forget the chunk's thread: it ends when its function returns, and counts no more."""
