@@ -116,6 +116,7 @@ def test_a_timeout_hands_back_and_the_process_ends(dsn: str, queue: JobQueue, ap
     assert queue.count("pending") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_job_that_blocks_the_event_loop_is_handed_back_and_the_process_ends(
     dsn: str, queue: JobQueue, app: Path, processes: int

@@ -64,6 +64,7 @@ def test_the_listening_connection_of_a_worker_that_sleeps_is_found_out(
     worker.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["def", "async"])
 def test_the_connections_of_a_worker_that_works_are_found_out_before_its_lease_is_over(
     start: Start, queue: JobQueue, way: tuple[FaultProxy, JobQueue], events: Events, kind: str

@@ -261,6 +261,7 @@ def test_a_transaction_that_only_the_loop_could_end_does_not_hold_up_the_heartbe
 # Stopping.
 
 
+@pytest.mark.slow
 @pytest.mark.every_storage
 def test_stopping_a_worker_whose_loop_is_blocked_hands_its_jobs_back_and_ends_its_heartbeat(
     start: Start, queue: JobQueue, blocker: Blocker, events: Events
@@ -396,6 +397,7 @@ def test_the_slot_of_a_def_that_never_returns_is_free_again_when_its_job_is_over
 # The GIL, in processes of their own: nothing of Python runs in one whose GIL is held.
 
 
+@pytest.mark.slow
 @pytest.mark.every_storage
 def test_a_job_that_holds_the_gil_past_the_lease_runs_elsewhere_and_its_late_result_is_refused(
     queue: JobQueue, processes: Processes
