@@ -114,7 +114,7 @@ class Heartbeat:
         self._ran: set[Claim] = set()
         self._doubted: SimpleQueue[str] = SimpleQueue()
         self._troubled = False
-        self._beat_at = self._look_at = float("-inf")
+        self._beat_at = self._looked_at = float("-inf")
         self._probe_at = now() + random.random() * seconds * PROBE  # noqa: S311 - spread, not secrecy
         self._thread = threading.Thread(target=self._run, name="dbjobq-heartbeat", daemon=True)
 
@@ -168,8 +168,8 @@ class Heartbeat:
             self._beat()
         if outcomes:
             self._watch.wrote(outcomes, self._pulse.finish(outcomes))
-        if now() >= self._look_at or not self._doubted.empty():
-            self._look_at = now() + self._pause()
+        if now() >= self._looked_at + self._pause() or not self._doubted.empty():
+            self._looked_at = now()
             self._look_for_lost()
         if now() >= self._probe_at:
             self._probe_at = self._next(PROBE)
