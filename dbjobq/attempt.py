@@ -12,7 +12,7 @@ from dbjobq.retry import DEFAULT_RETRY, Retry, RetryPolicy
 from dbjobq.serialize import dump_result, storable_text
 from dbjobq.storage.values import Claim, Outcome
 
-__all__ = ["completed", "failed", "failed_with"]
+__all__ = ["completed", "failed", "failed_with", "unfinished"]
 
 MAX_ERROR: Final = 16_000
 """Characters of a traceback that are kept: its end, where the cause is."""
@@ -53,6 +53,16 @@ def failed(claim: Claim, error: BaseException, policy: RetryPolicy = DEFAULT_RET
 def failed_with(claim: Claim, error: str, policy: RetryPolicy = DEFAULT_RETRY) -> Outcome:
     """Return the outcome of an attempt that is said to have failed, for `fail(job, error)`."""
     return _failure(claim, storable_text(_end(error)), None, policy)
+
+
+def unfinished(claim: Claim) -> Outcome:
+    """Return the outcome of an attempt that is not over when its worker stops: handed back, at no charge.
+
+    But one with `max_retries=0` has failed: it may start once, and has (contract §6).
+    """
+    if claim.max_retries > 0:
+        return Outcome(claim, "release")
+    return failed(claim, TimeoutError("the worker stopped before it ended, and max_retries=0 allows one start"))
 
 
 def _failure(claim: Claim, said: str, error: BaseException | None, policy: RetryPolicy) -> Outcome:

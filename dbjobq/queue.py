@@ -65,7 +65,8 @@ class JobQueue(Calls):
             function: The function to run, or its name.
             max_retries: How often to try again after a failure.
             priority: Higher runs first.
-            execute_at: Not before this time; naive is local time.
+            execute_at: Not before this time, by the database's clock; naive is local time. For "in an hour" say
+                `options(delay=3600)`, which does not depend on this machine's clock.
             **arguments: The function's own, checked against its signature. JSON: a tuple arrives as a list, a key of a
                 dict that is not a string is refused.
 

@@ -74,7 +74,6 @@ class Worker:
         self.error: BaseException | None = None
         """What ended the worker's thread, if it was not `stop()`."""
         self._lock = threading.RLock()  # a signal's handler may call `stop` while `start` holds it
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._supervisor: Supervisor | None = None
         self._stopping = self._hastened = False
 
@@ -106,7 +105,7 @@ class Worker:
         with self._lock:
             thread = getattr(self, "_worker_thread", None)
             self._stopping = thread is not None
-        self._tell(lambda supervisor: supervisor.stop())
+        self._tell(hasten=False)
         if thread is None or thread is threading.current_thread():
             return
         limit = self.config.shutdown_timeout if timeout is None else timeout
@@ -120,7 +119,7 @@ class Worker:
     def hasten(self) -> None:
         """Hand back what runs at once; for a second signal while `stop()` waits. Returns at once."""
         self._stopping = self._hastened = True
-        self._tell(lambda supervisor: supervisor.stop(hasten=True))
+        self._tell(hasten=True)
 
     def run(self) -> None:
         """Work until `stop()`. Called by `start()` in its thread; not to be called directly."""
@@ -134,23 +133,23 @@ class Worker:
             self.error = error
             worker_log.critical("worker.broken", extra={"worker": self.worker_id}, exc_info=error)
         finally:
-            self._loop = self._supervisor = None
+            self._supervisor = None
 
     async def _main(self) -> None:
         supervisor = Supervisor(self.config, self.job_queue.storage, self.worker_id)
         with self._lock:
-            self._loop, self._supervisor = asyncio.get_running_loop(), supervisor
+            self._supervisor = supervisor
             if self._stopping:
                 supervisor.stop()
         worker_log.info("worker.started", extra={"worker": self.worker_id})
         await supervisor.run()
         worker_log.info("worker.stopped", extra={"worker": self.worker_id})
 
-    def _tell(self, what: Callable[[Supervisor], Any]) -> None:
+    def _tell(self, *, hasten: bool) -> None:
         with self._lock:
-            loop, supervisor = self._loop, self._supervisor
-        if loop is not None and supervisor is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(what, supervisor)
+            supervisor = self._supervisor
+        if supervisor is not None:
+            supervisor.stop(hasten=hasten)
 
     @property
     def current_job(self) -> Job | None:

@@ -118,7 +118,7 @@ def judge_ways(*, pooler: bool, told: bool, hears: bool) -> list[Finding]:
     leads = "the DSN leads through a pooler" if pooler else "the DSN leads to the server itself"
     direct = "give --listen-dsn (DBJOBQ_LISTEN_DSN, listen_conninfo=) a direct DSN of the same database"
     if pooler and not told:
-        found = f"{leads}, and dbjobq is not told of it: prepared statements fail, workers do not start"
+        found = f"{leads}, and dbjobq is not told of it: workers do not start"
         return [Finding("pooler", "critical", found, f"{direct}; or the same one, and workers only poll")]
     if hears:
         return [Finding("pooler", "ok", f"{leads}, and what is notified arrives where workers listen")]

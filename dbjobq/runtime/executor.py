@@ -12,9 +12,9 @@ import time
 from collections import deque
 from contextlib import suppress
 from contextvars import copy_context
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
-from dbjobq.attempt import completed, failed
+from dbjobq.attempt import completed, failed, unfinished
 from dbjobq.context import JobContext
 from dbjobq.handler import OVERRUN, within
 from dbjobq.registry import Task, find, registered
@@ -29,7 +29,7 @@ from dbjobq.storage.base import BaseStorage
 from dbjobq.storage.values import Claim, Outcome
 from dbjobq.telemetry import job_fields, worker_log
 
-__all__ = ["Executor"]
+__all__ = ["Executor", "Whereabouts"]
 
 SLICE: Final = 0.002
 """Seconds of no-op jobs after which a slot lets the rest of the loop run; also what a chunk for a thread is worth."""
@@ -37,6 +37,17 @@ CHUNK: Final = 64
 """The most jobs in one."""
 SHORT: Final = 0.0005
 """Jobs that take less than this many seconds go to threads by the chunk."""
+
+THREADLESS: Final = 1.0
+"""Seconds until a slot claims again for which the system had no thread."""
+
+
+class Whereabouts(NamedTuple):
+    """A job that runs, and where: as a task on the loop, or in a thread."""
+
+    claim: Claim
+    task: asyncio.Task[None] | None
+    thread: int | None
 
 
 class _Slot:
@@ -55,11 +66,12 @@ class _Slot:
         """Why the job was cancelled from outside: its outcome is not this worker's to write, or is written already."""
 
     def running(self) -> Claim | None:
-        return self.claim if self.chunk is None else self.chunk.claim
+        chunk = self.chunk  # once: other threads ask
+        return self.claim if chunk is None else chunk.claim
 
 
 class Executor:
-    """See the module. Used on the worker's loop, but for `running` and `holding`, which any thread may ask.
+    """See the module. Used on the worker's loop; but any thread may ask what runs, and take back what is not started.
 
     Args:
         config: The worker's settings.
@@ -123,6 +135,20 @@ class Executor:
         """Return what runs at this moment."""
         return [claim for slot in tuple(self._slots) if (claim := slot.running()) is not None]
 
+    def whereabouts(self) -> list[Whereabouts]:
+        """Return what runs at this moment, and where."""
+        found: list[Whereabouts] = []
+        for slot in tuple(self._slots):
+            chunk, task = slot.chunk, slot.task
+            if (claim := slot.running()) is not None:
+                found.append(Whereabouts(claim, *((task, None) if chunk is None else (None, chunk.thread))))
+        return found
+
+    def unwritten(self) -> list[Outcome]:
+        """Return the outcomes that are nobody's to write yet, those of a thread's chunk among them."""
+        chunks = [chunk for slot in tuple(self._slots) if (chunk := slot.chunk) is not None]
+        return [*self._outcomes, *(outcome for chunk in chunks for outcome in tuple(chunk.outcomes))]
+
     def held(self) -> list[Claim]:
         """Return all that was claimed and has no written outcome yet; perhaps a few that have."""
         held = [*self._buffer, *(outcome.claim for outcome in self._outcomes)]
@@ -151,11 +177,14 @@ class Executor:
 
     def take_back(self) -> list[Claim]:
         """Return all claims that are not started; they will not be."""
-        back = list(self._buffer)
-        self._buffer.clear()
-        for slot in self._slots:
-            if slot.chunk is not None:
-                back += slot.chunk.take_back()
+        back: list[Claim] = []
+        with suppress(IndexError):  # from behind, one by one: each is either started or taken, also from another thread
+            while True:
+                back.append(self._buffer.pop())
+        back.reverse()
+        for slot in tuple(self._slots):
+            if (chunk := slot.chunk) is not None:
+                back += chunk.take_back()
         return back
 
     def share(self) -> None:
@@ -177,7 +206,7 @@ class Executor:
         gone = {claim.claim + claim.id for claim in claims}
         for slot in tuple(self._slots):
             claim = slot.running()
-            if claim is not None and claim.claim + claim.id in gone:
+            if claim is not None and not slot.verdict and claim.claim + claim.id in gone:
                 worker_log.warning("job.lost", extra=job_fields(claim))
                 self._abandon(slot, claim, "lost")
 
@@ -196,22 +225,13 @@ class Executor:
 
     def hand_back(self) -> list[Outcome]:
         """End what runs, as far as it can be ended, and return what is to be written of it."""
-        unfinished: list[Outcome] = []
+        ended: list[Outcome] = []
         for slot in tuple(self._slots):
             if (claim := slot.running()) is not None and not slot.verdict:
-                unfinished.append(self._unfinished(claim))
+                ended.append(unfinished(claim))
+                self.log(ended[-1])
                 self._abandon(slot, claim, "released")
-        return unfinished
-
-    def _unfinished(self, claim: Claim) -> Outcome:
-        if claim.max_retries == 0:  # it may start once, and has (contract §6)
-            outcome = failed(
-                claim, TimeoutError("the worker stopped before it ended, and max_retries=0 allows one start")
-            )
-            self._log(outcome)
-            return outcome
-        worker_log.warning("job.released", extra=job_fields(claim))
-        return Outcome(claim, "release")
+        return ended
 
     def _abandon(self, slot: _Slot, claim: Claim, verdict: Literal["lost", "released"]) -> None:
         if slot.verdict:
@@ -297,7 +317,10 @@ class Executor:
                 await asyncio.sleep(0)
                 jobs, since = 0, clock()
                 continue
-            claim = buffer.popleft()
+            try:
+                claim = buffer.popleft()
+            except IndexError:  # it was taken back at this moment
+                continue
             if not self._lease.alive():
                 self._release(claim)
                 continue
@@ -342,7 +365,7 @@ class Executor:
                 if not alarm.rung:
                     alarm.ring()
                 if debug or outcome.event != "complete":
-                    self._log(outcome)
+                    self.log(outcome)
             slot.claim = slot.context = None
             if me.cancelling():
                 await self._absorb(me)
@@ -370,12 +393,17 @@ class Executor:
     def _ended(self, outcome: Outcome) -> None:
         self._outcomes.append(outcome)
         self._alarm.ring()
-        self._log(outcome)
+        self.log(outcome)
 
-    def _log(self, outcome: Outcome) -> None:
+    @staticmethod
+    def log(outcome: Outcome) -> None:
+        """Say how an attempt ended."""
         claim = outcome.claim
         if outcome.event == "complete":
             worker_log.debug("job.completed", extra=job_fields(claim))
+            return
+        if outcome.event == "release":
+            worker_log.warning("job.released", extra=job_fields(claim))
             return
         extra = job_fields(claim, error=(outcome.error or "").partition("\n")[0])
         if outcome.event == "fail":
@@ -391,13 +419,11 @@ class Executor:
 
     async def _hand_to_thread(self, slot: _Slot, claim: Claim, task: Task) -> None:
         timeout = claim.timeout or task.timeout
-        waiting = deque([(claim, task)])
-        each = self.pace.of(task.name)
-        if timeout is None and each < SHORT and not claim.fragile:
-            self._fill(waiting, min(CHUNK, int(SLICE / max(each, 1e-6))))
-        chunk = slot.chunk = Chunk(waiting, self._loop.create_future())
-        size, since = len(waiting), time.perf_counter()
-        self._threads.submit(chunk)
+        chunk = slot.chunk = Chunk(self._with_others(claim, task, timeout), self._loop.create_future())
+        size, since = len(chunk.claims), time.perf_counter()
+        if (error := self._threads.submit(chunk)) is not None:
+            await self._do_without(slot, chunk, error)
+            return
         try:
             while not chunk.done.done():
                 try:
@@ -417,18 +443,32 @@ class Executor:
         self._outcomes += chunk.outcomes
         for outcome in chunk.outcomes:
             if outcome.event != "complete":
-                self._log(outcome)
+                self.log(outcome)
         self.pace.took(task.name, max(1, size - len(chunk.waiting)), time.perf_counter() - since)
         self._alarm.ring()
 
-    def _fill(self, waiting: deque[tuple[Claim, Task]], size: int) -> None:
+    async def _do_without(self, slot: _Slot, chunk: Chunk, error: RuntimeError) -> None:
+        """Give back what the system had no thread for, since jobs have left so many behind; and wait a moment."""
+        slot.chunk = None
+        for claim in chunk.take_back():
+            worker_log.error("thread.unavailable", extra=job_fields(claim, error=str(error)))
+            self._release(claim)
+        await asyncio.sleep(THREADLESS)
+
+    def _with_others(self, claim: Claim, task: Task, timeout: float | None) -> deque[tuple[Claim, Task]]:
         """Add the `def` jobs that follow in the buffer, as far as they can share a thread's turn."""
-        buffer, tasks = self._buffer, registered()
-        while len(waiting) < size and buffer and not buffer[0].fragile:
-            task = tasks.get(buffer[0].type)
-            if task is None or task.is_async or task.timeout is not None or buffer[0].timeout is not None:
-                return
-            waiting.append((buffer.popleft(), task))
+        buffer, tasks, waiting = self._buffer, registered(), deque([(claim, task)])
+        each = self.pace.of(task.name)
+        if timeout is not None or each >= SHORT or claim.fragile:
+            return waiting
+        size = min(CHUNK, int(SLICE / max(each, 1e-6)))
+        with suppress(IndexError):
+            while len(waiting) < size and not (following := buffer[0]).fragile:
+                other = tasks.get(following.type)
+                if other is None or other.is_async or other.timeout is not None or following.timeout is not None:
+                    break
+                waiting.append((buffer.popleft(), other))
+        return waiting
 
     def _run_on_thread(self, claim: Claim, task: Task, chunk: Chunk) -> Outcome | None:
         """Run one `def` job; called in its thread."""

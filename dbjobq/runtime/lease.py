@@ -1,8 +1,8 @@
 """Keeps what this worker has claimed: a heartbeat from a thread and a connection of its own.
 
 So that no handler that blocks the event loop, and no slow query on it, makes the worker look dead. The same thread asks
-which running jobs were lost (cancelled, or given away), and takes jobs back from workers that are gone: every worker
-does, without a leader. While the worker holds nothing it writes nothing.
+which running jobs were lost (cancelled, or given away), stands in for a loop that is blocked (watch.py), and takes jobs
+back from workers that are gone: every worker does, without a leader. While the worker holds nothing it writes nothing.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import threading
 import time
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Final
+from typing import Final, Protocol
 
 from dbjobq.errors import DBJobQError
 from dbjobq.storage.base import Pulse
-from dbjobq.storage.values import Claim
+from dbjobq.storage.values import Claim, Outcome
 from dbjobq.telemetry import worker_log
 
 __all__ = ["Heartbeat", "Lease", "now"]
@@ -29,6 +29,9 @@ PROBE: Final = 0.25
 """The pause between looks for dead workers: with `TTL`, and half a beat until it is noticed, less than the lease."""
 DEAF_EVERY: Final = 0.4
 """Seconds between looks for cancelled jobs while no notice can tell of them (contract §4: within a second)."""
+
+LOOK: Final = 0.5
+"""Seconds between looks at the event loop and at what runs, at most."""
 
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", None)  # a monotonic clock stands still while a VM is suspended
 
@@ -70,6 +73,15 @@ class Lease:
         return now() > self._until - self.ttl / 2
 
 
+class Watchman(Protocol):
+    """See `watch.Watch`."""
+
+    over: bool
+
+    def look(self, late: float) -> list[Outcome]: ...
+    def wrote(self, outcomes: list[Outcome], accepted: set[str]) -> None: ...
+
+
 class Heartbeat:
     """The thread. It only reads what the worker holds, and reports by callbacks, which must be safe to call from it.
 
@@ -80,6 +92,7 @@ class Heartbeat:
         listening: Whether notices tell of cancelled jobs, whatever process they were cancelled in.
         on_lapsed: The lease is over: nothing that is held may be started.
         on_lost: These running jobs are no longer held.
+        watch: Says what is to be written while the loop is blocked; and when there is nothing left to live for.
     """
 
     def __init__(  # noqa: PLR0913 - what it reads and whom it tells
@@ -92,14 +105,17 @@ class Heartbeat:
         listening: Callable[[], bool],
         on_lapsed: Callable[[], None],
         on_lost: Callable[[list[Claim]], None],
+        watch: Watchman,
     ) -> None:
         self._pulse, self._lease, self._seconds = pulse, lease, seconds
         self._held, self._listening = held, listening
-        self._on_lapsed, self._on_lost = on_lapsed, on_lost
+        self._on_lapsed, self._on_lost, self._watch = on_lapsed, on_lost, watch
         self._bell, self._stopping = threading.Event(), False
         self._ran: set[Claim] = set()
         self._doubted: SimpleQueue[str] = SimpleQueue()
         self._troubled = False
+        self._beat_at = self._looked_at = float("-inf")
+        self._probe_at = now() + random.random() * seconds * PROBE  # noqa: S311 - spread, not secrecy
         self._thread = threading.Thread(target=self._run, name="dbjobq-heartbeat", daemon=True)
 
     def start(self) -> None:
@@ -115,31 +131,52 @@ class Heartbeat:
             self._pulse.cut()
             self._thread.join(0.5)
 
+    def alive(self) -> bool:
+        """Tell whether the thread runs."""
+        return self._thread.is_alive()
+
     def doubt(self, job_id: str) -> None:
         """Ask at once whether this job is still held: somebody says that it was cancelled. From any thread."""
         self._doubted.put(job_id)
         self._bell.set()
 
     def _run(self) -> None:
-        probe_at = now() + random.random() * self._seconds * PROBE  # noqa: S311 - spread, not secrecy
-        beat_at = 0.0
-        while not self._stopping:
-            self._bell.wait(self._pause())
-            self._bell.clear()
-            try:
-                if now() >= beat_at:
-                    beat_at = now() + self._seconds * BEAT * (0.8 + 0.2 * random.random())  # noqa: S311 - as above
-                    self._beat()
-                self._look_for_lost()
-                if now() >= probe_at:
-                    probe_at = now() + self._seconds * PROBE * (0.8 + 0.2 * random.random())  # noqa: S311 - as above
-                    self._rescue()
-                self._troubled = False
-            except DBJobQError as error:
-                self._report(error)
-            except Exception:
-                worker_log.exception("heartbeat.broken")
-        self._pulse.close()
+        try:
+            while not (self._stopping or self._watch.over):
+                try:
+                    self._work(self._sleep())
+                    self._troubled = False
+                except DBJobQError as error:
+                    self._report(error)
+                except Exception:
+                    worker_log.exception("heartbeat.broken")
+        finally:
+            self._pulse.close()
+
+    def _sleep(self) -> float:
+        """Sleep until the next look; return by how many seconds it became too long."""
+        pause = min(self._pause(), LOOK)
+        until = now() + pause
+        self._bell.wait(pause)
+        self._bell.clear()
+        return now() - until
+
+    def _work(self, late: float) -> None:
+        outcomes = self._watch.look(late)
+        if now() >= self._beat_at:
+            self._beat_at = self._next(BEAT)
+            self._beat()
+        if outcomes:
+            self._watch.wrote(outcomes, self._pulse.finish(outcomes))
+        if now() >= self._looked_at + self._pause() or not self._doubted.empty():
+            self._looked_at = now()
+            self._look_for_lost()
+        if now() >= self._probe_at:
+            self._probe_at = self._next(PROBE)
+            self._rescue()
+
+    def _next(self, share: float) -> float:
+        return now() + self._seconds * share * (0.8 + 0.2 * random.random())  # noqa: S311 - spread, not secrecy
 
     def _pause(self) -> float:
         usual = self._seconds * BEAT / 2

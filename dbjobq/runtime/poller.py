@@ -59,16 +59,18 @@ class Poller:
         self._reconciled = False
         self._lapsed = False
 
-    # What others tell, on the worker's loop.
+    # What others tell.
 
     def wake(self) -> None:
-        """There may be work: look now, and as often as at first."""
+        """There may be work: look now, and as often as at first. On the worker's loop."""
         self._told = True
         self._backoff.reset()
         self._alarm.ring()
 
     def stop(self, *, hasten: bool = False) -> None:
-        """Claim no more; `run` returns when what runs has ended, or has been handed back.
+        """Claim no more from the next look on; `run` returns when what runs has ended, or has been handed back.
+
+        From any thread: whoever stands in for a loop that is blocked must know it, too.
 
         Args:
             hasten: Hand it back now.
@@ -76,16 +78,20 @@ class Poller:
         if self._stop_by is None or hasten:
             seconds = self._config.shutdown_timeout
             self._stop_by = now() + (0.0 if hasten else max(seconds - HAND_BACK, seconds * 0.9))
-        self._alarm.ring()
 
     def lapse(self) -> None:
         """The lease was over, and jobs were ended for it: they are not this worker's any more, whoever gets them."""
         self._lapsed = True
         self._alarm.ring()
 
-    def unwritten(self) -> list[Claim]:
-        """Return what has ended here, though the database does not know of it yet; from any thread."""
-        return [outcome.claim for outcome in self._unsent if outcome.event != "release"]
+    @property
+    def stop_by(self) -> float | None:
+        """When what runs is handed back; None before `stop`. From any thread."""
+        return self._stop_by
+
+    def unsent(self) -> list[Outcome]:
+        """Return the outcomes that the database does not have, as far as is known; from any thread."""
+        return list(self._unsent)
 
     # The loop.
 

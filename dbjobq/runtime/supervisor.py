@@ -16,6 +16,7 @@ from dbjobq.runtime.executor import Executor
 from dbjobq.runtime.lease import Heartbeat, Lease
 from dbjobq.runtime.listener import Listener
 from dbjobq.runtime.poller import Poller
+from dbjobq.runtime.watch import Watch
 from dbjobq.storage.base import BaseStorage
 from dbjobq.storage.values import Claim
 from dbjobq.telemetry import worker_log
@@ -52,9 +53,14 @@ class Supervisor:
         return self._executor.running()
 
     def stop(self, *, hasten: bool = False) -> None:
-        """Begin to stop; from the loop."""
-        self._stopping.set()
+        """Begin to stop; from any thread."""
         self._poller.stop(hasten=hasten)
+
+        def notice() -> None:
+            self._stopping.set()
+            self._alarm.ring()
+
+        self._from_thread(notice)
 
     async def run(self) -> None:
         """Work until `stop`; on return every job has ended or is handed back.
@@ -63,22 +69,30 @@ class Supervisor:
         it finishes. A service that raises is a bug, or the end of the tables: it ends the worker,
         which still hands back.
         """
-        if not await self._open():
-            return
+        guard = self._loop.create_task(self._session.guard(), name="dbjobq-guard")
+        try:
+            if not await self._open():
+                return
+            await self._serve(guard)
+        finally:
+            guard.cancel()
+
+    async def _serve(self, guard: asyncio.Task[None]) -> None:
         heartbeat = self._heartbeat = Heartbeat(
             self._session.pulse(),
             self._lease,
             seconds=self._config.lease,
-            held=lambda: (self._executor.running(), self._executor.holding or bool(self._poller.unwritten())),
+            held=lambda: (self._executor.running(), self._executor.holding or bool(self._poller.unsent())),
             listening=lambda: self._listener.listening and "listen" in self._storage.supports,
             on_lapsed=lambda: self._from_thread(self._alarm.ring),
             on_lost=lambda claims: self._from_thread(lambda: self._executor.lost(claims)),
+            watch=Watch(self._executor, stop_by=lambda: self._poller.stop_by, unsent=self._poller.unsent),
         )
         heartbeat.start()
-        services: list[asyncio.Task[None]] = []
+        services = [guard]
         try:
-            services.append(self._loop.create_task(self._listener.run(), name="dbjobq-listener"))
-            await self._first_notice(services[0])
+            services.append(listener := self._loop.create_task(self._listener.run(), name="dbjobq-listener"))
+            await self._first_notice(listener)
             self._executor.start()
             services.append(self._loop.create_task(self._fence(), name="dbjobq-fence"))
             services.append(self._loop.create_task(self._poller.run(), name="dbjobq-poller"))
@@ -87,8 +101,10 @@ class Supervisor:
                 if service.done():
                     service.result()  # raises what ended it
         finally:
-            await self._close(services)
-            await asyncio.to_thread(heartbeat.stop)
+            try:
+                await self._close(services)
+            finally:
+                heartbeat.stop()  # whatever happened: it would keep the jobs from others for ever
 
     async def _open(self) -> bool:
         """Connect, for as long as it takes; False if told to stop before. Raises what waiting would not mend."""
@@ -116,6 +132,8 @@ class Supervisor:
         """End the coroutines of jobs when the lease is over, though the poller may be waiting for a dead connection."""
         while True:
             await asyncio.sleep(max(self._lease.left(), self._lease.ttl / 50))
+            if self._heartbeat is not None and self._poller.stop_by is None and not self._heartbeat.alive():
+                raise RuntimeError("the heartbeat's thread has ended")
             if not self._lease.alive() and self._executor.fence():
                 self._poller.lapse()
 
@@ -131,7 +149,7 @@ class Supervisor:
         await self._executor.close()
         try:
             async with asyncio.timeout(1.0):
-                await self._session.release(self._poller.unwritten())
+                await self._session.release(o.claim for o in self._poller.unsent() if o.event != "release")
         except (DBJobQError, TimeoutError) as error:
             worker_log.warning("worker.unreleased", extra={"error": str(error) or "timed out"})
         await self._session.close()

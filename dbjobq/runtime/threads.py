@@ -28,7 +28,7 @@ __all__ = ["Chunk", "Threads"]
 class Chunk:
     """Claims that one thread works off in order. The loop may take back those that are not started."""
 
-    __slots__ = ("abandoned", "claim", "claims", "context", "done", "outcomes", "waiting")
+    __slots__ = ("abandoned", "claim", "claims", "context", "done", "outcomes", "thread", "waiting")
 
     def __init__(self, waiting: deque[tuple[Claim, Task]], done: asyncio.Future[None]) -> None:
         self.waiting = waiting
@@ -39,6 +39,8 @@ class Chunk:
         """What runs now."""
         self.context: JobContext | None = None
         self.outcomes: list[Outcome] = []
+        self.thread: int | None = None
+        """Which one works on it."""
         self.abandoned = False
 
     def take_back(self) -> list[Claim]:
@@ -64,13 +66,22 @@ class Threads:
         self._loop = asyncio.get_running_loop()
         self._alive = self._busy = 0
 
-    def submit(self, chunk: Chunk) -> None:
-        """Hand over a chunk; its `done` is set on the loop when it is worked off."""
+    def submit(self, chunk: Chunk) -> RuntimeError | None:
+        """Hand over a chunk; its `done` is set on the loop when it is worked off.
+
+        Returns:
+            Why it was not handed over: there is no thread, and the system gives none.
+        """
+        if self._busy >= self._alive and self._alive < self._limit:
+            try:
+                threading.Thread(target=self._work, name="dbjobq-job", daemon=True).start()
+                self._alive += 1
+            except RuntimeError as error:
+                if not self._alive:
+                    return error
         self._busy += 1
-        if self._busy > self._alive and self._alive < self._limit:
-            self._alive += 1
-            threading.Thread(target=self._work, name="dbjobq-job", daemon=True).start()
         self._queue.put(chunk)
+        return None
 
     def abandon(self, chunk: Chunk) -> None:
         """Forget the chunk's thread: it ends when its function returns, and counts no more."""
@@ -84,8 +95,9 @@ class Threads:
             self._queue.put(None)
 
     def _work(self) -> None:
-        base = copy_context()
+        base, me = copy_context(), threading.get_ident()
         while (chunk := self._queue.get()) is not None:
+            chunk.thread = me
             while True:
                 try:
                     claim, task = chunk.waiting.popleft()

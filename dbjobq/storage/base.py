@@ -7,6 +7,7 @@ own).
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from abc import ABC, abstractmethod
@@ -102,6 +103,10 @@ class Session(ABC):
         Then it is found out whether anything arrives: an `echo` or a `deaf` notice follows within a second.
         """
 
+    async def guard(self) -> None:
+        """Run until cancelled: end connections whose answer will not come, those of `notices` and `pulse`, too."""
+        await asyncio.Event().wait()  # unless a storage has connections that can hang
+
     @abstractmethod
     def pulse(self) -> Pulse:
         """Return the heartbeat of this session's worker."""
@@ -124,6 +129,14 @@ class Pulse(ABC):
     @abstractmethod
     def rescue(self) -> list[Rescued]:
         """Take back what workers that are gone held. One attempt each."""
+
+    @abstractmethod
+    def finish(self, outcomes: Sequence[Outcome]) -> set[str]:
+        """Write results in the place of an event loop that is blocked; return the ids of those accepted.
+
+        Passes over those that somebody is just writing: a transaction that the loop would have to end must not be
+        waited for.
+        """
 
     @abstractmethod
     def cut(self) -> None:

@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from math import ceil
 from typing import Any, Final, TypeAlias
 
@@ -38,6 +38,12 @@ BOUNDED: Final = {
     "application_name": "dbjobq",
 }
 """What libpq leaves unbounded. A DSN's own values win."""
+
+_WHO: Final = "select pg_backend_pid()"
+_UNTOLD: Final = (
+    "the DSN leads through a pooler such as PgBouncer: give a direct DSN for listening, too (listen_conninfo, "
+    "--listen-dsn, DBJOBQ_LISTEN_DSN), or, where there is no direct way, the same one, and workers only poll"
+)
 
 
 def resolve_conninfo(conninfo: str | None) -> str:
@@ -119,12 +125,14 @@ class Connections:
         """
         pool = None if alone else self._sync_pool(deadline)
         if pool is None:
-            connection = psycopg.connect(self.conninfo, **self._kwargs, **self._within(deadline))
+            connection = self.connect(deadline)
         else:  # not by the pool's own block, which commits: a third of the cost of lending
             connection = pool.getconn(None if deadline is None else deadline.left)
-        watch = nullcontext() if deadline is None else self._watchman.over(connection, deadline)
         try:
-            with watch, connection if pool is not None and pool is self._theirs else nullcontext():
+            with (
+                self._watched(connection, deadline),
+                connection if pool is not None and pool is self._theirs else nullcontext(),
+            ):
                 yield connection
         finally:
             connection.close() if pool is None else pool.putconn(connection)
@@ -141,7 +149,8 @@ class Connections:
                     self._pid, self._pool, self._watchman = os.getpid(), None, Watchman(self.timeout)
                 if self._pool is None:
                     # So that a wrong DSN says so at once, not after the pool's timeout.
-                    psycopg.connect(self.conninfo, **self._kwargs, **self._within(deadline)).close()
+                    with self.connect(deadline) as first, self._watched(first, deadline):
+                        self._heed(first, first.execute(_WHO).fetchone())
                     self._pool = ConnectionPool(
                         self.conninfo, kwargs=self._kwargs, open=True, name="dbjobq", **self._limits()
                     )
@@ -160,18 +169,21 @@ class Connections:
             if (pool := self._theirs if isinstance(self._theirs, ConnectionPool) else self._pool) is not None:
                 pool.drain()
 
-    def connect(self) -> SyncConnection:
+    def _watched(self, connection: SyncConnection, deadline: Deadline | None) -> AbstractContextManager[None]:
+        return nullcontext() if deadline is None else self._watchman.over(connection, deadline)
+
+    def connect(self, deadline: Deadline | None = None) -> SyncConnection:
         """Return a new connection of one's own."""
-        return psycopg.connect(self.conninfo, **self._kwargs)
+        return psycopg.connect(self.conninfo, **self._kwargs, **self._within(deadline))
 
     def connect_directly(self) -> SyncConnection:
         """Return a new connection of one's own that goes past the pooler."""
         return psycopg.connect(self.listen_conninfo, **self._kwargs)
 
     def pooler(self) -> bool:
-        """Tell whether a pooler answers: it gives its clients process ids of its own making."""
+        """Tell whether a pooler answers."""
         with self.connection() as connection:
-            return connection.execute("select pg_backend_pid()").fetchone() != (connection.info.backend_pid,)
+            return _is_pooler(connection, connection.execute(_WHO).fetchone())
 
     def close(self) -> None:
         """Close the pool for threads, unless it is the user's."""
@@ -205,7 +217,9 @@ class Connections:
         loop = asyncio.get_running_loop()
         pool = self._made_for(loop)
         if pool is None:
-            await (await self.async_connect(**self._within(deadline))).close()
+            async with await self.async_connect(**self._within(deadline)) as first:
+                with nullcontext() if deadline is None else watched(first, deadline):
+                    self._heed(first, await (await first.execute(_WHO)).fetchone())
             pool = AsyncConnectionPool(
                 self.conninfo, kwargs=self._kwargs, open=False, name="dbjobq-async", **self._limits()
             )
@@ -243,12 +257,25 @@ class Connections:
         return await psycopg.AsyncConnection.connect(self.conninfo, **{**self._kwargs, **kwargs})
 
     async def connect_session(self) -> AsyncConnection:
-        """Return a worker's connection, its plans pinned (behind a pooler they are pinned by each transaction)."""
+        """Return a worker's connection, its plans pinned (behind a pooler they are pinned by each transaction).
+
+        Raises:
+            ConfigError: A pooler answers, and it was not said that there is one.
+        """
         if self.pooled:
             return await self.async_connect()
         own = conninfo_to_dict(self.conninfo).get("options") or ""
         pinned = " ".join(f"-c {name}={value}" for name, value in SESSION_SETTINGS.items())
-        return await self.async_connect(prepare_threshold=0, options=f"{own} {pinned}".strip())
+        try:
+            connection = await self.async_connect(prepare_threshold=0, options=f"{own} {pinned}".strip())
+        except psycopg.OperationalError as error:
+            if "unsupported startup parameter" in str(error):  # PgBouncer's words
+                raise ConfigError(_UNTOLD) from error
+            raise
+        if _is_pooler(connection, await (await connection.execute(_WHO, prepare=False)).fetchone()):
+            await connection.close()
+            raise ConfigError(_UNTOLD)
+        return connection
 
     async def connect_listener(self) -> AsyncConnection:
         """Return a direct connection for LISTEN."""
@@ -269,9 +296,19 @@ class Connections:
         hosts = str(conninfo_to_dict(self.conninfo).get("host") or "").count(",") + 1
         return {"connect_timeout": max(ceil(deadline.left / hosts), 2)}
 
+    def _heed(self, connection: SyncConnection | AsyncConnection, row: tuple[Any, ...] | None) -> None:
+        """Prepare nothing if a pooler answers: the next transaction may find what others have prepared."""
+        if _is_pooler(connection, row):
+            self._kwargs = {**self._kwargs, "prepare_threshold": None}
+
     def _limits(self) -> dict[str, Any]:
         # The pool's own reconnect_timeout doubles to minutes; at 5 s a request starts the next attempt.
         return {"min_size": 1, "max_size": self._max_size, "timeout": self.timeout, "reconnect_timeout": 5.0}
+
+
+def _is_pooler(connection: SyncConnection | AsyncConnection, row: tuple[Any, ...] | None) -> bool:
+    """Tell from the answer to `_WHO` whether a pooler sits between: it gives its clients process ids of its own."""
+    return row != (connection.info.backend_pid,)
 
 
 def _libpq_options(kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -44,6 +44,8 @@ _REFUSED: Final = re.compile(
     r"|(role|database) \".*\" does not exist|invalid (connection option|port)|server does not support SSL"
     r"|permission denied for database"
 )
+_MIXED_UP: Final = (pg.DuplicatePreparedStatement, pg.InvalidSqlStatementName)
+"""Only on connections of the user's own: ours prepare nothing behind a pooler (connections.py)."""
 # A statement that is too large or too deep is an OperationalError to psycopg; sending it again would not help.
 _TOO_MUCH: Final = (pg.StatementTooComplex, pg.ProgramLimitExceeded, pg.TooManyColumns, pg.TooManyArguments)
 
@@ -82,7 +84,7 @@ async def forget_prepared(connection: psycopg.AsyncConnection[Any]) -> None:
         await connection.execute(b"deallocate all")
 
 
-def translate(error: BaseException, schema: str) -> Exception | None:  # noqa: PLR0911 - a table
+def translate(error: BaseException, schema: str) -> Exception | None:  # noqa: C901, PLR0911 - a table
     """Return our error for one of psycopg's; None where there is none, such as for broken SQL."""
     if isinstance(error, DBJobQError):
         return error
@@ -95,6 +97,11 @@ def translate(error: BaseException, schema: str) -> Exception | None:  # noqa: P
         )
     if isinstance(error, pg.InsufficientPrivilege):
         return ConfigError(f"the database user may not do this in schema {schema!r}: {said}")
+    if isinstance(error, _MIXED_UP):
+        return ConfigError(
+            f"the connection leads through a pooler, which mixes up what clients prepare ({said}): "
+            "make it, or its pool, with prepare_threshold=None"
+        )
     if isinstance(error, psycopg.ProgrammingError) and "connection" in said and "invalid" in said:
         return ConfigError(f"the DSN cannot be read: {said}")
     if isinstance(error, (*_TOO_MUCH, psycopg.DataError)):

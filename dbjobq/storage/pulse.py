@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -12,9 +12,10 @@ from dbjobq.storage.base import Pulse
 from dbjobq.storage.connections import Connections, SyncConnection
 from dbjobq.storage.deadline import cut
 from dbjobq.storage.faults import translated
-from dbjobq.storage.statements import Statements
-from dbjobq.storage.values import Claim, Rescued
-from dbjobq.storage.wire import held_params
+from dbjobq.storage.guard import Guard
+from dbjobq.storage.statements import DURABLE, Statements
+from dbjobq.storage.values import Claim, Outcome, Rescued
+from dbjobq.storage.wire import finish_params, held_params
 
 __all__ = ["PostgresPulse"]
 
@@ -23,20 +24,32 @@ class PostgresPulse(Pulse):
     """See `Pulse`. `worker` tells the number under which the worker `name` is registered at this moment."""
 
     def __init__(
-        self, connections: Connections, statements: Statements, name: str, worker: Callable[[], int | None]
+        self,
+        connections: Connections,
+        statements: Statements,
+        guard: Guard,
+        name: str,
+        worker: Callable[[], int | None],
     ) -> None:
-        self._connections, self._statements, self._name, self._worker = connections, statements, name, worker
+        self._connections, self._statements, self._guard = connections, statements, guard
+        self._name, self._worker = name, worker
         self._connection: SyncConnection | None = None
 
-    def _rows(self, name: str, params: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+    @contextmanager
+    def _connected(self) -> Generator[SyncConnection]:
         with translated(self._connections.schema):
             if self._connection is None or self._connection.closed:
                 self._connection = self._connect()
             try:
-                return self._connection.execute(self._statements[name], params).fetchall()
+                with self._guard.waiting(self._connection):
+                    yield self._connection
             except BaseException:
                 self.close()
                 raise
+
+    def _rows(self, name: str, params: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        with self._connected() as connection:
+            return connection.execute(self._statements[name], params).fetchall()
 
     def _connect(self) -> SyncConnection:
         """Go past a pooler, which may have no connection to lend while jobs hold transactions, if that leads here."""
@@ -63,6 +76,17 @@ class PostgresPulse(Pulse):
         """See `Pulse.rescue`: looks first, so that a probe that finds nothing writes nothing."""
         ((needed,),) = self._rows("rescue_needed")
         return [Rescued(*row[:5]) for row in self._rows("rescue")] if needed else []
+
+    def finish(self, outcomes: Sequence[Outcome]) -> set[str]:
+        """See `Pulse.finish`."""
+        with self._connected() as connection, connection.transaction():
+            connection.execute(DURABLE)
+            claims = held_params(outcome.claim for outcome in outcomes)
+            unlocked = {row[0] for row in connection.execute(self._statements["unlocked"], claims)}
+            ours = [outcome for outcome in outcomes if outcome.claim.id in unlocked]
+            if ours:
+                connection.execute(self._statements["finish"], finish_params(ours))
+            return unlocked
 
     def cut(self) -> None:
         """See `Pulse.cut`."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Generator, Iterable, Mapping, Sequence
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
@@ -17,19 +17,29 @@ from dbjobq.storage.base import Session
 from dbjobq.storage.connections import AsyncConnection, Connections
 from dbjobq.storage.deadline import cut
 from dbjobq.storage.faults import first_line, forget_prepared, is_passing, translated
+from dbjobq.storage.guard import Guard
 from dbjobq.storage.pulse import PostgresPulse
 from dbjobq.storage.scan import Scan, Start
-from dbjobq.storage.statements import SESSION_SETTINGS, Statements, set_local
+from dbjobq.storage.statements import DURABLE, SESSION_SETTINGS, Statements, set_local
 from dbjobq.storage.values import Claim, Idle, Notice, Outcome, Step
 from dbjobq.storage.version import check_version
-from dbjobq.storage.wire import CLAIMED_AT, POSITION, PRIORITY, QUEUE, array, claims_of, finish_params, held_params
+from dbjobq.storage.wire import (
+    CLAIMED_AT,
+    POSITION,
+    PRIORITY,
+    QUEUE,
+    accepted_params,
+    array,
+    claims_of,
+    finish_params,
+    held_params,
+)
 from dbjobq.telemetry import worker_log
 
 __all__ = ["PostgresSession"]
 
 AsyncCursor: TypeAlias = psycopg.AsyncCursor[Any]
 
-DURABLE: Final = set_local(synchronous_commit="on")
 PINNED: Final = set_local(**SESSION_SETTINGS)
 PINNED_DURABLE: Final = set_local(**(SESSION_SETTINGS | {"synchronous_commit": "on"}))
 
@@ -39,6 +49,9 @@ BUSY_EVERY: Final = 1.0
 """Seconds between two remarks that enqueues need not notify."""
 ECHO_WITHIN: Final = 1.0
 """Seconds in which a notification of one's own must come back; it takes milliseconds."""
+
+SILENCE: Final = 60.0
+"""Seconds after which the listening connection is asked whether it still leads anywhere."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -82,6 +95,7 @@ class PostgresSession(Session):
     ) -> None:
         self.worker_id = worker_id
         self._connections, self._statements, self._ttl = connections, statements, ttl
+        self._guard = Guard(connections, statements)
         self._queues = None if queues is None else list(queues)
         self._connection: AsyncConnection | None = None
         self._worker: int | None = None
@@ -100,8 +114,9 @@ class PostgresSession(Session):
         with translated(self._connections.schema):
             connection = await self._connections.connect_session()
             try:
-                check_version(await self._rows(connection, "version"), self._connections.schema)
-                worker = await self._introduce(connection)
+                with self._guard.waiting(connection):
+                    check_version(await self._rows(connection, "version"), self._connections.schema)
+                    worker = await self._introduce(connection)
             except BaseException:
                 await _hang_up(connection)
                 raise
@@ -129,6 +144,11 @@ class PostgresSession(Session):
         connection, self._connection = self._connection, None
         if connection is not None:
             await _hang_up(connection)
+
+    @contextmanager
+    def _asking(self, connection: AsyncConnection) -> Generator[None]:
+        with translated(self._connections.schema), self._guard.waiting(connection):
+            yield
 
     async def _rows(
         self, connection: AsyncConnection, name: str, params: Mapping[str, Any] | None = None
@@ -192,7 +212,7 @@ class PostgresSession(Session):
             ask_due=want > 0 and (promote or measure or now - self._due_at > DUE_EVERY),
             say_busy=want > 0 and rush and now - self._busy_at > BUSY_EVERY,
         )
-        with translated(self._connections.schema):
+        with self._asking(connection):
             if self._stale_queues:
                 await self._learn_queues(connection)
             try:
@@ -288,7 +308,7 @@ class PostgresSession(Session):
 
     async def _refused(self, connection: AsyncConnection, sent: Sequence[Outcome], accepted: set[str]) -> list[Outcome]:
         """Tell results that came late from those that were written before, when the reply was lost."""
-        accepted |= {row[0] for row in await self._rows(connection, "accepted", held_params(o.claim for o in sent))}
+        accepted |= {row[0] for row in await self._rows(connection, "accepted", accepted_params(sent))}
         return [o for o in sent if o.claim.id not in accepted and o.event != "release"]
 
     async def _finish_alone(self, connection: AsyncConnection, outcome: Outcome) -> bool:
@@ -317,7 +337,7 @@ class PostgresSession(Session):
         connection, _ = self._opened()
         self._due_at = float("inf")
         every = self._queues is None
-        with translated(self._connections.schema):
+        with self._asking(connection):
             queues = None if every else array(map(str, self._served))
             params = {"queues": queues, "since": self._scan.since(time.monotonic())}
             ((changed, count, next_due, clock),) = await self._rows(connection, "idle", params)
@@ -342,7 +362,7 @@ class PostgresSession(Session):
     async def release(self, keep: Iterable[Claim] = ()) -> list[str]:
         """See `Session.release`."""
         connection, worker = self._opened()
-        with translated(self._connections.schema):
+        with self._asking(connection):
             async with connection.transaction():
                 await connection.execute(DURABLE)
                 rows = await self._rows(connection, "release_worker", {"worker": worker, **held_params(keep)})
@@ -355,7 +375,8 @@ class PostgresSession(Session):
         with translated(self._connections.schema):
             connection = await self._connections.connect_listener()
             try:
-                await connection.execute(self._statements.listen.encode())
+                with self._guard.waiting(connection):
+                    await connection.execute(self._statements.listen.encode())
                 yield Notice("work")
                 async with aclosing(self._payloads(connection)) as payloads:
                     async for payload in payloads:
@@ -375,15 +396,19 @@ class PostgresSession(Session):
         a server adds to its answers.
         """
         async with await self._connections.async_connect() as other:
-            await other.execute(self._statements["echo"])
+            with self._guard.waiting(other):
+                await other.execute(self._statements["echo"])
         heard = False
         async for notify in connection.notifies(timeout=ECHO_WITHIN):
             heard = True
             yield notify.payload
         if not heard:
             yield None
-        async for notify in connection.notifies():
-            yield notify.payload
+        while True:
+            async for notify in connection.notifies(timeout=SILENCE):
+                yield notify.payload
+            with self._guard.waiting(connection):
+                await connection.execute(b"select 1")
 
     def _concerns(self, number: str) -> bool:
         queue = int(number) if number.isdecimal() else 0
@@ -394,7 +419,11 @@ class PostgresSession(Session):
 
     def pulse(self) -> PostgresPulse:
         """See `Session.pulse`."""
-        return PostgresPulse(self._connections, self._statements, self.worker_id, lambda: self._worker)
+        return PostgresPulse(self._connections, self._statements, self._guard, self.worker_id, lambda: self._worker)
+
+    async def guard(self) -> None:
+        """See `Session.guard`."""
+        await self._guard.run()
 
 
 async def _hang_up(connection: AsyncConnection) -> None:

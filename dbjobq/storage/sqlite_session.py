@@ -150,6 +150,13 @@ class SqlitePulse(Pulse):
             self._sqlite.tell(Notice("work"))
         return rescued
 
+    def finish(self, outcomes: Sequence[Outcome]) -> set[str]:
+        """See `Pulse.finish`."""
+        accepted = self._sqlite.write(lambda s: {o.claim.id for o in outcomes if s.finish(o)})
+        if any(o.claim.id in accepted and o.event in {"retry", "release"} for o in outcomes):
+            self._sqlite.tell(Notice("work"))
+        return accepted
+
     def cut(self) -> None:
         """See `Pulse.cut`: a call waits for nothing but its turn to write, and not for ever."""
 

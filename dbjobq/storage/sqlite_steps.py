@@ -151,7 +151,8 @@ class Steps:
 
     def written(self, outcome: Outcome) -> bool:
         """Tell whether a result that was not accepted is there already: it was sent before."""
-        return self._one(sa.select(JOBS.c.id).where(_of(outcome.claim), ~_RUNNING)) is not None
+        there = JOBS.c.status == transition("running", outcome.event)
+        return self._one(sa.select(JOBS.c.id).where(_of(outcome.claim), there)) is not None
 
     def held(self, claim: Claim) -> bool:
         """Tell whether a claim still holds its job."""

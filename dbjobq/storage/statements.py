@@ -12,7 +12,7 @@ from psycopg import sql
 
 from dbjobq.errors import ConfigError
 
-__all__ = ["LOOKING_UP", "SESSION_SETTINGS", "Statements", "check_schema_name", "set_local"]
+__all__ = ["DURABLE", "LOOKING_UP", "SESSION_SETTINGS", "Statements", "check_schema_name", "set_local"]
 
 SESSION_SETTINGS: Final = {
     "jit": "off",
@@ -131,3 +131,6 @@ def set_local(**settings: str) -> bytes:
 
 LOOKING_UP: Final = set_local(jit="off", enable_seqscan="off", enable_bitmapscan="off")
 """Precedes a statement of one look-up for each row, also where the statistics are what is wrong."""
+
+DURABLE: Final = set_local(synchronous_commit="on")
+"""Precedes what must not be lost in a crash once it is acknowledged, whatever the role or the session has set."""

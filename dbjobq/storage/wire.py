@@ -8,7 +8,17 @@ from typing import Any, Final
 from dbjobq.models import Event
 from dbjobq.storage.values import Claim, Outcome
 
-__all__ = ["CLAIMED_AT", "POSITION", "PRIORITY", "QUEUE", "array", "claims_of", "finish_params", "held_params"]
+__all__ = [
+    "CLAIMED_AT",
+    "POSITION",
+    "PRIORITY",
+    "QUEUE",
+    "accepted_params",
+    "array",
+    "claims_of",
+    "finish_params",
+    "held_params",
+]
 
 QUEUE: Final = 5
 PRIORITY: Final = 6
@@ -38,11 +48,15 @@ def held_params(claims: Iterable[Claim]) -> dict[str, str]:
     return {"ids": array(c.id for c in claims), "claims": array(c.claim for c in claims)}
 
 
+def accepted_params(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Return the parameters of `accepted.sql`."""
+    return {**held_params(o.claim for o in outcomes), "events": [_EVENTS[o.event] for o in outcomes]}
+
+
 def finish_params(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """Return the parameters of `finish.sql`."""
     return {
-        **held_params(o.claim for o in outcomes),
-        "events": [_EVENTS[o.event] for o in outcomes],
+        **accepted_params(outcomes),
         "errors": [o.error for o in outcomes],
         "results": [o.result for o in outcomes],
         "delays": [o.delay for o in outcomes],

@@ -33,6 +33,11 @@ async def stuck_elsewhere():
     Path("running").touch()
     await asyncio.to_thread(threading.Event().wait)
 
+@job
+async def blocks():
+    Path("running").touch()
+    time.sleep(60)
+
 @job(max_retries=0)
 def crash():
     os._exit(7)

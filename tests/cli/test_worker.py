@@ -41,7 +41,7 @@ def test_it_says_what_it_does_when_it_starts(dsn: str, app: Path) -> None:
         worker.says("worker.serving")
     line = json.loads(worker.log.splitlines()[0])
     assert line["event"] == "worker.serving"
-    assert line["tasks"] == "tasks.add,tasks.crash,tasks.stuck,tasks.stuck_elsewhere,tasks.wait_for"
+    assert line["tasks"] == "tasks.add,tasks.blocks,tasks.crash,tasks.stuck,tasks.stuck_elsewhere,tasks.wait_for"
     assert (line["queues"], line["schema"], line["concurrency"]) == ("a,b,c", "dbjobq", 3)
     assert "@" in line["database"]
 
@@ -116,6 +116,24 @@ def test_a_timeout_hands_back_and_the_process_ends(dsn: str, queue: JobQueue, ap
         worker.signal(signal.SIGTERM)
         assert worker.exit_code() == 0, worker.log
     assert queue.count("pending") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_job_that_blocks_the_event_loop_is_handed_back_and_the_process_ends(
+    dsn: str, queue: JobQueue, app: Path, processes: int
+) -> None:
+    job_id = queue.enqueue("tasks.blocks")
+    args = ("worker", "tasks", "--shutdown-timeout=1", f"--processes={processes}")
+    with started(app, dsn, *args) as worker:
+        eventually((app / "running").exists)
+        worker.signal(signal.SIGTERM)
+        assert worker.exit_code(15) == 0, worker.log
+        job = queue.get_job(job_id)
+        assert job is not None
+        assert (job.status, job.attempts) == ("pending", 0)
+        assert "job.released" in worker.log
+        assert "worker.stuck" in worker.log
 
 
 def test_a_thread_that_never_ends_does_not_keep_the_process(dsn: str, queue: JobQueue, app: Path) -> None:

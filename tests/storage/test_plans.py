@@ -199,7 +199,8 @@ HOT: dict[str, tuple[str, dict[str, Any], int, int, int]] = {
     "progress": ("progress", HELD | {"progress": ["{}"] * 100}, 100, 13, 30),
     "idle": ("idle", {"queues": None, "since": None}, 10, 6, 30),
     "next_due": ("next_due", {"since": None}, 1, 0, 20),
-    "accepted": ("accepted", HELD, 100, 9, 30),
+    "accepted": ("accepted", FINISH, 100, 9, 30),
+    "unlocked": ("unlocked", HELD, 100, 6, 30),
     "cancel of a ready job": ("cancel", {"id": job_id(100_001)}, 1, 0, 45),
     "cancel of a job that came back": ("cancel", {"id": job_id(100_020)}, 1, 0, 45),
     "cancel of a scheduled job": ("cancel", {"id": job_id(300_000)}, 1, 0, 45),
@@ -217,7 +218,7 @@ ON_USERS_CONNECTIONS = [
     case
     for case in HOT
     if case.split()[0] in {"claim", "finish", "enqueue", "enqueue_checked", "cancel", "get_job", "retry"}
-] + ["intern", "notify", "next_due", "promote", "accepted"]
+] + ["intern", "notify", "next_due", "promote", "accepted", "unlocked"]
 
 CASES = [(case, True) for case in HOT if not case.startswith("list_")] + [
     (case, False) for case in [*ON_USERS_CONNECTIONS, "list_all", "list_failed"]

@@ -8,7 +8,7 @@
         proxy.refuse()  # reset, and no new connections either: the server is down
         proxy.lose_replies()  # requests pass; the answer, and the connection with it, is lost: committed, and not told
         proxy.break_off(70, 0)  # the answers end after 70 bytes, the next connection's at once; then all is well again
-        proxy.strand()  # a black hole for what is open now, new ones pass: the host has moved
+        proxy.strand()  # the open connections lead nowhere any more, new ones do: a load balancer has forgotten them
         proxy.delay(0.2)  # each chunk is that many seconds late, in both directions
 
 A black hole made here still acknowledges at the TCP level (the proxy's kernel does): keepalives and
@@ -59,6 +59,7 @@ class FaultProxy:
         self._doomed: set[asyncio.StreamWriter] = set()
         """Clients whose next answer is lost."""
         self._stranded: set[asyncio.StreamWriter] = set()
+        """Whatever is for them is swallowed."""
         self._lengths: deque[int] = deque()
         """Bytes of answers until a connection ends, for one connection after the other."""
         self._flow = asyncio.Event()
@@ -92,14 +93,14 @@ class FaultProxy:
         """End the connection on which so many bytes were answered from now on; for each length given, one."""
         self._do(lambda: self._lengths.extend(lengths))
 
-    def strand(self) -> None:
-        """Swallow, for good, what is sent on the connections that are open now."""
-        self._do(lambda: self._stranded.update(self._open))
-
     def spare(self) -> None:
         """Lose no more answers."""
         self._do(self._doomed.clear)
         self._do(self._lengths.clear)
+
+    def strand(self) -> None:
+        """Swallow all bytes of the connections that are open now, and leave them open; new ones are let through."""
+        self._do(lambda: self._stranded.update(self._open))
 
     def refuse(self) -> None:
         """Reset every open connection and each new one."""

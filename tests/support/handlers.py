@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import signal
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from dbjobq import JobContext, job
 
@@ -43,5 +46,27 @@ def die(context: JobContext) -> None:
 def returning(context: JobContext, seconds: float = 0.0) -> int:
     note("start", context)
     time.sleep(seconds)
+    note("end", context)
+    return os.getpid()
+
+
+@job(retry=0.5)
+def tell_time(context: JobContext) -> dict[str, Any]:
+    """Fail once; then tell this process's time, and enqueue what is due in an hour, each way that can be said."""
+    if context.job.attempts == 0:
+        raise ValueError("the first time")
+    note("start", context)
+    local = datetime.now(UTC) + timedelta(hours=1)
+    jobs = context.queue.options(queue="nobody's")
+    made = [jobs.options(delay=3600).enqueue(work), jobs.options(execute_at=local).enqueue(work)]
+    return {"time": time.time(), "delayed": made[0], "at": made[1]}
+
+
+@job
+def hold_gil(context: JobContext, seconds: int) -> int:
+    """Lets nothing else of Python run, the first time: `PyDLL` calls C without giving the GIL up."""
+    note("start", context)
+    if context.job.attempts == 0:
+        ctypes.PyDLL(None).sleep(seconds)
     note("end", context)
     return os.getpid()

@@ -31,6 +31,7 @@ pool_mode = transaction
 default_pool_size = 3
 server_login_retry = 1
 max_client_conn = 500
+{more}
 """
 
 
@@ -40,14 +41,15 @@ class PgBouncer:
     Args:
         direct: The DSN of the server, which it reaches over TCP.
         home: An empty directory.
+        more: More lines for its settings.
     """
 
-    def __init__(self, direct: str, home: Path) -> None:
+    def __init__(self, direct: str, home: Path, more: str = "") -> None:
         known = conninfo_to_dict(direct)
         server = " ".join(f"{k}='{v}'" for k in ("host", "port", "user", "password") if (v := known.get(k)))
         self.port = free_port()
         home.chmod(0o777)
-        (home / "ini").write_text(SETTINGS.format(server=server, port=self.port, home=home))
+        (home / "ini").write_text(SETTINGS.format(server=server, port=self.port, home=home, more=more))
         self._command = [str(PGBOUNCER), *(["-u", "nobody"] if os.geteuid() == 0 else []), str(home / "ini")]
         self.direct = direct
         self.dsn = make_conninfo(direct, host="127.0.0.1", port=str(self.port))

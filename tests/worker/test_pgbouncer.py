@@ -1,15 +1,20 @@
 """Behind PgBouncer in transaction mode, the real one: everything but listening works through it."""
 
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from psycopg_pool import ConnectionPool
 
-from dbjobq import JobContext, JobQueue, PostgresStorage, Worker, job
+from dbjobq import AsyncJobQueue, ConfigError, JobContext, JobQueue, PostgresStorage, Worker, job
 from dbjobq.doctor import examine
 from dbjobq.embedded import EmbeddedPostgres
 from dbjobq.schema import migrate
@@ -42,10 +47,16 @@ def long(ctx: JobContext) -> None:
 
 
 @pytest.fixture
-def bouncer() -> Iterator[PgBouncer]:
+def settings() -> str:
+    """More lines for the pooler's settings."""
+    return ""
+
+
+@pytest.fixture
+def bouncer(settings: str) -> Iterator[PgBouncer]:
     with EmbeddedPostgres(tcp=True) as server, TemporaryDirectory() as home:
         migrate(server.dsn(tcp=True))
-        bouncer = PgBouncer(server.dsn(tcp=True), Path(home))
+        bouncer = PgBouncer(server.dsn(tcp=True), Path(home), settings)
         yield bouncer
         bouncer.stop()
 
@@ -121,3 +132,70 @@ def test_jobs_that_hold_all_of_the_poolers_connections_do_not_cost_their_worker_
         with Worker(queue, concurrency=6, lease=2.0), Worker(queue, lease=2.0):
             until(lambda: queue.count("completed") == 6, 30, "the end of all jobs")
         assert {job.attempts for job in queue.list_jobs()} == {0}
+
+
+# A pooler that dbjobq is not told of. What one connection prepares there, others find under the same name: at worst
+# they execute it.
+
+IGNORANT = pytest.mark.parametrize("settings", ["", "ignore_startup_parameters = options"])
+
+
+def produce(queue: JobQueue) -> None:
+    """Make several kinds of calls, more often than psycopg waits before it prepares a statement."""
+    for n in range(20):
+        job_id = queue.enqueue(short, number=n)
+        queue.options(unique_key=job_id).enqueue(short, number=n)
+        assert queue.get_job(job_id) is not None
+        assert queue.cancel(job_id)
+        assert queue.dequeue() is not None
+
+
+@IGNORANT
+def test_producers_work_through_a_pooler_that_dbjobq_is_not_told_of(bouncer: PgBouncer) -> None:
+    async def aproduce(storage: PostgresStorage) -> None:
+        async with AsyncJobQueue(storage) as queue:
+            await asyncio.gather(*(queue.enqueue(short, number=n) for n in range(50)))
+            await asyncio.gather(*(queue.options(delay=60).enqueue(short, number=n) for n in range(50)))
+
+    with PostgresStorage(bouncer.dsn) as one, PostgresStorage(bouncer.dsn) as two:
+        with ThreadPoolExecutor(8) as threads:
+            for done in [threads.submit(produce, JobQueue(storage)) for storage in (one, two) * 4]:
+                done.result()
+        asyncio.run(aproduce(one))
+        stats = JobQueue(two).stats()
+        assert (stats["total"], stats["cancelled"]) == (420, 160)
+
+
+@IGNORANT
+def test_a_worker_refuses_a_pooler_that_dbjobq_is_not_told_of_and_says_what_to_do(
+    bouncer: PgBouncer, events: Events
+) -> None:
+    with PostgresStorage(bouncer.dsn) as storage:
+        worker = Worker(JobQueue(storage))
+        worker.start()
+        worker._worker_thread.join(10)
+        assert not worker._worker_thread.is_alive()
+    assert isinstance(worker.error, ConfigError)
+    assert "listen_conninfo" in str(worker.error)
+    assert len(events.of("worker.ended")) == 1
+
+
+@pytest.mark.parametrize("given", ["pool", "connection"])
+def test_a_pool_or_connection_of_the_users_own_that_prepares_behind_a_pooler_is_a_config_error(
+    bouncer: PgBouncer, given: str
+) -> None:
+    with PostgresStorage(bouncer.direct) as plain, ConnectionPool(bouncer.dsn, min_size=4, open=True) as pool:
+        queue = JobQueue(PostgresStorage(pool)) if given == "pool" else JobQueue(plain)
+
+        def enqueue() -> None:
+            for n in range(30):
+                if given == "pool":
+                    queue.enqueue(short, number=n)
+                    continue
+                with pool.connection() as connection:
+                    queue.options(connection=connection).enqueue(short, number=n)
+
+        with ThreadPoolExecutor(4) as threads:
+            failures = [error for done in [threads.submit(enqueue) for _ in range(4)] if (error := done.exception())]
+    assert {type(error) for error in failures} == {ConfigError}
+    assert all("prepare_threshold=None" in str(error) for error in failures)

@@ -1,0 +1,77 @@
+"""Ends connections whose answer will not come, since something in between is stuck or has forgotten them.
+
+The kernel ends those whose other end is silent (keepalives, `tcp_user_timeout`), but not those that a pooler, a proxy
+or a load balancer still acknowledges. A server that is merely slow, or waits for a lock, says so when it is asked over
+another connection, and is left alone: giving up on it would leave one more backend waiting there each time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from typing import Final
+
+import psycopg
+
+from dbjobq.storage.connections import AsyncConnection, Connections, SyncConnection
+from dbjobq.storage.deadline import cut
+from dbjobq.storage.statements import Statements
+
+__all__ = ["Guard"]
+
+PATIENCE: Final = 20.0
+"""Seconds that an answer may take before the server is asked whether it is still at it."""
+BEHIND_A_POOLER: Final = 60.0
+"""Seconds where it cannot be asked: a pooler may make us wait for one of its connections."""
+TAKES: Final = 5.0
+"""Seconds that asking may take."""
+
+
+class Guard:
+    """Of one worker's connections, on its loop; `waiting` may be used from any thread.
+
+    Args:
+        connections: To reach the server another time.
+        statements: For the question.
+    """
+
+    def __init__(self, connections: Connections, statements: Statements) -> None:
+        self._connections, self._statements = connections, statements
+        self._since: dict[SyncConnection | AsyncConnection, float] = {}
+
+    @contextmanager
+    def waiting(self, connection: SyncConnection | AsyncConnection) -> Generator[None]:
+        """Expect an answer on this connection while the block runs: that raises OperationalError if none will come."""
+        self._since[connection] = time.monotonic()
+        try:
+            yield
+        finally:
+            self._since.pop(connection, None)
+
+    async def run(self) -> None:
+        """Look after them until cancelled."""
+        patience = BEHIND_A_POOLER if self._connections.pooled else PATIENCE
+        while True:
+            await asyncio.sleep(patience / 4)
+            for connection, since in tuple(self._since.items()):
+                if time.monotonic() - since < patience or await self._is_at_it(connection):
+                    continue
+                if self._since.get(connection) == since:  # it did not come while that was asked
+                    cut(connection)
+
+    async def _is_at_it(self, connection: SyncConnection | AsyncConnection) -> bool:
+        """Tell whether the server works for a connection; not if it cannot be asked."""
+        if self._connections.pooled:
+            return False
+        with suppress(psycopg.Error):
+            other = await self._connections.async_connect()
+            timer = asyncio.get_running_loop().call_later(TAKES, cut, other)
+            try:
+                async with other:
+                    pid = {"pid": connection.info.backend_pid}
+                    return (await (await other.execute(self._statements["at_work"], pid)).fetchone()) is not None
+            finally:
+                timer.cancel()
+        return False

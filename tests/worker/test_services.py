@@ -1,0 +1,186 @@
+"""None of a worker's tasks and threads can end, or fail, without a word; and no job is lost with it."""
+
+# pyright: reportPrivateUsage=false
+
+# ruff: noqa: PLR0917 - fixtures are arguments
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from dbjobq import JobQueue, Worker, job
+from dbjobq.runtime.handlers import Handlers
+from dbjobq.runtime.lease import Heartbeat, Lease
+from dbjobq.runtime.listener import Listener
+from dbjobq.runtime.pace import Pace
+from dbjobq.runtime.poller import Poller
+from dbjobq.storage.guard import Guard
+from dbjobq.storage.pulse import PostgresPulse
+from dbjobq.storage.session import PostgresSession
+from tests.storage.database import Database
+from tests.support.waiting import ended, until
+from tests.worker.conftest import Events, Start
+
+
+class Injected(Exception):  # noqa: N818 - what it is
+    """What no code of ours raises."""
+
+
+class Fault:
+    """Makes a method raise, as soon as it is switched on."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+        self.on = False
+
+    def into(self, monkeypatch: pytest.MonkeyPatch, kind: type, method: str) -> None:
+        original: Any = getattr(kind, method)
+
+        def maybe(*args: Any, **kwargs: Any) -> Any:
+            if self.on:
+                raise self._error
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(kind, method, maybe)
+
+
+@pytest.fixture
+def running(queue: JobQueue) -> Iterator[tuple[Worker, str]]:
+    """A worker with a job that runs until the test ends."""
+    began, go_on = threading.Event(), threading.Event()
+
+    @job
+    def hold() -> None:
+        began.set()
+        go_on.wait(20)
+
+    worker = Worker(queue, poll_interval=0.05, max_poll_interval=0.2, concurrency=2, lease=1.5, shutdown_timeout=1.0)
+    job_id = queue.enqueue(hold)
+    worker.start()
+    assert began.wait(5), repr(worker.error)
+    yield worker, job_id
+    go_on.set()
+    worker.stop()
+
+
+SERVICES = {
+    "dbjobq-poller": (PostgresSession, "step"),
+    "dbjobq-poller, between two exchanges": (Poller, "_want"),
+    "dbjobq-listener": (Listener, "_heed"),
+    "dbjobq-fence": (Lease, "left"),
+    "dbjobq-guard": (Guard, "_is_at_it"),
+    "dbjobq-heartbeat": (Heartbeat, "_pause"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_that_raises_ends_its_worker_which_says_so_and_hands_its_jobs_back(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    queue: JobQueue,
+    database: Database,
+    events: Events,
+    service: str,
+) -> None:
+    kind, method = SERVICES[service]
+    fault = Fault(SystemExit("injected") if service == "dbjobq-heartbeat" else Injected())
+    fault.into(monkeypatch, kind, method)
+    monkeypatch.setattr("dbjobq.storage.guard.PATIENCE", 0.4)
+    worker, job_id = request.getfixturevalue("running")
+    fault.on = True
+    with database.connection.transaction():
+        if service == "dbjobq-guard":  # which has something to do only when there is something to wait for
+            database.rows("lock table dbjobq.scheduled")
+        elif service == "dbjobq-listener":
+            queue.options(queue="another").enqueue("nothing")
+        until(lambda: not worker._worker_thread.is_alive())
+    fault.on = False
+    assert isinstance(worker.error, RuntimeError if service == "dbjobq-heartbeat" else Injected)
+    assert len(events.of("worker.broken")) == 1
+    assert "dbjobq-heartbeat" not in [thread.name for thread in threading.enumerate()]
+    found = queue.get_job(job_id)
+    assert found is not None
+    assert (found.status, found.attempts) == ("pending", 0)
+
+
+@pytest.mark.parametrize("method", ["beat", "lost", "rescue"])
+def test_a_heartbeat_that_fails_says_so_and_goes_on(
+    running: tuple[Worker, str], monkeypatch: pytest.MonkeyPatch, queue: JobQueue, events: Events, method: str
+) -> None:
+    worker, job_id = running
+    fault = Fault(Injected())
+    fault.on = True
+    with monkeypatch.context() as patch:
+        fault.into(patch, PostgresPulse, method)
+        until(lambda: events.of("heartbeat.broken"))
+    if method == "beat":
+        return
+    count = len(events.of("heartbeat.broken"))
+    queue.cancel(job_id)
+    until(lambda: events.jobs("job.lost") == [job_id])
+    assert len(events.of("heartbeat.broken")) <= count + 1
+    assert worker.error is None
+
+
+def test_a_slot_that_breaks_says_so_and_another_takes_its_place(
+    start: Start, monkeypatch: pytest.MonkeyPatch, queue: JobQueue, events: Events
+) -> None:
+    @job
+    async def work() -> None: ...
+
+    fault = Fault(Injected())
+    fault.into(monkeypatch, Pace, "took")
+    start(concurrency=2)
+    ended(queue, [queue.enqueue(work)])
+    fault.on = True
+    ids = [queue.enqueue(work) for _ in range(5)]
+    until(lambda: events.of("slot.broken"))
+    fault.on = False
+    ended(queue, [*ids, queue.enqueue(work)])
+
+
+def test_jobs_for_which_there_is_no_thread_go_back_and_run_when_there_is(
+    start: Start, monkeypatch: pytest.MonkeyPatch, queue: JobQueue, events: Events
+) -> None:
+    """As when handlers have left so many behind that the system gives no more."""
+
+    @job(max_retries=0)
+    def work() -> None: ...
+
+    start_thread = threading.Thread.start
+
+    def start_none(thread: threading.Thread) -> None:
+        if thread.name == "dbjobq-job":
+            raise RuntimeError("can't start new thread")
+        start_thread(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start_none)
+        start(concurrency=3)
+        ids = queue.enqueue_many(work, [dict[str, int]()] * 10)
+        until(lambda: len(events.of("thread.unavailable")) > 1)
+        assert queue.count("pending") + queue.count("running") == 10
+    ended(queue, ids)
+    assert {found.attempts for found in queue.list_jobs()} == {0}
+
+
+def test_a_thread_of_jobs_goes_on_though_what_runs_them_raises(
+    start: Start, monkeypatch: pytest.MonkeyPatch, queue: JobQueue
+) -> None:
+    @job(max_retries=0)
+    def work() -> None: ...
+
+    fault = Fault(Injected())
+    fault.into(monkeypatch, Handlers, "run")
+    worker = start()
+    ended(queue, [queue.enqueue(work)])
+    fault.on = True
+    ended(queue, [queue.enqueue(work)], "failed")
+    fault.on = False
+    ended(queue, [queue.enqueue(work)])
+    assert worker._worker_thread.is_alive()
