@@ -30,6 +30,7 @@ class Setup(TypedDict):
     """What makes a process like its worker's, as far as functions can tell."""
 
     path: list[str]
+    """Where Python looks for modules. It has it in its environment, too, but need not look there (`-I`)."""
     argv: list[str]
     pythonpath: str | None
     """The environment's own, which is another while the process starts."""

@@ -212,11 +212,14 @@ async def afollow_up(ctx: JobContext, value: int) -> str:
 
 
 @job(executor="process")
-def progress(ctx: JobContext, file: str) -> None:
+def progress(ctx: JobContext, seen: str, enough: str) -> None:
+    ctx.progress(1, message="the first word")
+    while not Path(seen).exists():
+        time.sleep(0.01)
     for step in range(1000):
         ctx.progress(step, 1000, "counting")
     ctx.progress(7, 9, "the last word")
-    while not Path(file).exists():
+    while not Path(enough).exists():
         time.sleep(0.01)
 
 

@@ -168,6 +168,18 @@ def test_a_death_is_noticed_though_a_fork_of_the_process_lives_and_ends_that_too
     gone(noted(tmp_path / "note")[1])
 
 
+def test_where_no_process_can_be_started_the_attempt_fails_and_says_why(
+    start: Start, queue: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    start()
+    job_id = queue.enqueue(apart.die, how="os._exit", max_retries=2)
+    assert error(queue, job_id).startswith("FileNotFoundError: [Errno 2] No such file or directory: '/nowhere/python'")
+    assert found(queue, job_id).attempts == 3
+    monkeypatch.undo()
+    result(queue, queue.enqueue(apart.pid))
+
+
 # How it is ended.
 
 
@@ -425,10 +437,11 @@ def test_what_it_says_of_its_progress_is_seen_the_last_word_of_it(
     start: Start, queue: JobQueue, tmp_path: Path
 ) -> None:
     start()
-    job_id = queue.enqueue(apart.progress, file=str(tmp_path / "go on"))
-    last = {"done": 7, "total": 9, "message": "the last word"}
-    until(lambda: queue.get_progress(job_id) == last, timeout=15)
-    (tmp_path / "go on").touch()
+    seen, enough = tmp_path / "seen", tmp_path / "enough"
+    job_id = queue.enqueue(apart.progress, seen=str(seen), enough=str(enough))
+    for word, file in (("the first word", seen), ("the last word", enough)):
+        until(lambda word=word: (queue.get_progress(job_id) or {}).get("message") == word, timeout=15)  # type: ignore[misc]
+        file.touch()
     ended(queue, [job_id])
 
 
