@@ -25,9 +25,10 @@ __all__ = ["Worker"]
 class Worker:
     """Processes jobs in a background thread, until `stop()`.
 
-    `async def` jobs run on the thread's event loop, `def` jobs on threads of their own. Polls adaptively: while there
-    are due jobs it claims one after the other; when there are none the waits double from `poll_interval` to
-    `max_poll_interval`, and a NOTIFY, or a job that falls due, ends the wait at once.
+    `async def` jobs run on the thread's event loop, `def` jobs on threads of their own, and some in processes, if their
+    `@job` says so. Polls adaptively: while there are due jobs it claims one after the other; when there are none the
+    waits double from `poll_interval` to `max_poll_interval`, and a NOTIFY, or a job that falls due, ends the wait at
+    once.
 
     Args:
         job_queue: The queue to process.

@@ -141,9 +141,9 @@ class JobProcess(asyncio.Protocol):
         return work
 
     def send(self, *message: Any) -> None:
-        """Say something to it."""
-        assert self._transport is not None  # noqa: S101 - `_start` has waited for it
-        self._transport.write(frame(*message))
+        """Say something to it, unless it is dead; then `gone` will tell."""
+        if self._transport is not None:
+            self._transport.write(frame(*message))
 
     # Its end.
 

@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from dbjobq.handler import within
@@ -101,7 +102,8 @@ class Processes:
                 await self._loop.create_unix_connection(lambda: process, sock=mine)
                 process.spawn(theirs, self._setup())
             except BaseException:
-                mine.shutdown(socket.SHUT_RDWR)  # the loop closes it then
+                with suppress(OSError):
+                    mine.shutdown(socket.SHUT_RDWR)  # the loop closes it then
                 raise
         self._all.add(process)
         process.gone.add_done_callback(lambda _: self._forget(process))
