@@ -32,4 +32,5 @@ class Slot:
 
     def running(self) -> Claim | None:
         """Return the job that runs here at this moment."""
-        return self.claim if self.chunk is None else self.chunk.claim
+        chunk = self.chunk  # once: other threads ask, too
+        return self.claim if chunk is None else chunk.claim
