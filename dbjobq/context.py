@@ -20,12 +20,12 @@ class JobContext:
 
     Args:
         job: The job.
-        queue: A `JobQueue` for a `def`, an `AsyncJobQueue` for an `async def`.
+        queue: A `JobQueue` for a `def`, an `AsyncJobQueue` for an `async def`; None where the jobs cannot be reached.
         connection: The transaction's connection, for a transactional job.
         on_progress: Told what `progress` says, as JSON text.
     """
 
-    __slots__ = ("_connection", "_logger", "_on_progress", "cancelled", "job", "queue")
+    __slots__ = ("_connection", "_logger", "_on_progress", "_queue", "cancelled", "job")
 
     def __init__(
         self,
@@ -35,13 +35,26 @@ class JobContext:
         on_progress: Callable[[str], None] | None = None,
     ) -> None:
         self.job = job
-        self.queue = queue
-        """Enqueue more with it, awaited in an `async def`."""
         self.cancelled = False
         """True once the job was cancelled, timed out or given to another worker: whatever it returns is refused."""
+        self._queue = queue
         self._connection = connection
         self._on_progress = on_progress
         self._logger: logging.LoggerAdapter[logging.Logger] | None = None
+
+    @property
+    def queue(self) -> Any:
+        """Enqueue more with it, awaited in an `async def`.
+
+        Raises:
+            NotSupported: The job runs in a process of its own, which cannot reach a database in its worker's memory.
+        """
+        if self._queue is None:
+            raise NotSupported(
+                f"ctx.queue: {self.job.type} runs in a process of its own (executor='process'), and the jobs are in "
+                "its worker's memory: use a storage that other processes can reach, such as a file"
+            )
+        return self._queue
 
     @property
     def connection(self) -> Any:

@@ -8,7 +8,8 @@
     ├── JobNotFound           no job has this id
     ├── IllegalTransition     a step that the table of a job's life does not have; internal
     ├── LeaseLost             a result was refused: the job is no longer held
-    └── UnknownJobType        no function could be found for a job's type
+    ├── UnknownJobType        no function could be found for a job's type
+    └── ProcessDied           the process that a job had to itself ended under it
 
 Arguments of the wrong type or out of range are Python's own `TypeError` and `ValueError`. A message says what
 failed, with which value, and what to do; the data stand beside it as attributes.
@@ -23,6 +24,7 @@ __all__ = [
     "JobNotFound",
     "LeaseLost",
     "NotSupported",
+    "ProcessDied",
     "SchemaError",
     "StorageUnavailable",
     "UnknownJobType",
@@ -86,3 +88,14 @@ class UnknownJobType(DBJobQError):  # noqa: N818 - reads as what it is
     def __init__(self, name: str, why: str) -> None:
         super().__init__(f"no function for job type {name!r}: {why}")
         self.name = name
+
+
+class ProcessDied(DBJobQError):  # noqa: N818 - reads as what it is
+    """The process of a job with `executor="process"` ended before its function did: the error of that attempt.
+
+    It never reaches the function; a `RetryPolicy` may name it, in `on` or `never`.
+    """
+
+    def __init__(self, pid: int, how: str) -> None:
+        super().__init__(f"the process of this job {how} (pid {pid})")
+        self.pid = pid

@@ -85,7 +85,7 @@ def _is_ours(error: BaseException) -> bool:
     return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
-async def within(seconds: float | None, call: Coroutine[Any, Any, Any]) -> Any:
+async def within(seconds: float | None, call: Coroutine[Any, Any, Any], said: str = OVERRUN) -> Any:
     """Await a function's call for so long. Raises TimeoutError, which says so, after cancelling it."""
     limit = asyncio.timeout(seconds)
     try:
@@ -93,5 +93,5 @@ async def within(seconds: float | None, call: Coroutine[Any, Any, Any]) -> Any:
             return await call
     except TimeoutError as error:
         if limit.expired():
-            raise TimeoutError(OVERRUN.format(seconds)) from error
+            raise TimeoutError(said.format(seconds)) from error
         raise

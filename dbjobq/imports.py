@@ -6,11 +6,13 @@ import importlib
 import sys
 import traceback
 from collections.abc import Iterable
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 from dbjobq.errors import ConfigError
 
-__all__ = ["import_modules"]
+__all__ = ["import_modules", "import_script"]
 
 
 def import_modules(names: Iterable[str], folder: Path | None = None) -> None:
@@ -30,6 +32,31 @@ def import_modules(names: Iterable[str], folder: Path | None = None) -> None:
             importlib.import_module(name)
         except Exception as error:
             raise ConfigError(f"cannot import {name!r}: {_why(name, error)}") from error
+
+
+def import_script(name: str, file: str) -> None:
+    """Import the file that another process runs as its program; what stands under `__main__` is not run.
+
+    Args:
+        name: As `registry.home_of` names it. A module of that name which is there already stays what it is.
+        file: Where it is.
+
+    Raises:
+        ConfigError: It cannot be imported; says why.
+    """
+    loader = SourceFileLoader(name, file)
+    spec = spec_from_loader(name, loader)
+    assert spec is not None  # noqa: S101 - it is, with such a loader
+    module = module_from_spec(spec)
+    known = sys.modules.setdefault(name, module)
+    try:
+        loader.exec_module(module)
+    except BaseException as error:
+        if known is module:
+            del sys.modules[name]
+        if not isinstance(error, Exception):
+            raise
+        raise ConfigError(f"cannot import the script {file}: {_why(name, error)}") from error
 
 
 def _why(name: str, error: Exception) -> str:

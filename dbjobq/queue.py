@@ -146,8 +146,8 @@ class JobQueue(Calls):
         """Run a job that `dequeue` returned, here and now, and record its outcome, failure included.
 
         An `async def` runs on an event loop of its own, and is cancelled when its timeout is over; a `def` cannot be
-        interrupted, and there is nobody to tell it. What `ctx.progress` says is not kept, and no heartbeat renews the
-        lease. Not for use on a running event loop.
+        interrupted, and there is nobody to tell it, nor is it given a process of its own (`executor="process"`). What
+        `ctx.progress` says is not kept, and no heartbeat renews the lease. Not for use on a running event loop.
 
         Raises:
             LeaseLost: It took longer than the lease; the outcome was not written.

@@ -9,14 +9,14 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar, overload
+from typing import Any, Final, Literal, TypeVar, overload
 
 from dbjobq.checks import INT_MAX, check_integer, check_name, check_seconds
 from dbjobq.context import JobContext
 from dbjobq.errors import UnknownJobType
 from dbjobq.retry import DEFAULT_RETRY, RetryPolicy
 
-__all__ = ["Task", "find", "job", "registered", "task_of"]
+__all__ = ["Task", "find", "home_of", "job", "registered", "task_of"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -37,7 +37,12 @@ class Task:
     timeout: float | None = None
     retry: RetryPolicy = DEFAULT_RETRY
     transactional: bool = False
+    executor: Literal["inline", "process"] = "inline"
     is_async: bool = False
+    on_thread: bool = True
+    """Run by a thread of the worker's; anything else is awaited on its loop."""
+    apart: bool = False
+    """Not simply called there: it has a transaction, or a process of its own."""
     context: str | None = None
     """The parameter that takes the `JobContext`."""
     parameters: tuple[str, ...] = ()
@@ -95,6 +100,7 @@ def job(
     timeout: float | None = None,
     retry: RetryPolicy | float | None = None,
     transactional: bool = False,
+    executor: Literal["inline", "process"] = "inline",
 ) -> Callable[[F], F]: ...
 def job(  # noqa: PLR0913 - the options of a job type
     function: F | None = None,
@@ -107,6 +113,7 @@ def job(  # noqa: PLR0913 - the options of a job type
     timeout: float | None = None,
     retry: RetryPolicy | float | None = None,
     transactional: bool = False,
+    executor: Literal["inline", "process"] = "inline",
 ) -> F | Callable[[F], F]:
     """Register a function, sync or async, as a job type; it stays callable as itself (contract §3).
 
@@ -117,15 +124,19 @@ def job(  # noqa: PLR0913 - the options of a job type
         priority: Higher runs first.
         max_retries: A job starts at most `max_retries + 1` times.
         timeout: Seconds an attempt may take. An `async def` is cancelled then; a `def` cannot be stopped, but its
-            result no longer counts, and `ctx.cancelled` tells it.
+            result no longer counts, and `ctx.cancelled` tells it; a process of its own is killed.
         retry: A `RetryPolicy`, or a constant number of seconds between attempts.
         transactional: `ctx.connection` is a connection whose transaction commits together with the job's completion:
             what the function writes there happens exactly once.
+        executor: Where a worker runs it: `inline`, on its event loop or a thread of its own; or `process`, in a process
+            beside the worker, for what computes for long, holds the GIL, or may crash: that costs the job an attempt,
+            not the worker. Then the function stands at the top level of a module, or of the script (docs/processes.md).
 
     Raises:
         TypeError: It is not a function whose arguments can be given by name, or an option has the wrong type.
-        ValueError: An option is out of range, or another function has this name. One defined in the same place may take
-            it over: a module that is loaded again, or a function that is made anew; the newest runs.
+        ValueError: An option is out of range or does not go with another, or another function has this name. One
+            defined in the same place may take it over: a module that is loaded again, or a function that is made anew;
+            the newest runs.
     """
 
     def register(function: F) -> F:
@@ -135,6 +146,10 @@ def job(  # noqa: PLR0913 - the options of a job type
             policy = retry or DEFAULT_RETRY
         if not isinstance(transactional, bool):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
             raise TypeError(f"transactional={transactional!r}: must be True or False")
+        if executor not in {"inline", "process"}:
+            raise ValueError(f"executor={executor!r}: must be 'inline' or 'process'")
+        if transactional and executor == "process":
+            raise ValueError("transactional=True with executor='process': the transaction is in the worker's process")
         task = _make_task(
             function,
             name=None if name is None else check_name(name, "name"),
@@ -144,6 +159,7 @@ def job(  # noqa: PLR0913 - the options of a job type
             timeout=None if timeout is None else check_seconds(timeout, "timeout", above_zero=True),
             retry=policy,
             transactional=transactional,
+            executor=executor,
         )
         other = _tasks.get(task.name)
         if other is not None and (
@@ -182,10 +198,13 @@ def _make_task(function: Callable[..., Any], *, name: str | None = None, **optio
             parameters.append(parameter.name)
             if parameter.default is parameter.empty:
                 required.add(parameter.name)
+    is_async, in_process = inspect.iscoroutinefunction(function), options.get("executor") == "process"
     return Task(
-        name=name or _name_of(function),
+        name=name or f"{home_of(function)[0]}.{function.__qualname__}",
         function=function,
-        is_async=inspect.iscoroutinefunction(function),
+        is_async=is_async,
+        on_thread=not is_async and not in_process,
+        apart=in_process or options.get("transactional", False),
         context=context,
         parameters=tuple(parameters),
         known=frozenset(parameters),
@@ -202,14 +221,19 @@ def _is_context(annotation: object) -> bool:
     return annotation is JobContext or JobContext in getattr(annotation, "__args__", ())
 
 
-def _name_of(function: Callable[..., Any]) -> str:
-    """A script's functions are named by its file, as a worker that imports the file names them."""
+def home_of(function: Callable[..., Any]) -> tuple[str, str | None]:
+    """Return the module that defines a function, as others import it, and the file if it is a script's.
+
+    A script's functions are named by its file, as a worker that imports the file names them.
+    """
     module = function.__module__
-    if module == "__main__":
-        main = sys.modules["__main__"]
-        spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
-        module = spec.name if spec is not None else Path(file).stem if file else module
-    return f"{module}.{function.__qualname__}"
+    if module != "__main__":
+        return module, None
+    main = sys.modules[module]
+    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    if spec is not None:
+        return spec.name, None
+    return (Path(file).stem, file) if file else (module, None)
 
 
 def task_of(function: Callable[..., Any]) -> Task:

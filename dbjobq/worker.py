@@ -14,6 +14,7 @@ from dbjobq.errors import DBJobQError
 from dbjobq.imports import import_modules
 from dbjobq.models import Job
 from dbjobq.queue import AsyncJobQueue, JobQueue
+from dbjobq.runtime.channel import Channel
 from dbjobq.runtime.config import WorkerConfig
 from dbjobq.runtime.supervisor import Supervisor
 from dbjobq.telemetry import worker_log
@@ -24,9 +25,10 @@ __all__ = ["Worker"]
 class Worker:
     """Processes jobs in a background thread, until `stop()`.
 
-    `async def` jobs run on the thread's event loop, `def` jobs on threads of their own. Polls adaptively: while there
-    are due jobs it claims one after the other; when there are none the waits double from `poll_interval` to
-    `max_poll_interval`, and a NOTIFY, or a job that falls due, ends the wait at once.
+    `async def` jobs run on the thread's event loop, `def` jobs on threads of their own, and some in processes, if their
+    `@job` says so. Polls adaptively: while there are due jobs it claims one after the other; when there are none the
+    waits double from `poll_interval` to `max_poll_interval`, and a NOTIFY, or a job that falls due, ends the wait at
+    once.
 
     Args:
         job_queue: The queue to process.
@@ -84,12 +86,17 @@ class Worker:
         version, or the DSN is refused, it logs one line and ends; `error` says why.
 
         Raises:
-            RuntimeError: This worker was started before; make a new one.
+            RuntimeError: This worker was started before; make a new one. Or this is the process of a job.
             ConfigError: A module in `imports` cannot be imported.
         """
         with self._lock:
             if hasattr(self, "_worker_thread"):
                 raise RuntimeError("this worker was started before: a worker starts once, make a new one")
+            if Channel.is_here:  # otherwise a script that is imported there would start one in each
+                raise RuntimeError(
+                    "no worker starts in the process of a job (executor='process'): the script is imported there, "
+                    "so let it start its own under `if __name__ == '__main__':`"
+                )
             import_modules(self.config.imports)
             self._worker_thread = threading.Thread(target=self.run, name="dbjobq-worker", daemon=True)
             self._worker_thread.start()

@@ -49,6 +49,8 @@ class _JsonFormatter(logging.Formatter):
         line |= {name: value for name, value in _extra(record).items() if name not in line}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
+        elif record.exc_text:  # of another process, which has no other form of it
+            line["exception"] = record.exc_text
         return json.dumps(line, default=str)
 
 

@@ -1,7 +1,8 @@
 """Runs what was claimed: `concurrency` slots that take claims from one buffer, and leave outcomes to be written.
 
 A slot is a task that lives as long as the worker and awaits one handler after the other: a task for every job costs
-twice as much (docs/decisions/0005). `def` jobs go from the slot to a thread, several at once while they are short.
+twice as much (docs/decisions/0005). `def` jobs go from the slot to a thread, several at once while they are short;
+what runs in a process of its own is awaited like an `async def`.
 """
 
 from __future__ import annotations
@@ -12,10 +13,9 @@ import time
 from collections import deque
 from contextlib import suppress
 from contextvars import copy_context
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 from dbjobq.attempt import completed, failed, unfinished
-from dbjobq.context import JobContext
 from dbjobq.handler import OVERRUN, within
 from dbjobq.registry import Task, find, registered
 from dbjobq.runtime.alarm import Alarm
@@ -23,6 +23,7 @@ from dbjobq.runtime.config import WorkerConfig
 from dbjobq.runtime.handlers import Handlers
 from dbjobq.runtime.lease import Lease
 from dbjobq.runtime.pace import BATCH, Pace
+from dbjobq.runtime.slot import Slot, Verdict
 from dbjobq.runtime.threads import Chunk, Threads
 from dbjobq.serialize import load_arguments
 from dbjobq.storage.base import BaseStorage
@@ -50,26 +51,6 @@ class Whereabouts(NamedTuple):
     thread: int | None
 
 
-class _Slot:
-    """One of the jobs that run at once."""
-
-    __slots__ = ("chunk", "claim", "context", "task", "verdict")
-
-    def __init__(self) -> None:
-        self.task: asyncio.Task[None] | None = None
-        self.claim: Claim | None = None
-        """The `async def` job that runs here."""
-        self.context: JobContext | None = None
-        self.chunk: Chunk | None = None
-        """The `def` jobs that run for this slot on a thread."""
-        self.verdict: Literal["", "lost", "released"] = ""
-        """Why the job was cancelled from outside: its outcome is not this worker's to write, or is written already."""
-
-    def running(self) -> Claim | None:
-        chunk = self.chunk  # once: other threads ask
-        return self.claim if chunk is None else chunk.claim
-
-
 class Executor:
     """See the module. Used on the worker's loop; but any thread may ask what runs, and take back what is not started.
 
@@ -84,13 +65,13 @@ class Executor:
     def __init__(self, config: WorkerConfig, storage: BaseStorage, lease: Lease, alarm: Alarm, worker_id: str) -> None:
         self._config, self._lease, self._alarm = config, lease, alarm
         self.pace = Pace(config.concurrency)
-        self.handlers = Handlers(storage, worker_id)
+        self.handlers = Handlers(storage, worker_id, config.imports)
         self._buffer: deque[Claim] = deque()
         self._outcomes: list[Outcome] = []
         self._loop = asyncio.get_running_loop()
         self._threads = Threads(config.concurrency, self._run_on_thread)
         self._context = copy_context()
-        self._slots: set[_Slot] = set()
+        self._slots: set[Slot] = set()
         self._idle: deque[asyncio.Future[None]] = deque()
         self._closing = False
 
@@ -219,7 +200,7 @@ class Executor:
         for slot in tuple(self._slots):
             if slot.claim is not None and not slot.verdict:
                 worker_log.warning("job.fenced", extra=job_fields(slot.claim))
-                self._abandon(slot, slot.claim, "lost")
+                self._abandon(slot, slot.claim, "fenced")
                 fenced = True
         return fenced
 
@@ -233,7 +214,7 @@ class Executor:
                 self._abandon(slot, claim, "released")
         return ended
 
-    def _abandon(self, slot: _Slot, claim: Claim, verdict: Literal["lost", "released"]) -> None:
+    def _abandon(self, slot: Slot, claim: Claim, verdict: Verdict) -> None:
         if slot.verdict:
             return
         slot.verdict = verdict
@@ -258,17 +239,18 @@ class Executor:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=1.0)  # a handler may swallow its cancellation
+        await self.handlers.close()
 
     # Slots.
 
     def _add_slot(self) -> None:
-        slot = _Slot()
+        slot = Slot()
         self._slots.add(slot)
         # A fresh context: nothing that an earlier job put into context variables.
         slot.task = self._loop.create_task(self._work(slot), name="dbjobq-slot", context=self._context.copy())
         slot.task.add_done_callback(lambda task: self._replace(slot, task))
 
-    def _replace(self, slot: _Slot, task: asyncio.Task[None]) -> None:
+    def _replace(self, slot: Slot, task: asyncio.Task[None]) -> None:
         """A slot that ended is replaced, and what it held is not lost with it."""
         self._slots.discard(slot)
         if self._closing:
@@ -297,7 +279,7 @@ class Executor:
                 self._idle.remove(waiter)
             raise
 
-    async def _work(self, slot: _Slot) -> None:  # noqa: C901, PLR0912, PLR0915 - the hot loop: a call for each step would cost more than the step
+    async def _work(self, slot: Slot) -> None:  # noqa: C901, PLR0912, PLR0915 - the hot loop: a call for each step would cost more than the step
         buffer, tasks, clock, alarm, took = self._buffer, registered(), time.perf_counter, self._alarm, self.pace.took
         handlers, me = self.handlers, slot.task
         assert me is not None  # noqa: S101 - it is this task
@@ -330,7 +312,7 @@ class Executor:
             if jobs and claim.type != last:
                 took(last, jobs, clock() - since)
                 jobs, since = 0, clock()
-            if not task.is_async:
+            if task.on_thread:
                 await self._hand_to_thread(slot, claim, task)
                 since = clock()
                 continue
@@ -341,8 +323,8 @@ class Executor:
             jobs += 1
             try:
                 timeout = claim.timeout or task.timeout
-                if task.transactional:
-                    outcome = await handlers.ain_transaction(claim, task, timeout, slot)
+                if task.apart:
+                    outcome = await handlers.apart(claim, task, timeout, slot)
                 else:
                     arguments = load_arguments(claim.data)
                     if task.context is not None:
@@ -417,7 +399,7 @@ class Executor:
 
     # `def` jobs.
 
-    async def _hand_to_thread(self, slot: _Slot, claim: Claim, task: Task) -> None:
+    async def _hand_to_thread(self, slot: Slot, claim: Claim, task: Task) -> None:
         timeout = claim.timeout or task.timeout
         chunk = slot.chunk = Chunk(self._with_others(claim, task, timeout), self._loop.create_future())
         size, since = len(chunk.claims), time.perf_counter()
@@ -447,7 +429,7 @@ class Executor:
         self.pace.took(task.name, max(1, size - len(chunk.waiting)), time.perf_counter() - since)
         self._alarm.ring()
 
-    async def _do_without(self, slot: _Slot, chunk: Chunk, error: RuntimeError) -> None:
+    async def _do_without(self, slot: Slot, chunk: Chunk, error: RuntimeError) -> None:
         """Give back what the system had no thread for, since jobs have left so many behind; and wait a moment."""
         slot.chunk = None
         for claim in chunk.take_back():
@@ -465,7 +447,7 @@ class Executor:
         with suppress(IndexError):
             while len(waiting) < size and not (following := buffer[0]).fragile:
                 other = tasks.get(following.type)
-                if other is None or other.is_async or other.timeout is not None or following.timeout is not None:
+                if other is None or not other.on_thread or other.timeout is not None or following.timeout is not None:
                     break
                 waiting.append((buffer.popleft(), other))
         return waiting

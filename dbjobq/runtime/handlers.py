@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 from dbjobq.attempt import failed
 from dbjobq.context import JobContext
@@ -11,33 +13,35 @@ from dbjobq.errors import LeaseLost, StorageUnavailable
 from dbjobq.handler import arun, run, within
 from dbjobq.queue import AsyncJobQueue, JobQueue
 from dbjobq.registry import Task
+from dbjobq.runtime.processes import Processes
+from dbjobq.runtime.slot import Slot
 from dbjobq.runtime.threads import Chunk
 from dbjobq.serialize import load_arguments
 from dbjobq.storage.base import BaseStorage
 from dbjobq.storage.values import Claim, Outcome
 from dbjobq.telemetry import job_fields, worker_log
 
-__all__ = ["Handlers", "Place"]
-
-
-class Place(Protocol):
-    """Where a job runs: the slot or the chunk that whoever cancels it looks at."""
-
-    context: JobContext | None
+__all__ = ["Handlers"]
 
 
 class Handlers:
-    """Calls handlers, on the loop and in threads.
+    """Calls handlers, on the loop, in threads and in processes.
 
     Args:
         storage: For their contexts' queues, and for transactions.
         worker_id: For `Job.worker_id`.
+        imports: The modules that the worker was told of.
     """
 
-    def __init__(self, storage: BaseStorage, worker_id: str) -> None:
+    def __init__(self, storage: BaseStorage, worker_id: str, imports: Sequence[str]) -> None:
         self._storage, self._worker_id = storage, worker_id
         self._queue, self._aqueue = JobQueue(storage), AsyncJobQueue(storage)
+        self._processes = Processes(storage, worker_id, imports)
         self._progress: dict[Claim, str] = {}
+
+    async def close(self) -> None:
+        """End the processes."""
+        await self._processes.close()
 
     def acontext(self, claim: Claim, connection: Any = None) -> JobContext:
         """Return the context of an `async def` job."""
@@ -58,23 +62,26 @@ class Handlers:
                 taken.setdefault(claim, said)
         return taken
 
-    async def ain_transaction(
+    async def apart(
         self,
         claim: Claim,
         task: Task,
         timeout: float | None,  # noqa: ASYNC109 - the job's own
-        place: Place,
+        slot: Slot,
     ) -> Outcome | None:
-        """Run a transactional `async def` job.
+        """Run a job in a process of its own, or an `async def` in its transaction.
 
         Returns:
-            Its outcome if it failed; None if what is to be written has been written.
+            Its outcome; None if what is to be written has been written.
         """
+        if task.executor == "process":
+            on_progress = partial(self._progress.__setitem__, claim)
+            return await self._processes.run(claim, task, timeout, slot, on_progress)
 
         async def call(connection: Any) -> Any:
             arguments = load_arguments(claim.data)
             if task.context is not None:
-                arguments[task.context] = place.context = self.acontext(claim, connection)
+                arguments[task.context] = slot.context = self.acontext(claim, connection)
             return await within(timeout, task.function(**arguments))
 
         try:

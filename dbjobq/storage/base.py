@@ -8,19 +8,20 @@ own).
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, TypeVar
 
 from dbjobq.errors import LeaseLost, NotSupported
 from dbjobq.ids import JobIds
 from dbjobq.models import Job, Status
 from dbjobq.storage.values import Claim, Idle, NewJob, Notice, Outcome, QueueStats, Rescued, Step, known_form
 
-__all__ = ["BaseStorage", "Feature", "Pulse", "Request", "Session"]
+__all__ = ["BaseStorage", "Feature", "Pulse", "Recipe", "Request", "Session"]
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -39,6 +40,19 @@ class Request(Protocol[R_co]):
     async def arun(self) -> R_co:
         """Make the call on the running event loop."""
         ...
+
+
+class Recipe(NamedTuple):
+    """How another process on this machine makes a storage for the same jobs: plain values, a password among them."""
+
+    module: str
+    name: str
+    arguments: dict[str, Any]
+
+    def make(self) -> BaseStorage:
+        """Return the storage, not connected yet."""
+        storage: BaseStorage = getattr(importlib.import_module(self.module), self.name)(**self.arguments)
+        return storage
 
 
 class Session(ABC):
@@ -175,6 +189,10 @@ class BaseStorage(ABC):
 
     def _unsupported(self, feature: Feature) -> NotSupported:
         return NotSupported(f"{self.name} does not support {feature!r}: use PostgresStorage for it")
+
+    def recipe(self) -> Recipe | None:
+        """Return how another process reaches the same jobs; None if it cannot."""
+        return None
 
     # What `dequeue` handed to this process, so that `complete(job.id)` knows which claim is meant.
 

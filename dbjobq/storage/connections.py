@@ -113,6 +113,16 @@ class Connections:
         if self.pooled:
             self._kwargs["prepare_threshold"] = None
 
+    def arguments(self) -> dict[str, Any]:
+        """Return what makes the same for another process, with pools of its own."""
+        return {
+            "conninfo": self.conninfo,
+            "listen_conninfo": self.listen_conninfo if self.pooled else None,
+            "schema": self.schema,
+            "timeout": self.timeout,
+            "max_size": self._max_size,
+        }
+
     # For threads.
 
     @contextmanager

@@ -13,7 +13,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 from dbjobq.errors import JobNotFound, StorageUnavailable
 from dbjobq.ids import JobIds
 from dbjobq.models import Job, Status
-from dbjobq.storage.base import BaseStorage, Feature
+from dbjobq.storage.base import BaseStorage, Feature, Recipe
 from dbjobq.storage.bulk import BulkRows
 from dbjobq.storage.connections import Connections
 from dbjobq.storage.deadline import Deadline
@@ -87,6 +87,10 @@ class PostgresStorage(BaseStorage):
     def __repr__(self) -> str:
         where = conninfo_to_dict(self.connections.conninfo)
         return f"PostgresStorage({where.get('host', 'local')}/{where.get('dbname', '')}, schema={self.schema!r})"
+
+    def recipe(self) -> Recipe:
+        """See `BaseStorage.recipe`: where this one shares a pool, the other has one of its own."""
+        return Recipe(__name__, "PostgresStorage", self.connections.arguments())
 
     def _request(
         self, make: Callable[[bool], Call[R]], *, connection: object | None = None, **how: Unpack[_How]

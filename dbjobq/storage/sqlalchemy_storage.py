@@ -16,7 +16,7 @@ from dbjobq.errors import ConfigError
 from dbjobq.ids import JobIds
 from dbjobq.models import Job, Status
 from dbjobq.storage.alchemy import sqlalchemy_async_connection, sqlalchemy_connection
-from dbjobq.storage.base import BaseStorage, Feature
+from dbjobq.storage.base import BaseStorage, Feature, Recipe
 from dbjobq.storage.postgres_storage import PostgresStorage
 from dbjobq.storage.values import Claim, NewJob, Notice, Outcome, QueueStats
 
@@ -127,6 +127,11 @@ class SQLAlchemyStorage(BaseStorage):
 
     def __repr__(self) -> str:
         return f"SQLAlchemyStorage({self._sqlite.path})"
+
+    def recipe(self) -> Recipe | None:
+        """See `BaseStorage.recipe`: a database in memory is out of others' reach."""
+        url = self._sqlite.url
+        return None if url is None else Recipe(__name__, "SQLAlchemyStorage", {"database": url})
 
     @property
     def engine(self) -> Engine:

@@ -42,6 +42,8 @@ class Sqlite:
     def __init__(self, url: URL, theirs: Engine | None) -> None:
         self.path = url.database or ":memory:"
         self._in_memory = ":memory:" in self.path or url.query.get("mode") == "memory"
+        self.url = None if self._in_memory else url.render_as_string(hide_password=False)
+        """For other processes; None if it is in this one's memory."""
         self._shared = self._in_memory and theirs is not None
         self.engine = self._make_engine(url, theirs)
         self._turn = threading.Lock()

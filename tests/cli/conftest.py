@@ -8,9 +8,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TASKS: Final = """
-import asyncio, os, threading, time
+import asyncio, os, re, threading, time
 from pathlib import Path
-from dbjobq import job
+from dbjobq import JobContext, job
 
 @job
 def add(a, b):
@@ -37,6 +37,20 @@ async def stuck_elsewhere():
 async def blocks():
     Path("running").touch()
     time.sleep(60)
+
+@job(executor="process")
+def apart(file=None):
+    if file is None:
+        return os.getppid()
+    Path(file).write_text(str(os.getpid()))
+    re.match(r"(a+)+$", "a" * 40 + "b")
+
+@job(executor="process", max_retries=0)
+def complain(ctx: JobContext):
+    try:
+        raise ValueError("complaint")
+    except ValueError:
+        ctx.logger.exception("caught")
 
 @job(max_retries=0)
 def crash():

@@ -248,6 +248,20 @@ def test_the_children_end_when_the_parent_is_killed(dsn: str, app: Path) -> None
         all_gone(parent.pids())
 
 
+def test_jobs_in_processes_of_their_own_end_with_all_others_when_the_parent_is_killed(
+    dsn: str, queue: JobQueue, app: Path
+) -> None:
+    with started(app, dsn, "worker", "tasks", "--processes=2", "--shutdown-timeout=1") as parent:
+        parent.says("worker.serving", times=2)
+        whose = queue.enqueue("tasks.apart")
+        eventually(lambda: (found := queue.get_job(whose)) and found.result in parent.pids())
+        queue.enqueue("tasks.apart", file="computing")
+        computing = app / "computing"
+        pid = eventually(lambda: computing.exists() and int(computing.read_text() or 0))
+        parent.signal(signal.SIGKILL)
+        all_gone([*parent.pids(), pid])
+
+
 def test_what_is_wrong_with_all_is_said_once(empty_dsn: str, app: Path) -> None:
     with started(app, empty_dsn, "worker", "tasks", "--processes=3") as parent:
         assert parent.exit_code() == 1

@@ -41,9 +41,23 @@ def test_it_says_what_it_does_when_it_starts(dsn: str, app: Path) -> None:
         worker.says("worker.serving")
     line = json.loads(worker.log.splitlines()[0])
     assert line["event"] == "worker.serving"
-    assert line["tasks"] == "tasks.add,tasks.blocks,tasks.crash,tasks.stuck,tasks.stuck_elsewhere,tasks.wait_for"
+    assert line["tasks"] == ",".join(
+        f"tasks.{name}"
+        for name in ("add", "apart", "blocks", "complain", "crash", "stuck", "stuck_elsewhere", "wait_for")
+    )
     assert (line["queues"], line["schema"], line["concurrency"]) == ("a,b,c", "dbjobq", 3)
     assert "@" in line["database"]
+
+
+def test_what_a_job_logs_in_a_process_of_its_own_is_logged_like_all_else(dsn: str, queue: JobQueue, app: Path) -> None:
+    job_id = queue.enqueue("tasks.complain")
+    with started(app, dsn, "worker", "tasks", "--log-json") as worker:
+        worker.says('"caught"')
+        worker.signal(signal.SIGTERM)
+        assert worker.exit_code() == 0, worker.log
+    line = next(json.loads(line) for line in worker.log.splitlines() if '"caught"' in line)
+    assert (line["logger"], line["job_id"]) == ("dbjobq.job.tasks.complain", job_id)
+    assert line["exception"].endswith("ValueError: complaint")
 
 
 def test_it_serves_the_queues_that_are_named(dsn: str, queue: JobQueue, app: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -408,6 +409,28 @@ def test_progress_that_is_no_number_is_refused_where_it_is_said() -> None:
     with pytest.raises(TypeError):
         context.progress(object())  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     assert len(said) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"executor": "thread"}, "executor='thread': must be 'inline' or 'process'"),
+        ({"executor": None}, "executor=None: must be 'inline' or 'process'"),
+        ({"executor": "process", "transactional": True}, "transactional=True with executor='process'"),
+    ],
+)
+def test_where_a_job_runs_is_one_of_two_and_goes_with_its_other_options(options: dict[str, Any], says: str) -> None:
+    def never_registered() -> None: ...
+
+    with pytest.raises(ValueError, match=re.escape(says)):
+        job(**options)(never_registered)
+    assert task_of(never_registered).executor == "inline"
+
+
+def test_only_jobs_that_can_reach_their_queue_have_it() -> None:
+    context = JobContext(Job(id="1", type="my.type"), queue=None)
+    with pytest.raises(NotSupported, match=r"my\.type.*executor='process'"):
+        _ = context.queue
 
 
 def test_only_transactional_jobs_have_a_connection() -> None:
