@@ -120,10 +120,10 @@ class Calls:
         self, status: str | None, limit: int | None, queue: str | None, job_type: str | None
     ) -> Request[list[Job]]:
         return self.storage.list_jobs(
-            check_status(status),
             None if limit is None else check_integer(limit, "limit", 0, 2**63 - 1),
-            None if queue is None else check_name(queue, "queue"),
-            None if job_type is None else check_name(job_type, "type", LONGEST_NAME),
+            status=check_status(status),
+            queue=None if queue is None else check_name(queue, "queue"),
+            type=None if job_type is None else check_name(job_type, "type", LONGEST_NAME),
         )
 
     def _failure(self, job: Job | str, error: object) -> Outcome:

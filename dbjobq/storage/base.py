@@ -14,14 +14,14 @@ import socket
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, TypedDict, TypeVar, Unpack
 
 from dbjobq.errors import LeaseLost, NotSupported
 from dbjobq.ids import JobIds
 from dbjobq.models import Job, Status
 from dbjobq.storage.values import Claim, Idle, NewJob, Notice, Outcome, QueueStats, Rescued, Step, known_form
 
-__all__ = ["BaseStorage", "Feature", "Pulse", "Recipe", "Request", "Session"]
+__all__ = ["BaseStorage", "Exchange", "Feature", "JobFilter", "Pulse", "Recipe", "Request", "Session"]
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -55,6 +55,27 @@ class Recipe(NamedTuple):
         return storage
 
 
+class JobFilter(TypedDict):
+    """Which jobs are listed; None for any."""
+
+    status: Status | None
+    queue: str | None
+    type: str | None
+
+
+class Exchange(TypedDict):
+    """What a worker's exchange with the database carries beside results and claims."""
+
+    beat: float | None
+    """Seconds by which a claim prolongs the worker's life; None for not at all."""
+    promote: bool
+    """Scheduled jobs may be due: make them ready first."""
+    progress: Mapping[Claim, str]
+    """What running jobs say of themselves, as JSON text."""
+    rush: bool
+    """This worker will look again soon, whatever it finds: enqueues need not notify."""
+
+
 class Session(ABC):
     """One worker's exchange with the database, on its event loop.
 
@@ -73,25 +94,13 @@ class Session(ABC):
         """Stop being the worker that was registered: its leases have run out. The next `open` registers a new one."""
 
     @abstractmethod
-    async def step(  # noqa: PLR0913 - what one exchange carries
-        self,
-        outcomes: Sequence[Outcome],
-        want: int,
-        *,
-        beat: float | None,
-        promote: bool,
-        progress: Mapping[Claim, str],
-        rush: bool,
-    ) -> Step:
+    async def step(self, outcomes: Sequence[Outcome], want: int, **how: Unpack[Exchange]) -> Step:
         """Write results and claim jobs, in one transaction.
 
         Args:
             outcomes: Results; durable when this returns. They may be sent again after a lost connection.
             want: How many jobs to claim at most; 0 for none.
-            beat: Seconds by which a claim prolongs the worker's life; None for not at all.
-            promote: Scheduled jobs may be due: make them ready first.
-            progress: What running jobs say of themselves, as JSON text.
-            rush: This worker will look again soon, whatever it finds: enqueues need not notify.
+            **how: See `Exchange`.
         """
 
     @abstractmethod
@@ -106,9 +115,8 @@ class Session(ABC):
             keep: What it knows that it holds, and goes on holding.
         """
 
-    @abstractmethod
-    async def close(self) -> None:
-        """Disconnect. Never raises, and never waits for a server that does not answer."""
+    async def close(self) -> None:  # noqa: B027 - nothing to do is an answer, too
+        """Disconnect, if it has connections. Never raises, and never waits for a server that does not answer."""
 
     @abstractmethod
     def notices(self) -> AsyncIterator[Notice]:
@@ -152,13 +160,11 @@ class Pulse(ABC):
         waited for.
         """
 
-    @abstractmethod
-    def cut(self) -> None:
-        """End a call that is stuck, from another thread."""
+    def cut(self) -> None:  # noqa: B027 - nothing to do is an answer, too
+        """End a call that is stuck, from another thread; nothing where none can be."""
 
-    @abstractmethod
-    def close(self) -> None:
-        """Disconnect."""
+    def close(self) -> None:  # noqa: B027 - as above
+        """Disconnect; nothing where it has no connection of its own."""
 
 
 class BaseStorage(ABC):
@@ -269,14 +275,13 @@ class BaseStorage(ABC):
         """Return what a running job last said with `ctx.progress`; None if there is nothing, or no such job."""
 
     @abstractmethod
-    def list_jobs(
-        self,
-        status: Status | None,
-        limit: int | None,
-        queue: str | None = None,
-        type: str | None = None,  # noqa: A002
-    ) -> Request[list[Job]]:
-        """Return jobs, newest first."""
+    def list_jobs(self, limit: int | None, **wanted: Unpack[JobFilter]) -> Request[list[Job]]:
+        """Return jobs, newest first.
+
+        Args:
+            limit: How many at most; None for all.
+            **wanted: Which; None for any.
+        """
 
     @abstractmethod
     def stats(self) -> Request[dict[Status, int]]:
@@ -312,6 +317,5 @@ class BaseStorage(ABC):
     def close(self) -> None:
         """Give up all connections that are not an event loop's."""
 
-    @abstractmethod
-    async def aclose(self) -> None:
-        """Give up the running event loop's connections."""
+    async def aclose(self) -> None:  # noqa: B027 - nothing to do is an answer, too
+        """Give up the running event loop's connections; nothing where no loop has any."""

@@ -13,7 +13,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 from dbjobq.errors import JobNotFound, StorageUnavailable
 from dbjobq.ids import JobIds
 from dbjobq.models import Job, Status
-from dbjobq.storage.base import BaseStorage, Feature, Recipe
+from dbjobq.storage.base import BaseStorage, Feature, JobFilter, Recipe
 from dbjobq.storage.bulk import BulkRows
 from dbjobq.storage.connections import Connections
 from dbjobq.storage.deadline import Deadline
@@ -281,18 +281,12 @@ class PostgresStorage(BaseStorage):
 
         return self._request(call)
 
-    def list_jobs(
-        self,
-        status: Status | None,
-        limit: int | None,
-        queue: str | None = None,
-        type: str | None = None,  # noqa: A002
-    ) -> PostgresRequest[list[Job]]:
+    def list_jobs(self, limit: int | None, **wanted: Unpack[JobFilter]) -> PostgresRequest[list[Job]]:
         """See `BaseStorage.list_jobs`."""
 
         def call(_: bool) -> Call[list[Job]]:
-            params = {"limit": limit, "queue": queue, "type": type}
-            rows = yield self._send(f"list_{status or 'all'}", params, as_dicts=True)
+            params = {"limit": limit, "queue": wanted["queue"], "type": wanted["type"]}
+            rows = yield self._send(f"list_{wanted['status'] or 'all'}", params, as_dicts=True)
             return [job_from_row(row) for row in rows]
 
         return self._request(call)

@@ -7,13 +7,13 @@ import time
 from collections.abc import AsyncGenerator, Generator, Iterable, Mapping, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, Unpack
 
 import psycopg
 
 from dbjobq.errors import StorageUnavailable
 from dbjobq.serialize import storable_text
-from dbjobq.storage.base import Session
+from dbjobq.storage.base import Exchange, Session
 from dbjobq.storage.connections import AsyncConnection, Connections
 from dbjobq.storage.deadline import cut
 from dbjobq.storage.faults import first_line, forget_prepared, is_passing, translated
@@ -179,19 +179,10 @@ class PostgresSession(Session):
 
     # Work.
 
-    async def step(  # noqa: PLR0913 - what one exchange carries
-        self,
-        outcomes: Sequence[Outcome],
-        want: int,
-        *,
-        beat: float | None,
-        promote: bool,
-        progress: Mapping[Claim, str],
-        rush: bool,
-    ) -> Step:
+    async def step(self, outcomes: Sequence[Outcome], want: int, **how: Unpack[Exchange]) -> Step:
         """See `Session.step`: one pipeline, so one transaction, one flush to disk and one wait for an answer."""
         connection, worker = self._opened()
-        now = time.monotonic()
+        now, promote = time.monotonic(), how["promote"]
         plain = [outcome for outcome in outcomes if outcome.plain]
         other = [o for o in outcomes if not o.plain] if len(plain) < len(outcomes) else []
         if any(outcome.event == "release" for outcome in other):
@@ -204,13 +195,13 @@ class PostgresSession(Session):
             plain=plain,
             other=other,
             want=want,
-            beat=beat,
+            beat=how["beat"],
             promote=promote,
-            progress=progress,
+            progress=how["progress"],
             near=near,
             since=self._scan.since(now),
             ask_due=want > 0 and (promote or measure or now - self._due_at > DUE_EVERY),
-            say_busy=want > 0 and rush and now - self._busy_at > BUSY_EVERY,
+            say_busy=want > 0 and how["rush"] and now - self._busy_at > BUSY_EVERY,
         )
         with self._asking(connection):
             if self._stale_queues:

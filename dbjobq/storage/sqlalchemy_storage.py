@@ -1,95 +1,32 @@
-"""`SQLAlchemyStorage`: a queue on SQLite, for development, examples and tests of your own (docs/sqlite.md).
-
-The steps are in `sqlite_steps`; here each becomes a `Request`. A URL of PostgreSQL leads to `PostgresStorage`.
-"""
+"""`SQLAlchemyStorage`: a queue on SQLite, for development, examples and tests of your own (docs/sqlite.md)."""
 
 from __future__ import annotations
 
-import asyncio
+import json
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Self, TypeVar, cast
+from typing import Any, ClassVar, Self, TypeVar, Unpack, cast
 
-import psycopg
-from psycopg.conninfo import make_conninfo
-
-from dbjobq.errors import ConfigError
+from dbjobq.errors import ConfigError, JobNotFound
 from dbjobq.ids import JobIds
-from dbjobq.models import Job, Status
-from dbjobq.storage.alchemy import sqlalchemy_async_connection, sqlalchemy_connection
-from dbjobq.storage.base import BaseStorage, Feature, Recipe
+from dbjobq.models import STATUSES, Event, Job, Status
+from dbjobq.storage.alchemy import Database, conninfo_of, url_of
+from dbjobq.storage.base import BaseStorage, Feature, JobFilter, Recipe, Request
 from dbjobq.storage.postgres_storage import PostgresStorage
-from dbjobq.storage.values import Claim, NewJob, Notice, Outcome, QueueStats
+from dbjobq.storage.values import Claim, NewJob, Outcome, QueueStats, known_form, known_id
 
 try:
-    from sqlalchemy import URL, Connection, Engine, exc, make_url
+    import sqlalchemy as sa
+    from sqlalchemy.dialects.sqlite import insert
 
-    from dbjobq.storage.sqlite_engine import Sqlite
-    from dbjobq.storage.sqlite_session import SqliteSession
-    from dbjobq.storage.sqlite_steps import Steps
+    from dbjobq.storage import sqlite_jobs as jobs
+    from dbjobq.storage.sqlite_engine import Sqlite, SqliteRequest
 except ImportError as error:
     raise ConfigError(f"SQLAlchemyStorage needs SQLAlchemy 2: pip install 'dbjobq[sqlalchemy]' ({error})") from error
-
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncEngine
 
 __all__ = ["SQLAlchemyStorage"]
 
 R = TypeVar("R")
-
-_WORK: Final = Notice("work")
-_BROKEN: Final = (
-    "connection={}: must be SQLAlchemy's Connection or Session on SQLite, with AsyncJobQueue their async kinds"
-)
-
-
-class _SqliteRequest(Generic[R]):
-    """A call to SQLite, not yet made (see `storage.base.Request`).
-
-    Args:
-        sqlite: The database.
-        work: What to do there.
-        writes: Whether it needs its turn.
-        notice: What the workers of this process are told when it is done.
-        connection: The caller's own connection, in whose transaction it is done.
-    """
-
-    __slots__ = ("_connection", "_notice", "_sqlite", "_work", "_writes")
-
-    def __init__(
-        self,
-        sqlite: Sqlite,
-        work: Callable[[Steps], R],
-        *,
-        writes: bool = True,
-        notice: Notice | None = None,
-        connection: object | None = None,
-    ) -> None:
-        self._sqlite, self._work, self._writes = sqlite, work, writes
-        self._notice, self._connection = notice, connection
-
-    def run(self) -> R:
-        """Make the call. Raises ConfigError, SchemaError or StorageUnavailable for what is not its own fault."""
-        if self._connection is not None:
-            return self._told(self._joined(sqlalchemy_connection(self._connection)))
-        return self._told((self._sqlite.write if self._writes else self._sqlite.read)(self._work))
-
-    async def arun(self) -> R:
-        """Make the call on a thread, so that the running event loop does not wait for another writer."""
-        if self._connection is None:
-            return await asyncio.to_thread(self.run)
-        caller = await sqlalchemy_async_connection(self._connection)
-        return self._told(self._joined(None) if caller is None else await caller.run_sync(self._joined))
-
-    def _joined(self, caller: Connection | None) -> R:
-        if caller is None or caller.dialect.name != "sqlite":
-            raise TypeError(_BROKEN.format(type(self._connection).__name__))
-        return self._sqlite.join(caller, self._work)
-
-    def _told(self, answer: R) -> R:
-        # In a caller's transaction this comes before the commit, for which a worker's next claim has to wait anyway.
-        if self._notice is not None:
-            self._sqlite.tell(self._notice)
-        return answer
+JOB = jobs.JOBS.c
 
 
 class SQLAlchemyStorage(BaseStorage):
@@ -109,21 +46,23 @@ class SQLAlchemyStorage(BaseStorage):
     name: ClassVar[str] = "SQLAlchemyStorage on SQLite"
     supports: ClassVar[frozenset[Feature]] = frozenset({"connection"})
 
-    def __new__(cls, database: str | URL | Engine | AsyncEngine) -> Self:
+    def __new__(cls, database: Database) -> Self:
         """Return a storage for the database that the URL names."""
-        url = _url(database)
+        url = url_of(database)
         backend = url.get_backend_name()
         if backend in {"postgres", "postgresql"}:
-            return cast("Self", PostgresStorage(_conninfo(url)))
+            return cast("Self", PostgresStorage(conninfo_of(url)))
         if backend != "sqlite":
             known = "SQLite (sqlite:///jobs.db) and PostgreSQL (postgresql://…)"
             raise ConfigError(f"SQLAlchemyStorage works on {known}, not on {backend}")
         return super().__new__(cls)
 
-    def __init__(self, database: str | URL | Engine | AsyncEngine) -> None:
+    def __init__(self, database: Database) -> None:
         super().__init__()
         theirs = getattr(database, "sync_engine", database)
-        self._sqlite = Sqlite(_url(database), theirs if isinstance(theirs, Engine) else None)
+        self._sqlite = Sqlite(url_of(database), theirs if isinstance(theirs, sa.Engine) else None, jobs.METADATA)
+        self.engine = self._sqlite.engine
+        """The engine it works with: for a Session of yours on the same database in memory."""
 
     def __repr__(self) -> str:
         return f"SQLAlchemyStorage({self._sqlite.path})"
@@ -133,113 +72,109 @@ class SQLAlchemyStorage(BaseStorage):
         url = self._sqlite.url
         return None if url is None else Recipe(__name__, "SQLAlchemyStorage", {"database": url})
 
-    @property
-    def engine(self) -> Engine:
-        """The engine it works with: for a Session of yours on the same database in memory."""
-        return self._sqlite.engine
+    def _read(self, work: Callable[[sa.Connection], R]) -> Request[R]:
+        return SqliteRequest(self._sqlite, work, writes=False)
 
-    def _read(self, work: Callable[[Steps], R]) -> _SqliteRequest[R]:
-        return _SqliteRequest(self._sqlite, work, writes=False)
+    def _write(self, work: Callable[[sa.Connection], R], connection: object | None = None) -> Request[R]:
+        return SqliteRequest(self._sqlite, work, connection=connection)
 
-    def _write(
-        self, work: Callable[[Steps], R], notice: Notice | None = _WORK, connection: object | None = None
-    ) -> _SqliteRequest[R]:
-        return _SqliteRequest(self._sqlite, work, notice=notice, connection=connection)
-
-    # Enqueue.
-
-    def check(self) -> _SqliteRequest[None]:
+    def check(self) -> Request[None]:
         """See `BaseStorage.check`: makes the tables."""
         return self._read(lambda _: None)
 
-    def enqueue(self, job: NewJob, connection: object | None = None) -> _SqliteRequest[str]:
+    def enqueue(self, job: NewJob, connection: object | None = None) -> Request[str]:
         """See `BaseStorage.enqueue`."""
-        return self._write(lambda s: s.add(job), connection=connection)
+        new = insert(jobs.JOBS).values(id=job.id, data=job.data, **jobs.new_row(job))
+        kept = new.on_conflict_do_update(set_={"id": JOB.id}).returning(JOB.id)
+        return self._write(lambda db: db.scalars(kept).one(), connection)
 
-    def enqueue_many(
-        self, like: NewJob, data: Iterable[str], connection: object | None = None
-    ) -> _SqliteRequest[JobIds]:
+    def enqueue_many(self, like: NewJob, data: Iterable[str], connection: object | None = None) -> Request[JobIds]:
         """See `BaseStorage.enqueue_many`; all data are collected first, so that their source may use this storage."""
         collected = list(data)
-        return self._write(lambda s: s.add_many(like, collected), connection=connection)
+        ids = JobIds.new().grown(len(collected))
+
+        def call(db: sa.Connection) -> JobIds:
+            if rows := [{"id": i, "data": text} for i, text in zip(ids, collected, strict=True)]:
+                db.execute(sa.insert(jobs.JOBS).values(jobs.new_row(like)), rows)
+            return ids
+
+        return self._write(call, connection)
 
     # Work by hand.
 
-    def dequeue(self, queue: str, lease: float) -> _SqliteRequest[Claim | None]:
+    def dequeue(self, queue: str, lease: float) -> Request[Claim | None]:
         """See `BaseStorage.dequeue`."""
-        return self._write(lambda s: s.take(queue, self.dequeuer, lease), None)
 
-    def finish(self, outcomes: Sequence[Outcome], connection: object | None = None) -> _SqliteRequest[set[str]]:
+        def call(db: sa.Connection) -> Claim | None:
+            holder = {"worker_id": self.dequeuer, "expires_at": jobs.later(lease)}
+            claims = jobs.claim(db, 1, [queue], **holder)
+            if not claims and jobs.rescue(db):  # there may be no worker to do it
+                claims = jobs.claim(db, 1, [queue], **holder)
+            return next(iter(claims), None)
+
+        return self._write(call)
+
+    def finish(self, outcomes: Sequence[Outcome], connection: object | None = None) -> Request[set[str]]:
         """See `BaseStorage.finish`."""
-        return self._write(lambda s: {o.claim.id for o in outcomes if s.finish(o)}, connection=connection)
+        return self._write(lambda db: {o.claim.id for o in outcomes if jobs.finish(db, o)}, connection)
 
-    def retry(self, job_id: str, delay: float) -> _SqliteRequest[bool]:
+    def retry(self, job_id: str, delay: float) -> Request[bool]:
         """See `BaseStorage.retry`."""
-        return self._write(lambda s: s.retry(job_id, delay))
+        key = sa.update(jobs.JOBS).prefix_with("or ignore").values(held_key=JOB.unique_key)
 
-    def cancel(self, job_id: str) -> _SqliteRequest[bool]:
+        def call(db: sa.Connection) -> bool:
+            revived = _moved(db, "revive", job_id, due_at=jobs.later(delay))
+            if revived:
+                db.execute(key.where(JOB.id == known_form(job_id)))
+            return revived
+
+        return self._write(call)
+
+    def cancel(self, job_id: str) -> Request[bool]:
         """See `BaseStorage.cancel`."""
-        return self._write(lambda s: s.cancel(job_id), Notice("cancel", job_id))
+        return self._write(lambda db: _moved(db, "cancel", job_id))
 
     # Look.
 
-    def get_job(self, job_id: str) -> _SqliteRequest[Job | None]:
+    def get_job(self, job_id: str) -> Request[Job | None]:
         """See `BaseStorage.get_job`."""
-        return self._read(lambda s: s.job(job_id))
+        return self._read(lambda db: next(iter(jobs.found(db, id=known_id(job_id) or "")), None))
 
-    def get_progress(self, job_id: str) -> _SqliteRequest[dict[str, Any] | None]:
+    def get_progress(self, job_id: str) -> Request[dict[str, Any] | None]:
         """See `BaseStorage.get_progress`."""
-        return self._read(lambda s: s.progress(job_id))
+        said = sa.select(JOB.progress).where(JOB.id == (known_id(job_id) or ""))
+        return self._read(lambda db: json.loads(db.scalar(said) or "null"))
 
-    def list_jobs(
-        self,
-        status: Status | None,
-        limit: int | None,
-        queue: str | None = None,
-        type: str | None = None,  # noqa: A002
-    ) -> _SqliteRequest[list[Job]]:
+    def list_jobs(self, limit: int | None, **wanted: Unpack[JobFilter]) -> Request[list[Job]]:
         """See `BaseStorage.list_jobs`."""
-        return self._read(lambda s: s.jobs(limit, status=status, queue=queue, type=type))
+        return self._read(lambda db: jobs.found(db, limit, **wanted))
 
-    def stats(self) -> _SqliteRequest[dict[Status, int]]:
+    def stats(self) -> Request[dict[Status, int]]:
         """See `BaseStorage.stats`."""
-        return self._read(Steps.stats)
+        counts = sa.select(JOB.status, sa.func.count()).group_by(JOB.status)
+        return self._read(lambda db: dict.fromkeys(STATUSES, 0) | {row[0]: row[1] for row in db.execute(counts)})
 
-    def queue_stats(self) -> _SqliteRequest[list[QueueStats]]:
+    def queue_stats(self) -> Request[list[QueueStats]]:
         """See `BaseStorage.queue_stats`: of the queues that have jobs."""
-        return self._read(Steps.queue_stats)
+        counts = [sa.func.count().filter(which) for which in (jobs.READY, jobs.SCHEDULED, jobs.RUNNING)]
+        oldest = (jobs.NOW - sa.func.min(JOB.due_at).filter(jobs.READY)) / 1e6
+        queues = sa.select(JOB.queue, *counts, oldest).group_by(JOB.queue).order_by(JOB.queue)
+        return self._read(lambda db: [QueueStats(*row) for row in db.execute(queues)])
 
     # Work by workers.
 
-    def session(self, worker_id: str, queues: Sequence[str] | None, ttl: float) -> SqliteSession:
+    def session(self, worker_id: str, queues: Sequence[str] | None, ttl: float) -> jobs.SqliteSession:
         """See `BaseStorage.session`."""
-        return SqliteSession(self._sqlite, worker_id, queues, ttl)
+        return jobs.SqliteSession(self._sqlite, worker_id, queues, ttl)
 
     def close(self) -> None:
         """See `BaseStorage.close`. A database in memory ends with it, unless it is the user's engine's."""
         self._sqlite.close()
 
-    async def aclose(self) -> None:
-        """See `BaseStorage.aclose`: no connection is an event loop's."""
 
-
-def _conninfo(url: URL) -> str:
-    """Return what a URL says of PostgreSQL as libpq takes it; the driver is not ours."""
-    parts: dict[str, Any] = {name: ",".join(values) for name, values in url.normalized_query.items()}
-    own = {"host": url.host, "port": url.port, "user": url.username, "password": url.password, "dbname": url.database}
-    parts |= {name: value for name, value in own.items() if value}
-    try:
-        return make_conninfo(**parts)
-    except psycopg.ProgrammingError as error:
-        raise ConfigError(f"libpq does not take these options of the URL: {', '.join(url.query)}") from error
-
-
-def _url(database: str | URL | Engine | AsyncEngine) -> URL:
-    given = getattr(database, "url", database)
-    if not isinstance(given, str | URL):
-        raise TypeError(f"database={database!r}: must be a URL or an engine of SQLAlchemy")
-    try:
-        url = make_url(given)
-    except (exc.ArgumentError, ValueError):  # what they quote may hold a password
-        raise ConfigError("the URL cannot be read: write sqlite:///jobs.db, or postgresql://…") from None
-    return url.set(drivername="sqlite") if url.drivername == "sqlite+aiosqlite" else url
+def _moved(db: sa.Connection, event: Event, job_id: str, **values: Any) -> bool:
+    """Move a job by hand; False in a status that the event does not leave. Raises JobNotFound."""
+    moved = jobs.move(db, event, JOB.id == known_form(job_id), **values)
+    if not moved and not jobs.found(db, id=known_form(job_id)):
+        raise JobNotFound(job_id)
+    return bool(moved)

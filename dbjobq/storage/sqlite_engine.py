@@ -5,27 +5,23 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext, suppress
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, StaticPool, create_engine, event, exc
+from sqlalchemy import URL, Connection, Engine, MetaData, StaticPool, create_engine, event, exc
 
 from dbjobq.errors import ConfigError, SchemaError, StorageUnavailable
-from dbjobq.storage.sqlite_steps import Steps
-from dbjobq.storage.values import Notice
+from dbjobq.storage.alchemy import sqlalchemy_async_connection, sqlalchemy_connection
 
-__all__ = ["Sqlite"]
+__all__ = ["Sqlite", "SqliteRequest"]
 
 R = TypeVar("R")
 
 PATIENCE: Final = 60.0
 """Seconds to wait while another process writes."""
-_ALONE: Final[dict[str, Any]] = {"poolclass": StaticPool, "pool_reset_on_return": None}
-"""One connection for everybody: what a user has begun on it is not ours to roll back."""
-_NO_TABLES: Final = re.compile(r"no such (table|column)|no column named")
-_REFUSED: Final = re.compile(r"unable to open|readonly|not a database|created in a thread")
 
 
 class Sqlite:
@@ -34,133 +30,140 @@ class Sqlite:
     Args:
         url: Its URL.
         theirs: The user's engine for it, which stays as it is.
+        tables: What is made there when it is first needed.
 
     Raises:
         ConfigError: It is in memory, and the engine gives each thread another one.
     """
 
-    def __init__(self, url: URL, theirs: Engine | None) -> None:
-        self.path = url.database or ":memory:"
+    def __init__(self, url: URL, theirs: Engine | None, tables: MetaData) -> None:
+        self.path, self._tables, self._has_tables = url.database or ":memory:", tables, False
         self._in_memory = ":memory:" in self.path or url.query.get("mode") == "memory"
         self.url = None if self._in_memory else url.render_as_string(hide_password=False)
         """For other processes; None if it is in this one's memory."""
-        self._shared = self._in_memory and theirs is not None
-        self.engine = self._make_engine(url, theirs)
-        self._turn = threading.Lock()
-        self._has_tables = False
-        self._pid = os.getpid()
+        self._is_theirs = self._in_memory and theirs is not None
+        self.engine = (_in_memory if self._in_memory else _on_file)(url.set(drivername="sqlite"), theirs)
+        self._turn, self._pid = threading.Lock(), os.getpid()
         self._inherited: list[object] = []
-        self._listeners: set[tuple[asyncio.AbstractEventLoop, asyncio.Queue[Notice]]] = set()
+        self.sleepers: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
+        """What wakes the workers of this process."""
 
-    def _make_engine(self, url: URL, theirs: Engine | None) -> Engine:
-        if not self._in_memory:
-            engine = create_engine(url, connect_args={"timeout": PATIENCE})
-            event.listen(engine, "connect", _prepare)
-            return engine
-        if theirs is None:
-            return create_engine(url, connect_args={"check_same_thread": False}, **_ALONE)
-        if not isinstance(theirs.pool, StaticPool):
-            raise ConfigError(
-                "this engine makes a database in memory for each thread: give it poolclass=StaticPool and "
-                'connect_args={"check_same_thread": False}, or use a file'
-            )
-        with theirs.connect() as connection:
-            shared: Any = connection.connection.driver_connection
-        return create_engine(url, creator=lambda: shared, **_ALONE)
+    def run(self, work: Callable[[Connection], R], *, writes: bool = True) -> R:
+        """Do all of `work` or nothing; while it writes, nobody else does. Durable when this returns."""
+        self._leave_parent()
+        writes = writes or not self._has_tables
+        turn = self._turn if writes or self._in_memory else nullcontext()
+        with self._translated(), turn, self.engine.connect() as connection:
+            driver: Any = connection.connection.driver_connection
+            if driver.in_transaction:
+                raise StorageUnavailable("a transaction is open on the only connection of this database in memory")
+            if writes:
+                connection.exec_driver_sql("begin immediate")
+            if not self._has_tables:
+                self._tables.create_all(connection)
+            answer = work(connection)
+            connection.commit()
+        self._has_tables = True
+        return answer
 
-    # Transactions.
-
-    def read(self, work: Callable[[Steps], R]) -> R:
-        """Do what only looks."""
-        with self._opened(writes=False) as connection:
-            return work(Steps(connection))
-
-    def write(self, work: Callable[[Steps], R]) -> R:
-        """Do all of `work` or nothing, while nobody else writes. Durable when this returns."""
-        with self._opened(writes=True) as connection:
-            return self._alone(connection, work)
-
-    def join(self, connection: Connection, work: Callable[[Steps], R]) -> R:
+    def join(self, connection: Connection, work: Callable[[Connection], R]) -> R:
         """Do it in the caller's own transaction, which may be writing already: so nothing here waits to write."""
         with self._translated(), self._turn if self._in_memory else nullcontext():
-            steps = Steps(connection)
-            if not self._has_tables:
-                steps.create()
-            return work(steps)
+            self._tables.create_all(connection)
+            return work(connection)
 
-    @contextmanager
-    def _opened(self, *, writes: bool) -> Generator[Connection]:
-        with self._translated():
-            self._prepare_tables()
-            with self._turn if writes or self._in_memory else nullcontext(), self.engine.connect() as connection:
-                yield connection
+    def wake(self) -> None:
+        """Tell the workers of this process that there may be work; from any thread."""
+        for woken, loop in tuple(self.sleepers.items()):
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(woken.set)
 
-    def _prepare_tables(self) -> None:
-        """Make the tables, unless they are there; in a forked child, have connections of its own first."""
+    def close(self) -> None:
+        """Close the connections. A database in memory is gone then, unless it is in the user's engine."""
+        if not self._is_theirs and self._pid == os.getpid():
+            self.engine.dispose()
+            self._has_tables = self._has_tables and not self._in_memory
+
+    def _leave_parent(self) -> None:
+        """In a forked child, have connections of its own; the parent's are not to be closed here."""
         if self._pid != os.getpid():
             if self._in_memory:
                 raise ConfigError("a database in memory belongs to the process that made it: use a file")
-            self._inherited.append(self.engine.pool)  # not to be closed here: it is the parent's
+            self._inherited.append(self.engine.pool)
             self.engine.dispose(close=False)
             self._turn, self._pid = threading.Lock(), os.getpid()
-        if not self._has_tables:
-            with self._turn, self.engine.connect() as connection:
-                self._alone(connection, Steps.create)
-            self._has_tables = True
-
-    def _alone(self, connection: Connection, work: Callable[[Steps], R]) -> R:
-        driver: Any = connection.connection.driver_connection
-        if driver.in_transaction:
-            raise StorageUnavailable("a transaction is open on the only connection of this database in memory")
-        connection.exec_driver_sql("begin immediate")
-        answer = work(Steps(connection))
-        connection.commit()
-        return answer
 
     @contextmanager
     def _translated(self) -> Generator[None]:
         try:
             yield
         except exc.DBAPIError as error:
-            said = f"{self.path}: {error.orig}"
-            if _NO_TABLES.search(said):
-                raise SchemaError(
-                    f"the tables of dbjobq are gone, or another release's; make them anew: {said}"
-                ) from error
-            if _REFUSED.search(said):
-                raise ConfigError(f"this SQLite database cannot be used: {said}") from error
-            if isinstance(error, exc.IntegrityError | exc.ProgrammingError):
+            said, where = str(error.orig), f"{self.path}: {error.orig}"
+            if re.search("no such (table|column)|no column named", said):
+                raise SchemaError(f"dbjobq's tables are gone, or another release's: make them anew: {where}") from error
+            if re.search("unable to open|readonly|not a database|created in a thread", said):
+                raise ConfigError(f"this SQLite database cannot be used: {where}") from error
+            if not isinstance(error, exc.OperationalError):
                 raise
-            raise StorageUnavailable(f"SQLite did not answer: {said}") from error
-        except exc.TimeoutError as error:
-            raise StorageUnavailable(f"no connection to {self.path} was free: {error}") from error
+            raise StorageUnavailable(f"SQLite did not answer: {where}") from error
 
-    def close(self) -> None:
-        """Close the connections. A database in memory is gone then, unless it is in the user's engine."""
-        if not self._shared and self._pid == os.getpid():
-            self.engine.dispose()
-            self._has_tables = self._has_tables and not self._in_memory
 
-    # Word of what happens here.
-
-    def tell(self, notice: Notice) -> None:
-        """Tell the workers of this process; from any thread."""
-        for loop, notices in tuple(self._listeners):
-            with suppress(RuntimeError):  # its loop has ended
-                loop.call_soon_threadsafe(notices.put_nowait, notice)
-
-    async def notices(self) -> AsyncIterator[Notice]:
-        """Yield what is told from now on; a `work` notice first."""
-        mine = asyncio.get_running_loop(), asyncio.Queue[Notice]()
-        self._listeners.add(mine)
-        try:
-            yield Notice("work")
-            while True:
-                yield await mine[1].get()
-        finally:
-            self._listeners.discard(mine)
+def _on_file(url: URL, _: Engine | None) -> Engine:
+    engine = create_engine(url, max_overflow=-1, connect_args={"timeout": PATIENCE})
+    event.listen(engine, "connect", _prepare)
+    return engine
 
 
 def _prepare(connection: Any, _record: object) -> None:
-    connection.execute("pragma journal_mode = wal")
+    with suppress(sqlite3.OperationalError):  # locked: another process is making it so
+        connection.execute("pragma journal_mode = wal")
     connection.execute("pragma synchronous = full")
+
+
+def _in_memory(url: URL, theirs: Engine | None) -> Engine:
+    """One connection for everybody: what a user has begun on it is not ours to roll back."""
+    how: dict[str, Any] = {"connect_args": {"check_same_thread": False}}
+    if theirs is not None:
+        if not isinstance(theirs.pool, StaticPool):
+            wanted = 'poolclass=StaticPool and connect_args={"check_same_thread": False}'
+            raise ConfigError(
+                f"this engine makes a database in memory for each thread: give it {wanted}, or use a file"
+            )
+        with theirs.connect() as connection:
+            shared = connection.connection.driver_connection
+        how = {"creator": lambda: shared}
+    return create_engine(url, poolclass=StaticPool, pool_reset_on_return=None, **how)
+
+
+class SqliteRequest(NamedTuple, Generic[R]):
+    """A call to SQLite, not yet made (see `storage.base.Request`)."""
+
+    sqlite: Sqlite
+    work: Callable[[Connection], R]
+    writes: bool = True
+    connection: object | None = None
+    """The caller's own, in whose transaction it is made."""
+
+    def run(self) -> R:
+        """Make the call. Raises ConfigError, SchemaError or StorageUnavailable for what is not its own fault."""
+        if self.connection is not None:
+            return self._join(sqlalchemy_connection(self.connection))
+        answer = self.sqlite.run(self.work, writes=self.writes)
+        if self.writes:
+            self.sqlite.wake()
+        return answer
+
+    async def arun(self) -> R:
+        """Make the call on a thread, so that the running event loop does not wait for another writer."""
+        if self.connection is None:
+            return await asyncio.to_thread(self.run)
+        caller = await sqlalchemy_async_connection(self.connection)
+        return self._join(None) if caller is None else await caller.run_sync(self._join)
+
+    def _join(self, caller: Connection | None) -> R:
+        if caller is None or caller.dialect.name != "sqlite":
+            wanted = "SQLAlchemy's Connection or Session on SQLite, with AsyncJobQueue their async kinds"
+            raise TypeError(f"connection={type(self.connection).__name__}: must be {wanted}")
+        answer = self.sqlite.join(caller, self.work)
+        self.sqlite.wake()  # before the commit, for which a worker's next claim has to wait anyway
+        return answer

@@ -135,11 +135,11 @@ class OnSqlite:
         return self._rows(later)[0][0]  # type: ignore[no-any-return]
 
     def kill(self, worker: str) -> None:
-        assert self._rows("update dbjobq_workers set expires_at = 0 where name = ? returning number", worker)
+        assert self._rows("update dbjobq_workers set expires_at = 0 where name = ? returning worker", worker)
 
     def revive(self, worker: str) -> None:
-        last = "(select max(number) from dbjobq_workers where name = ?)"
-        self._rows(f"update dbjobq_workers set expires_at = {NOW} + 3600000000 where number = {last}", worker)
+        last = "(select max(rowid) from dbjobq_workers where name = ?)"
+        self._rows(f"update dbjobq_workers set expires_at = {NOW} + 3600000000 where rowid = {last}", worker)
 
     def clear(self) -> None:
         self._rows("delete from dbjobq_jobs")

@@ -7,18 +7,18 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Unpack
 
 import pytest
 
 from dbjobq import JobQueue, Worker
-from dbjobq.storage.base import Session
+from dbjobq.storage.base import Exchange, Session
 from dbjobq.storage.session import PostgresSession
-from dbjobq.storage.sqlite_session import SqliteSession
-from dbjobq.storage.values import Claim, Outcome, Step
+from dbjobq.storage.sqlite_jobs import SqliteSession
+from dbjobq.storage.values import Outcome, Step
 from tests.storage.database import Database, database
 from tests.support.process import Note, WorkerProcess, read_diary
 
@@ -95,19 +95,10 @@ def claims(backend: str, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     kind = PostgresSession if backend == "postgres" else SqliteSession
     original: Any = kind.step
 
-    async def step(
-        self: Session,
-        outcomes: Sequence[Outcome],
-        want: int,
-        *,
-        beat: float | None,
-        promote: bool,
-        progress: Mapping[Claim, str],
-        rush: bool,
-    ) -> Step:
+    async def step(self: Session, outcomes: Sequence[Outcome], want: int, **how: Unpack[Exchange]) -> Step:
         if want:
             moments.append(time.monotonic())
-        answer: Step = await original(self, outcomes, want, beat=beat, promote=promote, progress=progress, rush=rush)
+        answer: Step = await original(self, outcomes, want, **how)
         return answer
 
     monkeypatch.setattr(kind, "step", step)

@@ -19,6 +19,7 @@ from dbjobq import ConfigError, Discard, JobContext, JobQueue, Retry, RetryPolic
 from dbjobq.queue import AsyncJobQueue
 from tests.storage.database import Database
 from tests.support.waiting import ended, failed_once, heard, lasting, settled, until
+from tests.worker.cancelling import seconds_until_told
 from tests.worker.conftest import Events, Start
 
 pytestmark = pytest.mark.every_storage
@@ -382,33 +383,11 @@ def test_with_listening_down_a_cancelled_job_is_found_by_the_heartbeat(
     from dbjobq import PostgresStorage
     from tests.support.faultproxy import proxied
 
-    began, told = threading.Event(), threading.Event()
-
-    @job
-    def slow(ctx: JobContext) -> None:
-        began.set()
-        while not ctx.cancelled:
-            time.sleep(0.01)
-        told.set()
-
-    @job
-    async def aslow() -> None:
-        began.set()
-        try:
-            await asyncio.sleep(30)
-        finally:
-            told.set()
-
     proxy, through = proxied(dsn)
     with proxy, PostgresStorage(dsn, listen_conninfo=through) as storage:
         proxy.refuse()
         worker = start(JobQueue(storage), lease=30.0)
-        job_id = queue.enqueue(slow if kind == "def" else aslow)
-        assert began.wait(5)
-        before = time.monotonic()
-        assert queue.cancel(job_id)
-        assert told.wait(5)
-        assert time.monotonic() - before < 2.0
+        assert seconds_until_told(queue, kind, queue.cancel) < 2.0
         worker.stop()
 
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from dbjobq import JobContext, JobQueue, job
+from dbjobq import JobQueue, job
 from dbjobq.storage import sqlite_engine
 from dbjobq.storage.sqlalchemy_storage import SQLAlchemyStorage
 from tests.support.waiting import ended, until
+from tests.worker.cancelling import seconds_until_told
 from tests.worker.conftest import Events, Start
 
 
@@ -75,30 +74,8 @@ def test_what_another_process_enqueues_is_found_by_polling(
 def test_a_job_that_another_process_cancels_is_told_within_a_second(
     start: Start, queue: JobQueue, elsewhere: JobQueue, kind: str
 ) -> None:
-    began, told = threading.Event(), threading.Event()
-
-    @job
-    def slow(ctx: JobContext) -> None:
-        began.set()
-        while not ctx.cancelled:
-            time.sleep(0.01)
-        told.set()
-
-    @job
-    async def aslow() -> None:
-        began.set()
-        try:
-            await asyncio.sleep(30)
-        finally:
-            told.set()
-
     start(lease=30.0)
-    job_id = queue.enqueue(slow if kind == "def" else aslow)
-    assert began.wait(5)
-    before = time.monotonic()
-    assert elsewhere.cancel(job_id)
-    assert told.wait(5)
-    assert time.monotonic() - before < 1.0
+    assert seconds_until_told(queue, kind, elsewhere.cancel) < 1.0
 
 
 def test_a_worker_on_a_database_in_memory_is_woken_by_every_thread(start: Start) -> None:
