@@ -144,12 +144,14 @@ class Executor:
         ahead = self.pace.ahead(waiting, [claim.type for claim in self.running()])
         return min(free + ahead, max(BATCH, free))
 
-    def add(self, claims: list[Claim]) -> list[Claim]:
-        """Take over claims, and let idle slots start at once; return those that would have to wait for long."""
-        held = self.pace.hold(self.idle, self._waiting(), claims)
-        self._buffer.extend(claims[:held])
+    def room(self, claims: list[Claim]) -> int:
+        """Return how many of these claims to add; the others would have to wait for long."""
+        return self.pace.hold(self.idle, self._waiting(), claims)
+
+    def add(self, claims: list[Claim]) -> None:
+        """Take over claims, and let idle slots start at once."""
+        self._buffer.extend(claims)
         self._wake_slots()
-        return claims[held:]
 
     def take_outcomes(self) -> list[Outcome]:
         """Return the outcomes since the last call; they are the caller's to write."""

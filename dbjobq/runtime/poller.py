@@ -139,10 +139,22 @@ class Poller:
             self._backoff.reset()
             self._asleep_until = 0.0
             self._claimed_at = now()
-            self._release(step.claims if self._lapsed else self._executor.add(step.claims))
-            await asyncio.sleep(0)  # let the slots begin before the next look at what they need
+            await self._start(step.claims)
         elif want:
             await self._doze()
+
+    async def _start(self, claims: list[Claim]) -> None:
+        """Have claims started, as many as there is room for; the rest goes back.
+
+        Where one of them may be the death of this worker, or of another job with it, that is written before any starts.
+        """
+        room = 0 if self._lapsed else self._executor.room(claims)
+        back = claims[room:]
+        self._release(back)
+        if back and any(claim.fragile for claim in claims):
+            await self._exchange(self._unsent, 0, {})
+        self._executor.add(claims[:room])
+        await asyncio.sleep(0)  # let the slots begin before the next look at what they need
 
     async def _doze(self) -> None:
         """Nothing is there. Have enqueues notify from now on, look once more if one may have slipped by, then sleep.

@@ -15,7 +15,7 @@ from tests.deploys.release import ADDITIVE, BREAKING, INDEX
 from tests.schema.rules import Text, broken_rules
 
 RELEASED: Final = {
-    "0001": "3f76d1c7d5bad281",
+    "0001": "ebcadb51b7234508",
 }
 """What each migration does, as a number: a database that has it will not run it again.
 

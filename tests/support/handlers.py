@@ -42,6 +42,11 @@ def die(context: JobContext) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@job(retry=0.1)
+async def die_at_once(context: JobContext) -> None:
+    die(context)
+
+
 @job
 def returning(context: JobContext, seconds: float = 0.0) -> int:
     note("start", context)

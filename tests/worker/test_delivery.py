@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 
+import psycopg
 import pytest
 
 from dbjobq import Job, JobQueue
@@ -204,13 +205,14 @@ def test_a_job_that_kills_its_worker_costs_those_held_with_it_one_attempt_at_mos
 
 
 def test_jobs_without_retries_do_not_end_with_a_worker_that_has_not_started_them(
-    queue: JobQueue, processes: Processes
+    queue: JobQueue, processes: Processes, dsn: str
 ) -> None:
     first = processes.start(lease=1.0)
     ended(queue, queue.enqueue_many(handlers.awork, [dict[str, int]()] * 300), timeout=20)
-    once = queue.options(max_retries=0)
-    killer = once.enqueue(handlers.die)
-    others = once.enqueue_many(handlers.awork, [dict[str, int]()] * 50)
+    with psycopg.connect(dsn) as connection:  # so that one claim gets them all
+        once = queue.options(max_retries=0, connection=connection)
+        killer = once.enqueue(handlers.die_at_once)
+        others = once.enqueue_many(handlers.awork, [dict[str, int]()] * 50)
     until(lambda: not first.alive())
     processes.start(lease=1.0)
     ended(queue, others, timeout=20)
