@@ -32,6 +32,7 @@ SPEED: Final = {
     "synchronous_commit": "off",
     "full_page_writes": "off",
     "max_connections": "300",
+    "authentication_timeout": "5s",  # who is left half-way into a login holds up all who make or drop a database
 }
 DOCKER_SOCKET: Final = "unix:///var/run/docker.sock"
 ROOMY_BYTES: Final = 2 << 30

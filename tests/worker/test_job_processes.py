@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -15,7 +16,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from dbjobq import Job, JobQueue, PostgresStorage, job
@@ -463,12 +466,23 @@ def test_what_it_logs_is_logged_by_the_worker(start: Start, queue: JobQueue, cap
     assert "ValueError: broken" in (lines["caught"].exc_text or "")
 
 
+@pytest.fixture
+def a_role(dsn: str) -> Iterator[str]:
+    """Another superuser, whose password is "not-to-be-seen"."""
+    name = f"dbjobq_test_{secrets.token_hex(4)}"
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        role = sql.Identifier(name)
+        connection.execute(sql.SQL("create role {} superuser login password 'not-to-be-seen'").format(role))
+        yield name
+        connection.execute(sql.SQL("drop role {}").format(role))
+
+
 def test_it_has_the_environment_of_its_worker_and_no_password_where_others_can_read_it(
-    start: Start, dsn: str, monkeypatch: pytest.MonkeyPatch
+    start: Start, dsn: str, a_role: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DBJOBQ_TEST_WORD", "of mine")
     monkeypatch.setenv("PYTHONPATH", "/nowhere")
-    with PostgresStorage(make_conninfo(dsn, password="not-to-be-seen")) as storage:
+    with PostgresStorage(make_conninfo(dsn, user=a_role, password="not-to-be-seen")) as storage:
         queue = JobQueue(storage)
         worker = start(queue)
         word, path, public = result(queue, queue.enqueue(apart.environment, name="DBJOBQ_TEST_WORD"))
