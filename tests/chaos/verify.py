@@ -116,6 +116,14 @@ class Evidence:
             return self._explaining("again", failure.at, pids) if job.max_retries == 0 else None
         return self._explaining("transaction", failure.at, pids) if job.type in EFFECTS else None
 
+    def commit_unheard(self, job_id: str, pid: int) -> bool:
+        """Tell whether a job's own transaction was committed, but its worker may not have heard so.
+
+        Then what it made of that, a failure, was refused.
+        """
+        at = self.tables.done[job_id].finished_at
+        return self.tables.jobs[job_id].type in EFFECTS and self._explaining("transaction", at, [pid]) is not None
+
     def _explaining(self, what: Excuse, at: float, pids: Sequence[int]) -> Happened | None:
         for fault in self.faults:
             near = fault.at <= at <= fault.healed + self.lease + UNWRITTEN
@@ -254,7 +262,7 @@ def _refusals(evidence: Evidence) -> Iterator[str]:
         done = evidence.tables.done.get(job_id)
         mine = [run for run in evidence.runs(job_id) if run.pid == pid]
         counted = done is not None and done.status == COMPLETED and any(run.worker == done.worker for run in mine)
-        if counted and len(mine) <= times:
+        if counted and len(mine) <= times and not evidence.commit_unheard(job_id, pid):
             yield f"job {job_id}: process {pid} was refused, and its result was counted"
 
 
