@@ -20,7 +20,7 @@ from dbjobq.registry import (
     task_of,
 )
 from dbjobq.retry import DEFAULT_RETRY
-from dbjobq.serialize import dump_arguments
+from dbjobq.serialize import as_arguments, dump_arguments
 from dbjobq.storage.base import BaseStorage, Request
 from dbjobq.storage.values import Claim, NewJob, Outcome, QueueStats
 
@@ -98,8 +98,7 @@ class Calls:
             return None
         try:
             job = claim.job(self.storage.dequeuer)
-            if not isinstance(job.data, dict):  # pyright: ignore[reportUnnecessaryIsInstance] - as it was written
-                raise TypeError(f"its data are {type(job.data).__name__}, not a function's arguments by their names")
+            as_arguments(job.data)
         except (TypeError, ValueError, RecursionError) as error:
             return failed(claim, error)
         self.storage.remember(claim)

@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 
 __all__ = [
     "MAX_DATA_BYTES",
+    "as_arguments",
     "dump_arguments",
     "dump_result",
     "load_arguments",
@@ -131,6 +132,13 @@ def load_arguments(text: str) -> dict[str, Any]:
     """Return the keyword arguments of a job from their JSON text, which `dump_arguments` made."""
     arguments: dict[str, Any] = _scan(text, 0)[0]  # half the cost of json.loads, which looks for white space first
     return arguments
+
+
+def as_arguments(value: object) -> dict[str, Any]:
+    """Return what was read, if it can be a job's arguments. Raises TypeError, which says what it is instead."""
+    if not isinstance(value, dict):
+        raise TypeError(f"its data are {type(value).__name__}, not the arguments of a function by their names")
+    return cast("dict[str, Any]", value)
 
 
 def read_json(text: str) -> Any:

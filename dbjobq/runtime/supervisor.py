@@ -13,7 +13,8 @@ from dbjobq.runtime.alarm import Alarm
 from dbjobq.runtime.backoff import ReconnectBackoff
 from dbjobq.runtime.config import WorkerConfig
 from dbjobq.runtime.executor import Executor
-from dbjobq.runtime.lease import Heartbeat, Lease
+from dbjobq.runtime.heartbeat import Heartbeat
+from dbjobq.runtime.lease import Lease
 from dbjobq.runtime.listener import Listener
 from dbjobq.runtime.poller import Poller
 from dbjobq.runtime.watch import Watch

@@ -16,7 +16,7 @@ from typing import Final
 import psycopg
 
 from dbjobq.storage.connections import AsyncConnection, Connections, SyncConnection
-from dbjobq.storage.deadline import cut
+from dbjobq.storage.deadline import Deadline, cut, watched
 from dbjobq.storage.statements import Statements
 
 __all__ = ["Guard"]
@@ -67,11 +67,8 @@ class Guard:
             return False
         with suppress(psycopg.Error):
             other = await self._connections.async_connect()
-            timer = asyncio.get_running_loop().call_later(TAKES, cut, other)
-            try:
+            with watched(other, Deadline(TAKES)):
                 async with other:
                     pid = {"pid": connection.info.backend_pid}
                     return (await (await other.execute(self._statements["at_work"], pid)).fetchone()) is not None
-            finally:
-                timer.cancel()
         return False

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 from dbjobq.errors import JobNotFound
 from dbjobq.ids import as_uuid
 from dbjobq.models import Event, Job
-from dbjobq.serialize import load_arguments, read_json
+from dbjobq.serialize import as_arguments, load_arguments, read_json
 
 __all__ = [
     "Claim",
@@ -200,13 +200,11 @@ def job_from_row(row: Mapping[str, Any]) -> Job:
     for name in ("data", "result"):
         try:
             read = None if row[name] is None else read_json(row[name])
+            values[name] = as_arguments(read) if name == "data" else read
         except ValueError as error:
             unread.append(f"its {name} cannot be read: {error}")
-            continue
-        if name == "data" and not isinstance(read, dict):
-            unread.append(f"its data are {type(read).__name__}, not the arguments of a function by their names")
-        else:
-            values[name] = read
+        except TypeError as error:
+            unread.append(str(error))
     if unread:
         values["error"] = "\n".join([*unread, *filter(None, [row["error"]])])
     return Job.from_dict(values)

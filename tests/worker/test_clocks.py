@@ -6,20 +6,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dbjobq import Job, JobQueue
+from dbjobq import JobQueue
 from tests.storage.database import Database
 from tests.support import handlers
+from tests.support.looking import get
 from tests.support.waiting import ended, lasting, until
 from tests.worker.conftest import Processes
 
 HOUR = 3600
 OFF = pytest.mark.parametrize("off", [HOUR, -HOUR], ids=["fast", "slow"])
-
-
-def get(queue: JobQueue, job_id: str) -> Job:
-    found = queue.get_job(job_id)
-    assert found is not None
-    return found
 
 
 def between(before: datetime, *times: datetime | None) -> None:

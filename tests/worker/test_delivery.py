@@ -8,16 +8,11 @@ from collections import Counter
 import psycopg
 import pytest
 
-from dbjobq import Job, JobQueue
+from dbjobq import JobQueue
 from tests.support import handlers
+from tests.support.looking import get
 from tests.support.waiting import ended, lasting, settled, until
 from tests.worker.conftest import Processes
-
-
-def get(queue: JobQueue, job_id: str) -> Job:
-    found = queue.get_job(job_id)
-    assert found is not None
-    return found
 
 
 @pytest.mark.every_storage

@@ -21,11 +21,12 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from dbjobq import Job, JobQueue, PostgresStorage, job
+from dbjobq import JobQueue, PostgresStorage, job
 from dbjobq.runtime import job_process
 from dbjobq.runtime import processes as runtime_processes
 from tests.support import apart
 from tests.support.faultproxy import proxied
+from tests.support.looking import error_of, get, result_of
 from tests.support.waiting import ended, failed_once, lasting, until
 from tests.worker.conftest import Events, Processes, Start
 
@@ -50,20 +51,13 @@ def noted(file: Path, timeout: float = 15.0) -> list[int]:
     return [int(word) for word in file.read_text().split()]
 
 
-def found(queue: JobQueue, job_id: str) -> Job:
-    there = queue.get_job(job_id)
-    assert there is not None
-    return there
-
-
 def result(queue: JobQueue, job_id: str, timeout: float = 15.0) -> Any:
-    ended(queue, [job_id], timeout=timeout)
-    return found(queue, job_id).result
+    return result_of(queue, job_id, timeout)  # a process has to start
 
 
 def error(queue: JobQueue, job_id: str) -> str:
     ended(queue, [job_id], "failed", timeout=15)
-    return found(queue, job_id).error or ""
+    return error_of(queue, job_id)
 
 
 @pytest.fixture(autouse=True)
@@ -120,7 +114,7 @@ def test_one_that_dies_with_nothing_to_do_is_replaced(start: Start, queue: JobQu
     until(lambda: events.of("child.died"))
     again = queue.enqueue(apart.pid)
     assert result(queue, again) != first
-    assert found(queue, again).attempts == 0
+    assert get(queue, again).attempts == 0
 
 
 def test_execute_job_runs_it_here_and_now(queue: JobQueue) -> None:
@@ -128,7 +122,7 @@ def test_execute_job_runs_it_here_and_now(queue: JobQueue) -> None:
     claimed = queue.dequeue()
     assert claimed is not None
     queue.execute_job(claimed)
-    assert found(queue, job_id).result == os.getpid()
+    assert get(queue, job_id).result == os.getpid()
 
 
 # How it dies.
@@ -143,9 +137,9 @@ def test_a_process_that_dies_costs_its_job_an_attempt_and_nobody_else_anything(
     neighbours = [queue.enqueue(kind) for kind in (apart.pid, apart.inline_pid) for _ in range(5)]
     said = error(queue, job_id)
     assert said.startswith(f"ProcessDied: the process of this job {apart.DEATHS[how][1]}"), said
-    assert found(queue, job_id).attempts == 1
+    assert get(queue, job_id).attempts == 1
     ended(queue, neighbours)
-    assert {found(queue, job_id).attempts for job_id in neighbours} == {0}
+    assert {get(queue, job_id).attempts for job_id in neighbours} == {0}
     assert worker._worker_thread.is_alive()
 
 
@@ -157,9 +151,9 @@ def test_a_job_that_kills_its_process_every_time_fails_in_the_end_and_its_neighb
     job_id = queue.enqueue(apart.die, how="segmentation fault", max_retries=2)
     neighbours = [queue.enqueue(apart.pid) for _ in range(20)]
     assert "the process of this job was killed by SIGSEGV" in error(queue, job_id)
-    assert found(queue, job_id).attempts == 3
+    assert get(queue, job_id).attempts == 3
     ended(queue, neighbours)
-    assert {found(queue, job_id).attempts for job_id in neighbours} == {0}
+    assert {get(queue, job_id).attempts for job_id in neighbours} == {0}
 
 
 def test_a_death_is_noticed_though_a_fork_of_the_process_lives_and_ends_that_too(
@@ -178,7 +172,7 @@ def test_where_no_process_can_be_started_the_attempt_fails_and_says_why(
     start()
     job_id = queue.enqueue(apart.die, how="os._exit", max_retries=2)
     assert error(queue, job_id).startswith("FileNotFoundError: [Errno 2] No such file or directory: '/nowhere/python'")
-    assert found(queue, job_id).attempts == 3
+    assert get(queue, job_id).attempts == 3
     monkeypatch.undo()
     result(queue, queue.enqueue(apart.pid))
 
@@ -194,7 +188,7 @@ def test_a_job_that_holds_the_gil_past_its_timeout_is_killed_and_fails_with_that
     job_id = queue.enqueue(apart.compute_too_long, file=str(tmp_path / "note"))
     assert error(queue, job_id).startswith("TimeoutError: the attempt took longer than its timeout of 0.5 s")
     assert not runs(noted(tmp_path / "note")[0])  # already when it is said
-    assert found(queue, job_id).attempts == 1
+    assert get(queue, job_id).attempts == 1
     result(queue, queue.enqueue(apart.pid))
 
 
@@ -244,7 +238,7 @@ def test_a_job_that_is_cancelled_is_told_and_its_process_goes_on(
     assert queue.cancel(job_id)
     noted(tmp_path / "note.told")
     assert result(queue, queue.enqueue(apart.pid)) == pid
-    assert found(queue, job_id).status == "cancelled"
+    assert get(queue, job_id).status == "cancelled"
 
 
 @pytest.mark.parametrize("kind", [apart.compute, apart.ignore_all], ids=["cannot hear", "does not listen"])
@@ -257,7 +251,7 @@ def test_a_job_that_is_cancelled_and_goes_on_is_killed(
     assert queue.cancel(job_id)
     gone(pid)
     result(queue, queue.enqueue(apart.pid))
-    assert found(queue, job_id).status == "cancelled"
+    assert get(queue, job_id).status == "cancelled"
 
 
 def test_what_a_job_has_started_is_killed_with_it(start: Start, queue: JobQueue, tmp_path: Path) -> None:
@@ -278,7 +272,7 @@ def test_a_worker_that_stops_lets_a_job_finish(start: Start, queue: JobQueue, tm
     (pid,) = noted(a)
     b.touch()
     worker.stop()
-    assert found(queue, job_id).result == pid
+    assert get(queue, job_id).result == pid
     assert not runs(pid)
 
 
@@ -291,7 +285,7 @@ def test_what_does_not_end_in_time_is_killed_and_handed_back_at_no_charge(
     (pid,) = noted(tmp_path / "note")
     worker.stop(timeout=0.2)
     assert not runs(pid)
-    assert (found(queue, job_id).status, found(queue, job_id).attempts) == ("pending", 0)
+    assert (get(queue, job_id).status, get(queue, job_id).attempts) == ("pending", 0)
 
 
 def test_one_that_may_start_but_once_fails_when_its_worker_stops(start: Start, queue: JobQueue, tmp_path: Path) -> None:
@@ -367,7 +361,7 @@ def test_a_result_that_is_not_json_is_dropped_and_the_job_completed(start: Start
     start()
     job_id = queue.enqueue(apart.no_json)
     assert result(queue, job_id) is None
-    assert "a result of type object cannot be stored as JSON" in (found(queue, job_id).error or "")
+    assert "a result of type object cannot be stored as JSON" in (get(queue, job_id).error or "")
 
 
 @pytest.mark.parametrize(
@@ -389,7 +383,7 @@ def test_what_it_raises_is_its_failure_with_a_traceback_and_its_own_policy(
     assert said.startswith(says)
     assert "in fail\n" in said
     assert "dbjobq/runtime" not in said
-    assert found(queue, job_id).attempts == attempts
+    assert get(queue, job_id).attempts == attempts
 
 
 def test_retry_says_when_to_run_again(start: Start, queue: JobQueue) -> None:
@@ -431,7 +425,7 @@ def test_a_database_in_the_workers_memory_is_out_of_reach_and_that_is_said_when_
         assert result(queue, job_id) == [job_id, worker.worker_id, 0, False]
         refused = queue.enqueue(apart.follow_up, value=1)
         assert error(queue, refused).startswith("NotSupported: ctx.queue: tests.support.apart.follow_up runs in a")
-        assert found(queue, refused).attempts == 1
+        assert get(queue, refused).attempts == 1
         worker.stop()
 
 
@@ -576,7 +570,7 @@ def test_a_script_that_starts_its_worker_unguarded_is_told_so(queue: JobQueue, s
     script("\nmain()\n")
     job_id = queue.enqueue("my-script.where", max_retries=1)
     said = error(queue, job_id)
-    assert found(queue, job_id).attempts == 2  # what the first import has left does not count
+    assert get(queue, job_id).attempts == 2  # what the first import has left does not count
     assert "RuntimeError: no worker starts in the process of a job" in said
     assert "if __name__ == '__main__':" in said
 
@@ -631,5 +625,5 @@ def test_other_jobs_go_on_while_a_process_holds_its_gil(start: Start, queue: Job
     job_id = queue.enqueue(apart.compute, file=str(tmp_path / "note"))
     noted(tmp_path / "note")
     ended(queue, [queue.enqueue(quick) for _ in range(50)])
-    lasting(lambda: found(queue, job_id).status == "running", 0.1)
+    lasting(lambda: get(queue, job_id).status == "running", 0.1)
     queue.cancel(job_id)

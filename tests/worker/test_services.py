@@ -14,7 +14,8 @@ import pytest
 
 from dbjobq import JobQueue, Worker, job
 from dbjobq.runtime.handlers import Handlers
-from dbjobq.runtime.lease import Heartbeat, Lease
+from dbjobq.runtime.heartbeat import Heartbeat
+from dbjobq.runtime.lease import Lease
 from dbjobq.runtime.listener import Listener
 from dbjobq.runtime.pace import Pace
 from dbjobq.runtime.poller import Poller

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from dbjobq import Job, JobContext, JobQueue, Worker, job
+from dbjobq import JobContext, JobQueue, Worker, job
 from dbjobq.runtime import watch
 from tests.support import handlers
+from tests.support.looking import get
 from tests.support.waiting import ended, heard, until
 from tests.worker.conftest import Events, Processes, Start
 
@@ -45,12 +46,6 @@ def blocker(start: Start) -> Iterator[Blocker]:
     blocker = Blocker()
     yield blocker
     blocker.end()
-
-
-def get(queue: JobQueue, job_id: str) -> Job:
-    found = queue.get_job(job_id)
-    assert found is not None
-    return found
 
 
 def told(events: Events, event: str) -> dict[str, Any]:

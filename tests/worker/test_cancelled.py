@@ -1,0 +1,168 @@
+"""Jobs that are cancelled while they run (contract §4)."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from dbjobq import JobContext, JobQueue, job
+from tests.storage.database import Database
+from tests.support.looking import result_of
+from tests.support.waiting import ended, heard, lasting, settled, until
+from tests.worker.cancelling import seconds_until_told
+from tests.worker.conftest import Events, Start
+
+pytestmark = pytest.mark.every_storage
+
+
+def test_a_running_async_job_that_is_cancelled_is_interrupted_within_a_second(
+    start: Start, queue: JobQueue, loop: str
+) -> None:
+    began = threading.Event()
+    told: list[float] = []
+    seen: list[bool] = []
+
+    @job
+    async def slow(ctx: JobContext) -> None:
+        began.set()
+        try:
+            await asyncio.sleep(20)
+        except asyncio.CancelledError:
+            told.append(time.monotonic())
+            seen.append(ctx.cancelled)
+            raise
+
+    @job
+    async def next_one() -> None: ...
+
+    start()
+    job_id = queue.enqueue(slow)
+    assert began.wait(5)
+    before = time.monotonic()
+    assert queue.cancel(job_id)
+    until(lambda: told, 3)
+    assert told[0] - before < 1.0
+    assert seen == [True]
+    ended(queue, [job_id], "cancelled")
+    ended(queue, [queue.enqueue(next_one)])
+
+
+def test_a_running_def_job_that_is_cancelled_is_told_within_a_second(start: Start, queue: JobQueue) -> None:
+    began = threading.Event()
+    told: list[float] = []
+
+    @job
+    def slow(ctx: JobContext) -> str:
+        began.set()
+        by = time.monotonic() + 5
+        while not ctx.cancelled and time.monotonic() < by:
+            time.sleep(0.005)
+        told.append(time.monotonic())
+        return "late"
+
+    @job
+    def next_one() -> None: ...
+
+    start()
+    job_id = queue.enqueue(slow)
+    assert began.wait(5)
+    before = time.monotonic()
+    assert queue.cancel(job_id)
+    until(lambda: told)
+    assert told[0] - before < 1.0
+    ended(queue, [queue.enqueue(next_one)])
+    found = queue.get_job(job_id)
+    assert found is not None
+    assert (found.status, found.result) == ("cancelled", None)
+
+
+@pytest.mark.parametrize("kind", ["def", "async"])
+def test_with_listening_down_a_cancelled_job_is_found_by_the_heartbeat(
+    start: Start, queue: JobQueue, dsn: str, kind: str
+) -> None:
+    from dbjobq import PostgresStorage
+    from tests.support.faultproxy import proxied
+
+    proxy, through = proxied(dsn)
+    with proxy, PostgresStorage(dsn, listen_conninfo=through) as storage:
+        proxy.refuse()
+        worker = start(JobQueue(storage), lease=30.0)
+        assert seconds_until_told(queue, kind, queue.cancel) < 2.0
+        worker.stop()
+
+
+def test_a_job_that_is_cancelled_while_it_ends_is_one_or_the_other(start: Start, queue: JobQueue) -> None:
+    began = threading.Semaphore(0)
+
+    @job
+    async def short(n: int) -> str:
+        began.release()
+        await asyncio.sleep(0.004 * (n % 5))
+        return "done"
+
+    start(concurrency=4)
+    ids = queue.enqueue_many(short, [{"n": n} for n in range(60)])
+    outcomes: dict[str, bool] = {}
+    for job_id in ids:
+        assert began.acquire(timeout=5)
+        outcomes[job_id] = queue.cancel(job_id)
+    settled(queue)
+    for job_id, cancelled in outcomes.items():
+        found = queue.get_job(job_id)
+        assert found is not None
+        assert (found.status, found.result) == (("cancelled", None) if cancelled else ("completed", "done"))
+
+
+def test_a_notice_of_a_cancellation_that_did_not_happen_is_not_believed(
+    start: Start, queue: JobQueue, database: Database, events: Events
+) -> None:
+    """Anybody who may connect can send one; and a true one may come late, when the job was revived and runs again."""
+    began, told = threading.Event(), threading.Event()
+
+    @job
+    async def work() -> str:
+        began.set()
+        await heard(told)
+        return "kept"
+
+    start()
+    job_id = queue.enqueue(work)
+    assert began.wait(5)
+    database.rows("select pg_notify('dbjobq', 'c' || %s)", job_id)
+    other = queue.enqueue(work)
+    assert queue.cancel(other)  # its notice comes after the forged one
+    lasting(lambda: not events.of("job.lost"), 0.3)
+    told.set()
+    ended(queue, [job_id])
+    found = queue.get_job(job_id)
+    assert found is not None
+    assert (found.result, found.attempts) == ("kept", 0)
+
+
+def test_a_job_cancelled_and_revived_while_its_function_still_runs_ends_once_by_its_second_run(
+    start: Start, queue: JobQueue
+) -> None:
+    began = threading.Semaphore(0)
+    first, ran = threading.Event(), list[int]()
+
+    @job
+    def slow() -> int:
+        ran.append(1)
+        began.release()
+        if len(ran) == 1:
+            first.wait(10)
+            return 1
+        return 2
+
+    start()
+    job_id = queue.enqueue(slow)
+    assert began.acquire(timeout=5)
+    assert queue.cancel(job_id)
+    assert queue.retry(job_id)
+    assert began.acquire(timeout=5)
+    ended(queue, [job_id])
+    first.set()
+    lasting(lambda: result_of(queue, job_id) == 2, 0.3)
