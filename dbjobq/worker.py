@@ -7,6 +7,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Self
 
@@ -17,6 +18,7 @@ from dbjobq.queue import AsyncJobQueue, JobQueue
 from dbjobq.runtime.channel import Channel
 from dbjobq.runtime.config import WorkerConfig
 from dbjobq.runtime.supervisor import Supervisor
+from dbjobq.storage.values import Claim
 from dbjobq.telemetry import worker_log
 
 __all__ = ["Worker"]
@@ -38,6 +40,9 @@ class Worker:
         queues: Which queues, served in this order; all if not given.
         lease: Seconds within which the jobs of a dead worker run elsewhere.
         shutdown_timeout: Seconds that `stop()` gives to jobs that run; what is left then is handed back, at no charge.
+        stuck_after: Seconds after which a job without a timeout no longer counts against `concurrency`: it goes on, and
+            another runs beside it; at most `concurrency` such. A loop that a job has blocked for as long is replaced.
+            None for never.
         imports: Modules to import, whose functions may be run (contract §3).
 
     Raises:
@@ -58,6 +63,7 @@ class Worker:
         queues: Sequence[str] | str | None = None,
         lease: float = 30.0,
         shutdown_timeout: float = 30.0,
+        stuck_after: float | None = 3600.0,
         imports: Iterable[str] = (),
     ) -> None:
         if not isinstance(job_queue, JobQueue | AsyncJobQueue):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
@@ -70,13 +76,15 @@ class Worker:
             queues=queues,
             lease=lease,
             shutdown_timeout=shutdown_timeout,
+            stuck_after=stuck_after,
             imports=imports,
         )
         self.worker_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
         self.error: BaseException | None = None
         """What ended the worker's thread, if it was not `stop()`."""
         self._lock = threading.RLock()  # a signal's handler may call `stop` while `start` holds it
-        self._supervisor: Supervisor | None = None
+        self._supervisors: dict[threading.Thread, Supervisor] = {}
+        """The worker's own, and those of threads that are lost to a job and hold nothing but that."""
         self._stopping = self._hastened = False
 
     def start(self) -> None:
@@ -98,8 +106,26 @@ class Worker:
                     "so let it start its own under `if __name__ == '__main__':`"
                 )
             import_modules(self.config.imports)
-            self._worker_thread = threading.Thread(target=self.run, name="dbjobq-worker", daemon=True)
-            self._worker_thread.start()
+            self._start_thread()
+
+    def _start_thread(self) -> None:
+        thread = threading.Thread(target=self.run, name="dbjobq-worker", daemon=True)
+        thread.start()
+        self._worker_thread = thread
+
+    def _replace(self) -> bool:
+        """Go on in another thread: this one's event loop does not come back from a job, and is left to it."""
+        with self._lock:
+            if self._stopping or len(self._supervisors) > self.config.concurrency:
+                return False
+            lost = tuple(self._supervisors.values())
+            try:
+                self._start_thread()
+            except RuntimeError:  # the system gives no more
+                return False
+            for supervisor in lost:
+                supervisor.drain()
+        return True
 
     def stop(self, timeout: float | None = None) -> None:
         """Claim no more, let the running jobs finish, hand back the rest, and end the thread.
@@ -113,15 +139,26 @@ class Worker:
             thread = getattr(self, "_worker_thread", None)
             self._stopping = thread is not None
         self._tell(hasten=False)
-        if thread is None or thread is threading.current_thread():
+        if thread is None or threading.current_thread() in self._supervisors:
             return
         limit = self.config.shutdown_timeout if timeout is None else timeout
-        thread.join(0.0 if self._hastened else limit)
-        if thread.is_alive():
+        if self._outlives(0.0 if self._hastened else limit):
             self.hasten()
-            thread.join(5.0)  # for writing what was handed back, and no longer if the database does not answer
-        if thread.is_alive():
-            worker_log.error("worker.stuck", extra={"worker": self.worker_id})
+            if self._outlives(5.0):  # for writing what was handed back, and no longer if the database does not answer
+                worker_log.error("worker.stuck", extra={"worker": self.worker_id})
+
+    def _outlives(self, seconds: float) -> bool:
+        """Wait for the worker's threads to end; tell whether one still runs."""
+        by = time.monotonic() + seconds
+        threads = [self._worker_thread, *self._supervisors]
+        for thread in threads:
+            thread.join(max(0.0, by - time.monotonic()))
+        return any(thread.is_alive() for thread in threads)
+
+    def join(self) -> None:
+        """Wait until the worker has ended: by `stop()`, or because it cannot go on, as `error` says."""
+        while (thread := self._worker_thread).is_alive():
+            thread.join()
 
     def hasten(self) -> None:
         """Hand back what runs at once; for a second signal while `stop()` waits. Returns at once."""
@@ -140,12 +177,13 @@ class Worker:
             self.error = error
             worker_log.critical("worker.broken", extra={"worker": self.worker_id}, exc_info=error)
         finally:
-            self._supervisor = None
+            with self._lock:
+                self._supervisors.pop(threading.current_thread(), None)
 
     async def _main(self) -> None:
-        supervisor = Supervisor(self.config, self.job_queue.storage, self.worker_id)
+        supervisor = Supervisor(self.config, self.job_queue.storage, self.worker_id, self._replace)
         with self._lock:
-            self._supervisor = supervisor
+            self._supervisors[threading.current_thread()] = supervisor
             if self._stopping:
                 supervisor.stop()
         worker_log.info("worker.started", extra={"worker": self.worker_id})
@@ -154,22 +192,23 @@ class Worker:
 
     def _tell(self, *, hasten: bool) -> None:
         with self._lock:
-            supervisor = self._supervisor
-        if supervisor is not None:
+            supervisors = tuple(self._supervisors.values())
+        for supervisor in supervisors:
             supervisor.stop(hasten=hasten)
+
+    def _running(self) -> list[Claim]:
+        return [claim for supervisor in tuple(self._supervisors.values()) for claim in supervisor.running()]
 
     @property
     def current_job(self) -> Job | None:
         """The job that runs now, the longest running one if there are several; None while idle."""
-        supervisor = self._supervisor
-        running = supervisor.running() if supervisor is not None else []
+        running = self._running()
         return min(running, key=lambda claim: claim.claimed_at).job(self.worker_id) if running else None
 
     @property
     def current_jobs(self) -> list[Job]:
         """All jobs that run now."""
-        supervisor = self._supervisor
-        return [claim.job(self.worker_id) for claim in supervisor.running()] if supervisor is not None else []
+        return [claim.job(self.worker_id) for claim in self._running()]
 
     def __enter__(self) -> Self:
         self.start()

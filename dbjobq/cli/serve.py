@@ -48,6 +48,8 @@ class WorkerSettings:
     max_poll_interval: float
     lease: float
     shutdown_timeout: float
+    stuck_after: float
+    """0 for never."""
 
     def arguments(self) -> list[str]:
         """Return the words of a command line that says the same."""
@@ -57,6 +59,7 @@ class WorkerSettings:
             "--max-poll-interval": self.max_poll_interval,
             "--lease": self.lease,
             "--shutdown-timeout": self.shutdown_timeout,
+            "--stuck-after": self.stuck_after,
         }
         words = [f"{name}={value}" for name, value in options.items()]
         return [*self.modules, *words, *(f"--queue={name}" for name in self.queues)]
@@ -92,7 +95,7 @@ def serve(database: Database, settings: WorkerSettings, lifeline: Lifeline | Non
         _log_start(settings, storage.schema, where)
         if lifeline is not None:
             lifeline.ready()
-        _call_then(worker._worker_thread.join, lambda: events.put("ended"))  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - in the contract
+        _call_then(worker.join, lambda: events.put("ended"))
         _wait(worker, events)
     return 0 if worker.error is None else 1  # it has logged why
 
@@ -132,6 +135,7 @@ def _make(storage: PostgresStorage, settings: WorkerSettings) -> Worker:
         queues=settings.queues or None,
         lease=settings.lease,
         shutdown_timeout=settings.shutdown_timeout,
+        stuck_after=settings.stuck_after or None,
         imports=settings.modules,
     )
 

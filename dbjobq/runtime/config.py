@@ -29,6 +29,8 @@ class WorkerConfig:
     """The jobs of a dead worker run elsewhere within this time."""
     shutdown_timeout: float
     """How long `stop()` lets jobs finish before it hands them back."""
+    stuck_after: float
+    """After how long a job without a timeout no longer counts against `concurrency`; infinity for never."""
     imports: tuple[str, ...]
     """Modules whose functions may be run (contract §3)."""
 
@@ -42,6 +44,7 @@ class WorkerConfig:
         queues: Sequence[str] | str | None,
         lease: float,
         shutdown_timeout: float,
+        stuck_after: float | None,
         imports: Iterable[str],
     ) -> WorkerConfig:
         """Return checked settings; a `max_poll_interval` below `poll_interval` is raised to it.
@@ -53,6 +56,7 @@ class WorkerConfig:
         poll = check_seconds(poll_interval, "poll_interval", above_zero=True)
         if check_seconds(lease, "lease") < 1:
             raise ValueError(f"lease={lease}: must be at least 1 second, or a heartbeat cannot keep it")
+        stuck = float("inf") if stuck_after is None else check_seconds(stuck_after, "stuck_after", above_zero=True)
         served = (queues,) if isinstance(queues, str) else queues
         if served is not None and not served:
             raise ValueError("queues=[]: name at least one, or None for all")
@@ -63,5 +67,6 @@ class WorkerConfig:
             queues=None if served is None else tuple(dict.fromkeys(check_name(name, "queue") for name in served)),
             lease=lease,
             shutdown_timeout=check_seconds(shutdown_timeout, "shutdown_timeout"),
+            stuck_after=stuck,
             imports=(imports,) if isinstance(imports, str) else tuple(imports),
         )

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Collection
 from contextlib import suppress
 from contextvars import copy_context
 from typing import Final, NamedTuple
@@ -141,7 +142,8 @@ class Executor:
         """Return how many jobs to claim: one for each free slot, and some ahead while jobs are short."""
         waiting = self._waiting()
         free = max(0, self.idle - len(waiting))
-        ahead = self.pace.ahead(waiting, [claim.type for claim in self.running()])
+        working = (slot.running() for slot in self._slots if not slot.relieved)
+        ahead = self.pace.ahead(waiting, [claim.type for claim in working if claim is not None])
         return min(free + ahead, max(BATCH, free))
 
     def room(self, claims: list[Claim]) -> int:
@@ -177,6 +179,22 @@ class Executor:
                 if slot.chunk is not None and slot.chunk.waiting:
                     self._buffer.extend(slot.chunk.take_back())
             self._wake_slots()
+
+    def relieve(self, claims: Collection[Claim]) -> None:
+        """These have run for so long that other jobs get their slots; they go on beside, and their results count.
+
+        Not without end: at most as many as there are slots.
+        """
+        left = self._config.concurrency - sum(slot.relieved for slot in self._slots)
+        for slot in tuple(self._slots):
+            claim = slot.running()
+            if claim is not None and claim in claims and left > 0 and not (slot.relieved or slot.verdict):
+                left -= 1
+                slot.relieved = True
+                if slot.chunk is not None:
+                    self._threads.relieve(slot.chunk)
+                worker_log.warning("job.stuck", extra=job_fields(claim, slots_left=left))
+                self._add_slot()
 
     # Jobs that end from outside.
 
@@ -262,7 +280,10 @@ class Executor:
             self._ended(failed(slot.claim, error or asyncio.CancelledError("the job's task was cancelled")))
         if error is not None:
             worker_log.error("slot.broken", exc_info=error)
-        self._add_slot()
+        if slot.relieved:
+            self._alarm.ring()  # whoever waits for the slots to come to rest
+        else:
+            self._add_slot()
 
     def _wake_slots(self) -> None:
         for _ in range(min(len(self._idle), len(self._buffer))):
@@ -316,6 +337,8 @@ class Executor:
                 jobs, since = 0, clock()
             if task.on_thread:
                 await self._hand_to_thread(slot, claim, task)
+                if slot.relieved:
+                    return
                 since = clock()
                 continue
             last = claim.type
@@ -355,7 +378,7 @@ class Executor:
                 await self._absorb(me)
                 if self._closing:
                     return
-            if copy_context() != clean:  # it left context variables behind: let a fresh slot go on
+            if slot.relieved or copy_context() != clean:  # if it left context variables behind, a fresh slot goes on
                 took(last, jobs, clock() - since)
                 return
 

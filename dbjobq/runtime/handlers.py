@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -42,6 +42,10 @@ class Handlers:
     async def close(self) -> None:
         """End the processes."""
         await self._processes.close()
+
+    def kill(self, claims: Collection[Claim]) -> None:
+        """End these jobs' processes, as far as they have any; from any thread."""
+        self._processes.kill(claims)
 
     def acontext(self, claim: Claim, connection: Any = None) -> JobContext:
         """Return the context of an `async def` job."""

@@ -148,11 +148,12 @@ class Heartbeat:
         doubted: set[str] = set()
         while not self._doubted.empty():
             doubted.add(self._doubted.get())
-        running, _ = self._held()
+        running = [claim for claim in self._held()[0] if claim not in self._watch.settled]
         asked = [claim for claim in running if claim in self._ran or claim.id in doubted]
         self._ran = set(running)
         if asked and (lost := self._pulse.lost(asked)):
             self._on_lost(lost)
+            self._watch.settled.update(lost)
 
     def _rescue(self) -> None:
         for job in self._pulse.rescue():

@@ -128,6 +128,12 @@ class JobProcess(asyncio.Protocol):
             self._loop.call_soon_threadsafe(self._settle)
 
     @property
+    def claim(self) -> Claim | None:
+        """What it works on."""
+        work = self._work
+        return None if work is None else work.claim
+
+    @property
     def usable(self) -> bool:
         """Whether it can take a job."""
         return self._work is None and self._transport is not None and not self._ending

@@ -75,9 +75,14 @@ class Poller:
         Args:
             hasten: Hand it back now.
         """
-        if self._stop_by is None or hasten:
-            seconds = self._config.shutdown_timeout
-            self._stop_by = now() + (0.0 if hasten else max(seconds - HAND_BACK, seconds * 0.9))
+        seconds = self._config.shutdown_timeout
+        by = now() + (0.0 if hasten else max(seconds - HAND_BACK, seconds * 0.9))
+        self._stop_by = by if self._stop_by is None else min(self._stop_by, by)
+
+    def drain(self) -> None:
+        """Claim no more, as after `stop`, but let what runs take as long as it likes. From any thread."""
+        if self._stop_by is None:
+            self._stop_by = float("inf")
 
     def lapse(self) -> None:
         """The lease was over, and jobs were ended for it: they are not this worker's any more, whoever gets them."""

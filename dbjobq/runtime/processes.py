@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -74,6 +74,12 @@ class Processes:
             raise
         self._keep(process)
         return outcome
+
+    def kill(self, claims: Collection[Claim]) -> None:
+        """End the processes of these jobs at once; from any thread, for a loop that cannot."""
+        for process in tuple(self._all):
+            if process.claim in claims:
+                process.kill()
 
     async def close(self) -> None:
         """End all processes: those at work at once, the others as programs end."""

@@ -18,7 +18,7 @@ Verdict: TypeAlias = Literal["lost", "fenced", "released"]
 class Slot:
     """One of the jobs that run at once."""
 
-    __slots__ = ("chunk", "claim", "context", "task", "verdict")
+    __slots__ = ("chunk", "claim", "context", "relieved", "task", "verdict")
 
     def __init__(self) -> None:
         self.task: asyncio.Task[None] | None = None
@@ -27,6 +27,8 @@ class Slot:
         self.context: JobContext | None = None
         self.chunk: Chunk | None = None
         """The `def` jobs that run for this slot on a thread."""
+        self.relieved = False
+        """Another slot has taken its place: it ends with its job."""
         self.verdict: Verdict | Literal[""] = ""
         """Why the job was cancelled from outside: its outcome is not this worker's to write, or is written already."""
 

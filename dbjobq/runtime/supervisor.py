@@ -35,10 +35,11 @@ class Supervisor:
         config: Its settings.
         storage: Where the jobs are.
         worker_id: Its name.
+        replace: Lets another take its place, whose event loop is not blocked; tells whether one does. From any thread.
     """
 
-    def __init__(self, config: WorkerConfig, storage: BaseStorage, worker_id: str) -> None:
-        self._config, self._storage, self.worker_id = config, storage, worker_id
+    def __init__(self, config: WorkerConfig, storage: BaseStorage, worker_id: str, replace: Callable[[], bool]) -> None:
+        self._config, self._storage, self.worker_id, self._replace = config, storage, worker_id, replace
         self._loop = asyncio.get_running_loop()
         self._lease = Lease(config.lease)
         self._alarm = Alarm(self._loop)
@@ -56,12 +57,16 @@ class Supervisor:
     def stop(self, *, hasten: bool = False) -> None:
         """Begin to stop; from any thread."""
         self._poller.stop(hasten=hasten)
+        self._from_thread(self._notice_stop)
 
-        def notice() -> None:
-            self._stopping.set()
-            self._alarm.ring()
+    def drain(self) -> None:
+        """Claim no more, and end with the last job that runs; from any thread."""
+        self._poller.drain()
+        self._from_thread(self._notice_stop)
 
-        self._from_thread(notice)
+    def _notice_stop(self) -> None:
+        self._stopping.set()
+        self._alarm.ring()
 
     async def run(self) -> None:
         """Work until `stop`; on return every job has ended or is handed back.
@@ -87,7 +92,13 @@ class Supervisor:
             listening=lambda: self._listener.listening and "listen" in self._storage.supports,
             on_lapsed=lambda: self._from_thread(self._alarm.ring),
             on_lost=lambda claims: self._from_thread(lambda: self._executor.lost(claims)),
-            watch=Watch(self._executor, stop_by=lambda: self._poller.stop_by, unsent=self._poller.unsent),
+            watch=Watch(
+                self._executor,
+                stop_by=lambda: self._poller.stop_by,
+                unsent=self._poller.unsent,
+                stuck_after=self._config.stuck_after,
+                replace=self._replace,
+            ),
         )
         heartbeat.start()
         services = [guard]

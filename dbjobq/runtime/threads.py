@@ -1,7 +1,8 @@
 """`def` jobs: daemon threads that take chunks of claims from a queue, so that short jobs cost no hand-over each.
 
 A thread cannot be stopped from outside. One whose job timed out, was cancelled or outlived the worker is abandoned:
-what its function still returns is dropped, the thread ends then, and another has taken its place.
+what its function still returns is dropped, the thread ends then, and another has taken its place. So has it where a job
+runs for very long, but then what that returns counts.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ __all__ = ["Chunk", "Threads"]
 class Chunk:
     """Claims that one thread works off in order. The loop may take back those that are not started."""
 
-    __slots__ = ("abandoned", "claim", "claims", "context", "done", "outcomes", "thread", "waiting")
+    __slots__ = ("abandoned", "claim", "claims", "context", "done", "outcomes", "relieved", "thread", "waiting")
 
     def __init__(self, waiting: deque[tuple[Claim, Task]], done: asyncio.Future[None]) -> None:
         self.waiting = waiting
@@ -41,7 +42,10 @@ class Chunk:
         self.outcomes: list[Outcome] = []
         self.thread: int | None = None
         """Which one works on it."""
+        self.relieved = False
+        """Another thread has taken the place of the one that works on it."""
         self.abandoned = False
+        """So it has, and nothing that comes of it counts."""
 
     def take_back(self) -> list[Claim]:
         """Return the claims that are not started, in order; the thread will not see them."""
@@ -83,11 +87,17 @@ class Threads:
         self._queue.put(chunk)
         return None
 
+    def relieve(self, chunk: Chunk) -> None:
+        """Let another take the place of the chunk's thread, which ends with it."""
+        if not chunk.relieved:
+            chunk.relieved = True
+            self._busy -= 1
+            self._alive -= 1
+
     def abandon(self, chunk: Chunk) -> None:
-        """Forget the chunk's thread: it ends when its function returns, and counts no more."""
+        """Forget the chunk's thread: it ends when its function returns, and nothing that it returns counts."""
+        self.relieve(chunk)
         chunk.abandoned = True
-        self._busy -= 1
-        self._alive -= 1
 
     def stop(self) -> None:
         """Let the idle threads end."""
@@ -118,10 +128,12 @@ class Threads:
                 self._loop.call_soon_threadsafe(self._end, chunk)
             except RuntimeError:  # the loop is closed: the worker has stopped without us
                 return
+            if chunk.relieved:
+                return
             del chunk  # an idle thread keeps no job's data alive
 
     def _end(self, chunk: Chunk) -> None:
-        if not chunk.abandoned:
+        if not chunk.relieved:
             self._busy -= 1
         if not chunk.done.done():
             chunk.done.set_result(None)

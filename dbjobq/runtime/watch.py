@@ -4,7 +4,8 @@ A job that blocks the loop stops all that happens on it: no timeout ends, nothin
 `stop()` is not heard. So this says which job it is and where it stands, and what is to be written in the loop's place,
 until it is back. Each such outcome is fenced by its claim, as the loop's own are: the second to come is refused.
 
-Jobs that run for very long, with no timeout to end them, are reported, too.
+Jobs that run for very long, with no timeout to end them, are reported, too, and so that their slots are not lost with
+them, others get those in the end. A loop that stays blocked is replaced by another, in a thread of its own.
 """
 
 from __future__ import annotations
@@ -12,14 +13,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import Any, Final
 
-from dbjobq.attempt import failed, unfinished
-from dbjobq.handler import OVERRUN
-from dbjobq.registry import registered
+from dbjobq.attempt import unfinished
 from dbjobq.runtime.executor import Executor, Whereabouts
 from dbjobq.runtime.lease import now
+from dbjobq.runtime.long_jobs import LongJobs, failed_on_loop, overrun
 from dbjobq.runtime.stacks import of_task, of_thread
 from dbjobq.storage.values import Claim, Outcome
 from dbjobq.telemetry import job_fields, worker_log
@@ -30,23 +30,14 @@ BLOCKED: Final = 1.0
 """Seconds without coming round after which the loop is called blocked: a heartbeat of its own would be late by then."""
 STALLED: Final = 1.0
 """Seconds by which this thread's own sleep is too long when the whole process stood still."""
-OVERTIME: Final = 1.0
-"""Seconds beyond its timeout in which the loop may still end a job itself."""
 LAST: Final = 5.0
 """Seconds for handing back what is held; then it is left to the lease, which is not renewed any more."""
-LONG: Final = 300.0
-"""Seconds after which a job without a timeout is reported; then after twice as many, and so on."""
+PATIENCE: Final = 30.0
+"""Seconds beyond the timeout of a job that blocks the loop until that is given up, with all that is on it."""
 NAMED: Final = 10
 """The most jobs that are named in one line."""
 
-
-@dataclass(slots=True)
-class _Seen:
-    """A job that runs, and since when it was seen to: it may have begun at any time since the look before."""
-
-    since: float
-    report_at: float
-    overdue_at: float
+BEHIND: Final = "it stood on an event loop that did not come round any more"
 
 
 class Watch:
@@ -56,20 +47,31 @@ class Watch:
         executor: What it looks at.
         stop_by: When what runs is to be handed back; None if the worker is not stopping.
         unsent: The outcomes that the poller has taken, and perhaps not written.
+        stuck_after: Seconds after which a job without a timeout, or a loop, is taken for stuck; infinity for never.
+        replace: Lets another loop take the place of this one, which ends with what it holds; tells whether one does.
     """
 
     def __init__(
-        self, executor: Executor, *, stop_by: Callable[[], float | None], unsent: Callable[[], list[Outcome]]
+        self,
+        executor: Executor,
+        *,
+        stop_by: Callable[[], float | None],
+        unsent: Callable[[], list[Outcome]],
+        stuck_after: float,
+        replace: Callable[[], bool],
     ) -> None:
         self._executor, self._stop_by, self._unsent = executor, stop_by, unsent
+        self._stuck_after, self._replace, self._replaced = stuck_after, replace, False
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
-        self._seen: dict[Claim, _Seen] = {}
+        self._jobs = LongJobs(stuck_after, self._stack)
         self._asked_at = self._answered_at = now()
         self._looks, self._told = 0, False
         self._unstarted: list[Outcome] = []
         self._giving_up = False
+        self.settled: set[Claim] = set()
+        """Jobs of a loop that is blocked whose fate is known already, though it does not know."""
         self.over = False
-        """The worker was to stop and could not; what it held is handed back, or has been given up."""
+        """The loop is blocked, and what it held is handed back, has been given up, or has ended."""
 
     def look(self, late: float) -> list[Outcome]:
         """Look at the loop and at what runs, on it and beside it; log what is not as it should be.
@@ -83,9 +85,12 @@ class Watch:
         moment, places = now(), self._executor.whereabouts()
         if late > STALLED:
             worker_log.warning("worker.stalled", extra={"seconds": round(late, 1)} | _named(p.claim for p in places))
-        self._follow(places, moment)
+        self._jobs.follow(places, moment)
         self._giving_up = False
         if self._comes_round(moment):
+            self.settled.clear()
+            if stuck := self._jobs.stuck(moment):
+                self._call(lambda: self._executor.relieve(stuck))
             return self._unstarted
         if not self._told:
             self._told = True
@@ -95,7 +100,21 @@ class Watch:
         stop_by = self._stop_by()
         self._giving_up = stop_by is not None and moment >= stop_by
         self.over = stop_by is not None and moment >= stop_by + LAST
-        return self._unstarted + (self._all(places) if self._giving_up else self._overdue(places, moment))
+        instead = self._all(places) if self._giving_up else self._instead(places, moment)
+        instead = [outcome for outcome in instead if outcome.claim not in self.settled]
+        self._executor.handlers.kill([outcome.claim for outcome in instead])  # others may start them
+        outcomes = self._unstarted + instead
+        self.over |= self._replaced and not outcomes and all(place.claim in self.settled for place in places)
+        return outcomes
+
+    def _instead(self, places: list[Whereabouts], moment: float) -> list[Outcome]:
+        """Return the outcomes that the loop should have written by now; and the others', once it is given up."""
+        if not self._replaced and self._is_lost(places, moment) and self._replace():
+            self._replaced = True
+            said = {"seconds": round(moment - self._asked_at, 1)}
+            worker_log.error("loop.replaced", extra=said | _named(self._on_turn(places)))
+        overdue = [overrun(claim) for claim in self._jobs.overdue(moment)]
+        return overdue + (self._others(places) if self._replaced else [])
 
     def wrote(self, outcomes: list[Outcome], accepted: set[str]) -> None:
         """What `look` returned is written, as far as it was accepted: the other jobs were held no more."""
@@ -103,6 +122,7 @@ class Watch:
         for outcome in outcomes:
             if outcome.claim.id in accepted - unstarted:
                 self._executor.log(outcome)
+        self.settled.update(outcome.claim for outcome in outcomes)
         self._unstarted = []
         self.over = self._giving_up
 
@@ -120,12 +140,16 @@ class Watch:
         if self._told:
             self._told = False
             worker_log.info("loop.unblocked", extra={"seconds": round(self._answered_at - self._asked_at, 1)})
-        try:
-            self._loop.call_soon_threadsafe(self._answer)
-        except RuntimeError:  # it has ended
-            return True
-        self._asked_at, self._looks = moment, 0
+        if self._call(self._answer):
+            self._asked_at, self._looks = moment, 0
         return True
+
+    def _call(self, call: Callable[[], None]) -> bool:
+        """Have the loop call; tell whether it will: it may have ended."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(call)
+            return True
+        return False
 
     def _answer(self) -> None:
         self._answered_at = now()
@@ -138,46 +162,34 @@ class Watch:
 
     # Jobs.
 
-    def _follow(self, places: list[Whereabouts], moment: float) -> None:
-        before, self._seen = self._seen, {}
-        for place in places:
-            seen = self._seen[place.claim] = before.get(place.claim) or _first_seen(place.claim, moment)
-            if moment >= seen.report_at:
-                seen.report_at += seen.report_at - seen.since
-                said = {"seconds": round(moment - seen.since, 1), "stack": self._stack(place)}
-                worker_log.warning("job.long", extra=job_fields(place.claim, **said))
-
     def _stack(self, place: Whereabouts) -> str:
         if place.task is None:
             return of_thread(place.thread)
         return of_thread(self._thread) if asyncio.current_task(self._loop) is place.task else of_task(place.task)
 
-    def _overdue(self, places: list[Whereabouts], moment: float) -> list[Outcome]:
-        """Return the failures of jobs that the loop should have ended by now."""
-        return [_overrun(place.claim) for place in places if moment >= self._seen[place.claim].overdue_at]
+    def _is_lost(self, places: list[Whereabouts], moment: float) -> bool:
+        """Tell whether the loop has been blocked for so long that it may never come round."""
+        turn = asyncio.current_task(self._loop)
+        overdue = (self._jobs.overdue_for(place.claim, moment) for place in places if place.task is turn)
+        return moment - self._asked_at >= self._stuck_after or any(seconds >= PATIENCE for seconds in overdue)
+
+    def _others(self, places: list[Whereabouts]) -> list[Outcome]:
+        """Return what becomes of the other jobs of a loop that is given up: they go back; what has ended counts.
+
+        Where it cannot be told which of them it is, all are charged: it would take the next loop with it.
+        """
+        turn = asyncio.current_task(self._loop)
+        others = [place.claim for place in places if place.task is not None and place.task is not turn]
+        known = any(place.task is turn for place in places)
+        back = {claim: unfinished(claim) if known else failed_on_loop(claim, BEHIND) for claim in others}
+        return list((back | self._ended()).values())
 
     def _all(self, places: list[Whereabouts]) -> list[Outcome]:
         """Return an outcome for all that was started: what has ended as it ended, the rest handed back."""
-        ended = [*self._executor.unwritten(), *self._unsent()]
-        return list(({p.claim: unfinished(p.claim) for p in places} | {o.claim: o for o in ended}).values())
+        return list(({place.claim: unfinished(place.claim) for place in places} | self._ended()).values())
 
-
-def _first_seen(claim: Claim, moment: float) -> _Seen:
-    timeout = _timeout(claim)
-    if timeout is None:
-        return _Seen(moment, moment + LONG, float("inf"))
-    return _Seen(moment, float("inf"), moment + timeout + OVERTIME)
-
-
-def _timeout(claim: Claim) -> float | None:
-    task = registered().get(claim.type)
-    return claim.timeout or (None if task is None else task.timeout)
-
-
-def _overrun(claim: Claim) -> Outcome:
-    task, said = registered().get(claim.type), OVERRUN.format(_timeout(claim))
-    error = TimeoutError(f"{said}, and could not be ended: something blocks the event loop")
-    return failed(claim, error) if task is None else failed(claim, error, task.retry)
+    def _ended(self) -> dict[Claim, Outcome]:
+        return {outcome.claim: outcome for outcome in [*self._executor.unwritten(), *self._unsent()]}
 
 
 def _named(claims: Iterable[Claim]) -> dict[str, Any]:

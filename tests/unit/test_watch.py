@@ -12,8 +12,12 @@ import pytest
 
 from dbjobq.runtime.watch import BLOCKED, Watch
 
-NOTHING: Any = SimpleNamespace(whereabouts=list, take_back=list, unwritten=list)
+NOTHING: Any = SimpleNamespace(whereabouts=list, take_back=list, unwritten=list, handlers=SimpleNamespace(kill=list))
 """An executor at rest."""
+
+
+def watching() -> Watch:
+    return Watch(NOTHING, stop_by=lambda: None, unsent=list, stuck_after=float("inf"), replace=lambda: False)
 
 
 def events(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -26,7 +30,7 @@ def test_a_process_that_stood_still_is_not_called_blocked_by_whoever_wakes_first
     caplog.set_level(logging.INFO, "dbjobq")
 
     async def main() -> None:
-        watch = Watch(NOTHING, stop_by=lambda: None, unsent=list)
+        watch = watching()
         watch.look(0.0)
         time.sleep(BLOCKED + 0.2)  # noqa: ASYNC251 - all stands still, this thread and the loop
         watch.look(BLOCKED + 0.1)
@@ -43,7 +47,7 @@ def test_a_loop_that_does_not_come_round_between_two_looks_is_blocked_until_it_d
     caplog.set_level(logging.INFO, "dbjobq")
 
     async def main() -> None:
-        watch = Watch(NOTHING, stop_by=lambda: None, unsent=list)
+        watch = watching()
         for _ in range(5):
             watch.look(0.0)
             time.sleep(BLOCKED / 2)  # noqa: ASYNC251 - the loop's turn does not come

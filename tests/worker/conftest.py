@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -22,8 +23,10 @@ from dbjobq.storage.values import Outcome, Step
 from tests.storage.database import Database, database
 from tests.support.process import Note, WorkerProcess, read_diary
 
-__all__ = ["Processes", "Start", "database"]
+__all__ = ["LASTING", "Blocker", "Events", "Processes", "Start", "database"]
 
+LASTING: Final = 20.0
+"""Seconds that a handler's misdeed lasts unless its test ends it: longer than any test waits for anything."""
 
 LISTENERS: Final = "select pid from pg_stat_activity where datname = current_database() and query ilike 'listen%'"
 
@@ -53,6 +56,29 @@ def start(queue: JobQueue) -> Iterator[Start]:
         worker.stop()
     assert [worker.error for worker in workers if worker.error is not None] == []
     assert not any(worker._worker_thread.is_alive() for worker in workers)
+
+
+class Blocker:
+    """What a test's handlers block on, and how it is ended."""
+
+    def __init__(self) -> None:
+        self.began, self.ended = threading.Event(), threading.Event()
+
+    def block(self) -> None:
+        """Block the thread that calls."""
+        self.began.set()
+        self.ended.wait(LASTING)
+
+    def end(self) -> None:
+        self.ended.set()
+
+
+@pytest.fixture
+def blocker(start: Start) -> Iterator[Blocker]:
+    """Ended before the workers are."""
+    blocker = Blocker()
+    yield blocker
+    blocker.end()
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])

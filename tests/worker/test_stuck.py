@@ -9,43 +9,16 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from dbjobq import JobContext, JobQueue, Worker, job
-from dbjobq.runtime import watch
+from dbjobq.runtime import long_jobs, watch
 from tests.support import handlers
 from tests.support.looking import get
 from tests.support.waiting import ended, heard, until
-from tests.worker.conftest import Events, Processes, Start
-
-LASTING = 20.0
-"""Seconds that a misdeed lasts unless its test ends it: longer than any test waits for anything."""
-
-
-class Blocker:
-    """What a test's handlers block on, and how it is ended."""
-
-    def __init__(self) -> None:
-        self.began, self._go_on = threading.Event(), threading.Event()
-
-    def block(self) -> None:
-        """Block the thread that calls."""
-        self.began.set()
-        self._go_on.wait(LASTING)
-
-    def end(self) -> None:
-        self._go_on.set()
-
-
-@pytest.fixture
-def blocker(start: Start) -> Iterator[Blocker]:
-    """Ended before the workers are."""
-    blocker = Blocker()
-    yield blocker
-    blocker.end()
+from tests.worker.conftest import LASTING, Blocker, Events, Processes, Start
 
 
 def told(events: Events, event: str) -> dict[str, Any]:
@@ -78,8 +51,8 @@ def test_a_job_that_blocks_the_event_loop_is_reported_once_with_its_stack_and_so
     assert (said["job_id"], said["job_type"]) == (ids[1], get(queue, ids[1]).type)
     assert (said["queue"], said["attempt"]) == ("default", 1)
     assert said["seconds"] >= watch.BLOCKED
-    assert f"Blocker.block ({__file__}:" in said["stack"]
-    assert "blocks (" in said["stack"]
+    assert "Blocker.block (" in said["stack"]
+    assert f"blocks ({__file__}:" in said["stack"]
     assert "dbjobq/runtime" not in said["stack"]
     time.sleep(1.5)  # more looks, which have nothing new to say
     blocker.end()
@@ -217,7 +190,7 @@ def test_a_def_job_that_ends_in_time_while_the_loop_is_blocked_is_not_failed_for
     start(concurrency=2)
     ids = [queue.enqueue(short), queue.enqueue(blocks)]
     assert blocker.began.wait(5)
-    time.sleep(1.0 + watch.OVERTIME + 1.5)  # its timeout, and then some
+    time.sleep(1.0 + long_jobs.OVERTIME + 1.5)  # its timeout, and then some
     blocker.end()
     ended(queue, ids)
     assert (get(queue, ids[0]).result, get(queue, ids[0]).attempts) == ("kept", 0)
@@ -316,7 +289,7 @@ def test_stopping_a_worker_whose_loop_is_blocked_hands_its_jobs_back_and_ends_it
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs are called long after 0.4 s; after 5 minutes otherwise."""
-    monkeypatch.setattr(watch, "LONG", 0.4)
+    monkeypatch.setattr(long_jobs, "LONG", 0.4)
 
 
 @pytest.mark.usefixtures("impatient")
