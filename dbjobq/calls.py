@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from dbjobq.attempt import failed, failed_with
 from dbjobq.checks import check_integer, check_name, check_seconds
@@ -32,6 +32,17 @@ LONGEST_NAME: Final = 500
 LONGEST_LEASE: Final = 366 * 86400.0
 
 
+class _Usual(NamedTuple):
+    """What a job has that is enqueued by a name which nobody has registered here."""
+
+    queue: str = DEFAULT_QUEUE
+    priority: int = DEFAULT_PRIORITY
+    max_retries: int = DEFAULT_MAX_RETRIES
+
+
+_USUAL: Final = _Usual()
+
+
 class Calls:
     """What both queues do: check a call and describe it as a `Request`."""
 
@@ -42,17 +53,14 @@ class Calls:
         self._options = options
 
     def _job(self, what: Function | str, options: Options, data: str, task: Task | None) -> NewJob:
-        def option(name: str, default: Any) -> Any:
-            own = getattr(options, name)
-            return own if own is not None else getattr(task, name) if task is not None else default
-
+        usual = _USUAL if task is None else task
         return NewJob(
             id=options.id or new_id(),
             type=task.name if task is not None else check_name(what, "the job's name", LONGEST_NAME),
             data=data,
-            queue=option("queue", DEFAULT_QUEUE),
-            priority=option("priority", DEFAULT_PRIORITY),
-            max_retries=option("max_retries", DEFAULT_MAX_RETRIES),
+            queue=usual.queue if options.queue is None else options.queue,
+            priority=usual.priority if options.priority is None else options.priority,
+            max_retries=usual.max_retries if options.max_retries is None else options.max_retries,
             timeout=options.timeout,
             execute_at=options.execute_at,
             delay=options.delay or None,

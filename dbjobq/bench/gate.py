@@ -8,7 +8,6 @@ they wait for. Nobody listens: what is seen is the price of notifying, not of be
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,7 @@ from dbjobq.bench.stage import Stage
 from dbjobq.errors import DBJobQError
 from dbjobq.ids import new_id
 from dbjobq.serialize import dump_arguments
+from dbjobq.storage.express import numbered
 
 __all__ = ["gate"]
 
@@ -74,7 +74,7 @@ class _Producer:
 
     def __init__(self, connection: psycopg.Connection[Any], stage: Stage) -> None:
         self._connection = connection.pgconn
-        whole, names = _numbered(stage.storage.statements["enqueue"].replace(b"%(timeout)s", b"null"))
+        whole, names = numbered(stage.storage.statements["enqueue"].replace(b"%(timeout)s", b"null"))
         head, notifies, _ = whole.rpartition(b"select pg_notify(")
         if not notifies:
             raise DBJobQError("enqueue.sql does not end in a select of pg_notify: this measurement must learn why")
@@ -103,14 +103,6 @@ class _Producer:
             self.enqueue(silent=silent)
             jobs += 1
         return jobs
-
-
-def _numbered(statement: bytes) -> tuple[bytes, list[str]]:
-    """Return a statement as libpq takes it, and the names of its parameters in their order."""
-    names = list(dict.fromkeys(re.findall(rb"%\((\w+)\)s", statement)))
-    for number, name in enumerate(names, 1):
-        statement = statement.replace(b"%%(%s)s" % name, b"$%d" % number)
-    return statement, [name.decode() for name in names]
 
 
 def _check(result: PGresult, wanted: ExecStatus) -> None:

@@ -138,13 +138,15 @@ class Connections:
             connection = self.connect(deadline)
         else:  # not by the pool's own block, which commits: a third of the cost of lending
             connection = pool.getconn(None if deadline is None else deadline.left)
+        watchman = self._watchman
         try:
-            with (
-                self._watched(connection, deadline),
-                connection if pool is not None and pool is self._theirs else nullcontext(),
-            ):
+            if deadline is not None:
+                watchman.watch(connection, deadline)
+            with connection if pool is not None and pool is self._theirs else nullcontext():
                 yield connection
         finally:
+            if deadline is not None:
+                watchman.dismiss(deadline)
             connection.close() if pool is None else pool.putconn(connection)
 
     def _sync_pool(self, deadline: Deadline | None = None) -> ConnectionPool[SyncConnection]:

@@ -84,19 +84,27 @@ class Watchman:
         self._calls: dict[Deadline, psycopg.Connection[Any]] = {}
         self._thread: threading.Thread | None = None
 
-    @contextmanager
-    def over(self, connection: psycopg.Connection[Any], deadline: Deadline) -> Generator[None]:
-        """Watch a call on a connection while the block runs."""
+    def watch(self, connection: psycopg.Connection[Any], deadline: Deadline) -> None:
+        """Watch a call on a connection, until `dismiss`."""
         with self._lock:
             self._calls[deadline] = connection
             if self._thread is None or not self._thread.is_alive():  # a forked child has not got its parent's
                 self._thread = threading.Thread(target=self._run, name="dbjobq-watchman", daemon=True)
                 self._thread.start()
+
+    def dismiss(self, deadline: Deadline) -> None:
+        """The call has ended, or was never watched."""
+        with self._lock:  # so that nobody who has this connection next is cut instead
+            self._calls.pop(deadline, None)
+
+    @contextmanager
+    def over(self, connection: psycopg.Connection[Any], deadline: Deadline) -> Generator[None]:
+        """Watch a call on a connection while the block runs."""
+        self.watch(connection, deadline)
         try:
             yield
         finally:
-            with self._lock:  # so that nobody who has this connection next is cut instead
-                del self._calls[deadline]
+            self.dismiss(deadline)
 
     def _run(self) -> None:
         while True:

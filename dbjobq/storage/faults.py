@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import Any, Final
 
 import psycopg
@@ -58,8 +56,8 @@ def first_line(error: BaseException) -> str:
 
 def is_lost(error: BaseException) -> bool:
     """Tell whether the connection or the server is gone, so that a fresh connection may do better."""
-    if isinstance(error, psycopg.InternalError):
-        return error.sqlstate is None  # psycopg's own: a backend's last words came in place of an answer
+    if isinstance(error, psycopg.InternalError) and error.sqlstate is None:
+        return True  # psycopg's own: a backend's last words came in place of an answer
     gone = isinstance(error, _UNAVAILABLE) or (isinstance(error, psycopg.Error) and error.sqlstate in _ENDED)
     return gone and not isinstance(error, (*_TOO_MUCH, *_CONFLICTS, *_CANCELLED, *POOL_IS_FULL))
 
@@ -121,22 +119,29 @@ def _cause(error: BaseException) -> str:
     return first_line(error) if not lines else min(lines, key=lambda line: "FATAL" not in line)
 
 
-@contextmanager
-def translated(schema: str, *, callers: bool = False) -> Generator[None]:
+class translated:  # noqa: N801 - used as a function is, and in every call: a generator would cost more
     """Raise our errors in place of psycopg's, the cause kept; also for those that come wrapped in SQLAlchemy's.
 
     Args:
         schema: Where the tables are.
         callers: The transaction is a caller's own: whoever repeats it must see a conflict or a timeout as it comes.
     """
-    try:
-        yield
-    except Exception as error:
+
+    __slots__ = ("_callers", "_schema")
+
+    def __init__(self, schema: str, *, callers: bool = False) -> None:
+        self._schema, self._callers = schema, callers
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, Exception):
+            return
         cause = _drivers(error)
-        passes = callers and isinstance(cause, (*_CONFLICTS, *_CANCELLED))
-        if cause is None or passes or (ours := translate(cause, schema)) is None:
-            raise
-        raise ours from cause
+        passes = self._callers and isinstance(cause, (*_CONFLICTS, *_CANCELLED))
+        if cause is not None and not passes and (ours := translate(cause, self._schema)) is not None:
+            raise ours from cause
 
 
 def _drivers(error: Exception) -> Exception | None:

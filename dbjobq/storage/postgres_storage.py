@@ -18,6 +18,7 @@ from dbjobq.storage.bulk import BulkRows
 from dbjobq.storage.connections import Connections
 from dbjobq.storage.deadline import Deadline
 from dbjobq.storage.drive import Beforehand, PostgresRequest
+from dbjobq.storage.express import Express
 from dbjobq.storage.faults import translated
 from dbjobq.storage.session import PostgresSession
 from dbjobq.storage.statements import LOOKING_UP, Statements
@@ -80,6 +81,7 @@ class PostgresStorage(BaseStorage):
         self.connections = Connections(
             conninfo, listen_conninfo=listen_conninfo, schema=schema, timeout=timeout, max_size=max_size
         )
+        self._express = Express(self.statements["enqueue"])
         self._queue_ids: dict[str, int] = {}
         self._queue_names: dict[int, str] = {}
         self._dequeuer: int | None = None
@@ -158,7 +160,7 @@ class PostgresStorage(BaseStorage):
                 "timeout": job.timeout,
             }
             if job.plain and not again:
-                yield self._send("enqueue", params)
+                yield Send(self.statements["enqueue"], params, express=self._express)
                 return job.id
             params |= {"execute_at": job.execute_at, "delay": job.delay, "unique_key": job.unique_key}
             for _ in range(_TRIES):

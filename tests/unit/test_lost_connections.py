@@ -15,6 +15,8 @@ from dbjobq.storage.faults import is_lost, translate
     [
         pg.AdminShutdown("terminating connection"),
         psycopg.OperationalError("server closed the connection unexpectedly"),
+        pg.ReadOnlySqlTransaction("cannot execute INSERT in a read-only transaction"),  # a primary no more
+        pg.IdleInTransactionSessionTimeout("terminating connection due to idle-in-transaction timeout"),
         psycopg.InternalError("received 2 results from command 'BEGIN'"),  # a backend's last words, and the end
     ],
 )

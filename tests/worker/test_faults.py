@@ -8,7 +8,7 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from psycopg.conninfo import make_conninfo
@@ -54,6 +54,37 @@ def test_terminating_all_backends_again_and_again_under_load_loses_nothing_and_c
     assert {j.attempts for j in jobs} == {0}
     assert {n for n, count in ran.items() if count > 1} == set()
     assert all(j.result == j.data["n"] for j in jobs if j.data["n"] < 2000)
+
+
+def test_a_primary_that_becomes_a_standby_under_its_clients_ends_no_worker_and_is_told_to_producers(
+    start: Start, queue: JobQueue, database: Database, events: Events
+) -> None:
+    """A failover that leaves connections as they are: what writes is refused, until the name leads elsewhere."""
+
+    @job
+    def work() -> str:
+        return "done"
+
+    start(lease=30.0)
+    ended(queue, [queue.enqueue(work) for _ in range(7)])
+    database.rows("set default_transaction_read_only = off")
+    database.rows(f"alter database {database.connection.info.dbname} set default_transaction_read_only = on")  # pyright: ignore[reportArgumentType]
+    database.rows(EVERYBODY_ELSE)
+    with pytest.raises(StorageUnavailable, match="read-only"):
+        queue.enqueue(work)
+    until(lambda: events.of("database.lost"))
+    database.rows(f"alter database {database.connection.info.dbname} reset default_transaction_read_only")  # pyright: ignore[reportArgumentType]
+    database.rows(EVERYBODY_ELSE)
+    job_id = until(lambda: enqueued(queue, work))
+    ended(queue, [job_id])
+
+
+def enqueued(queue: JobQueue, function: Callable[[], str]) -> str:
+    """Enqueue a job; empty if that is refused."""
+    try:
+        return queue.enqueue(function)
+    except StorageUnavailable:
+        return ""
 
 
 def test_a_result_that_cannot_be_written_in_the_time_the_server_allows_is_kept_and_sent_again(

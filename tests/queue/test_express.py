@@ -1,0 +1,182 @@
+"""The short way of a plain enqueue: where it is taken, and that nothing is different there but the time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import psycopg
+import pytest
+
+from dbjobq import Job, JobQueue, PostgresStorage, StorageUnavailable, job
+from dbjobq.storage.express import Express
+from tests.storage.database import Database
+from tests.support.looking import get
+
+PREPARED = "select count(*) from pg_prepared_statements where name like 'dbjobq%'"
+
+
+@job(name="express.work", priority=-7, max_retries=0, timeout=2.5)
+def work(n: int = 0, text: str = "") -> None: ...
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether each plain enqueue of this test took the short way."""
+    answers: list[bool] = []
+    execute = Express.execute
+
+    def noting(self: Express, *args: Any) -> bool:
+        answers.append(execute(self, *args))
+        return answers[-1]
+
+    monkeypatch.setattr(Express, "execute", noting)
+    return answers
+
+
+@pytest.fixture
+def connection(dsn: str) -> Iterator[psycopg.Connection[Any]]:
+    """A caller's own, in autocommit."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def plain(dsn: str, database: Database) -> Iterator[JobQueue]:
+    with JobQueue(PostgresStorage(dsn, max_size=1)) as queue:
+        yield queue
+
+
+def test_it_is_taken_when_a_connection_has_been_used_some_times_and_writes_the_same_job(
+    plain: JobQueue, taken: list[bool]
+) -> None:
+    arguments: dict[str, Any] = {"n": 2**62, "text": "ä🙂\"'\\%(id)s$1"}
+    jobs = [get(plain, plain.enqueue(work, **arguments)) for _ in range(12)]
+    assert taken == [False] * 5 + [True] * 7
+
+    def fixed(found: Job) -> dict[str, Any]:
+        moving = {"id", "created_at", "updated_at"}
+        return {name: value for name, value in vars(found).items() if name not in moving}
+
+    assert all(fixed(found) == fixed(jobs[0]) for found in jobs)
+    assert (jobs[-1].data, jobs[-1].priority, jobs[-1].max_retries) == (arguments, -7, 0)
+    assert (jobs[-1].status, jobs[-1].execute_at, jobs[-1].queue) == ("pending", None, "default")
+
+
+def test_a_timeout_of_the_calls_own_and_an_unknown_name_take_it_too(plain: JobQueue, taken: list[bool]) -> None:
+    for _ in range(6):
+        plain.enqueue("somebody.elses", x=1)
+    last = plain.options(timeout=0.125, queue="default").enqueue("somebody.elses", x=1)
+    assert taken[-2:] == [True, True]
+    assert get(plain, last).type == "somebody.elses"
+
+
+def test_a_name_beyond_ascii_takes_the_usual_way_whatever_the_connections_encoding(
+    plain: JobQueue, connection: psycopg.Connection[Any], taken: list[bool]
+) -> None:
+    connection.execute("set client_encoding = 'LATIN1'")
+    on_mine = plain.options(connection=connection)
+    for _ in range(7):
+        on_mine.enqueue("plain")
+    found = get(plain, on_mine.enqueue("größer"))
+    assert taken[-2:] == [True, False]
+    assert found.type == "größer"
+
+
+@pytest.mark.parametrize("forget", ["discard all", "deallocate all"])
+def test_a_session_that_has_forgotten_what_was_prepared_gets_its_job_all_the_same(
+    plain: JobQueue, connection: psycopg.Connection[Any], taken: list[bool], forget: str
+) -> None:
+    on_mine = plain.options(connection=connection)
+    for _ in range(8):
+        on_mine.enqueue(work)
+    with connection.cursor() as cursor:
+        cursor.execute(forget.encode(), prepare=False)
+    ids = [on_mine.enqueue(work) for _ in range(8)]
+    assert taken == [False] * 5 + [True] * 3 + [False] * 6 + [True] * 2
+    assert plain.count("pending") == 16
+    assert [get(plain, i).id for i in ids] == ids
+
+
+def test_not_in_a_callers_transaction_which_a_refusal_would_end(
+    plain: JobQueue, connection: psycopg.Connection[Any], taken: list[bool]
+) -> None:
+    on_mine = plain.options(connection=connection)
+    for _ in range(8):
+        on_mine.enqueue(work)
+    with connection.transaction(force_rollback=True):
+        gone = on_mine.enqueue(work)
+    assert taken[-2:] == [True, False]
+    assert plain.get_job(gone) is None
+    connection.autocommit = False
+    kept = on_mine.enqueue(work)
+    assert plain.get_job(kept) is None
+    connection.commit()
+    assert plain.get_job(kept) is not None
+    assert taken[-1] is False
+
+
+def test_not_in_a_pipeline(plain: JobQueue, connection: psycopg.Connection[Any], taken: list[bool]) -> None:
+    on_mine = plain.options(connection=connection)
+    for _ in range(8):
+        on_mine.enqueue(work)
+    with connection.pipeline():
+        ids = [on_mine.enqueue(work) for _ in range(3)]
+    assert taken[-3:] == [False] * 3
+    assert [get(plain, i).id for i in ids] == ids
+
+
+def test_nothing_is_prepared_where_nothing_may_be(
+    plain: JobQueue, connection: psycopg.Connection[Any], taken: list[bool]
+) -> None:
+    connection.prepare_threshold = None
+    on_mine = plain.options(connection=connection)
+    for _ in range(8):
+        on_mine.enqueue(work)
+    assert not any(taken)
+    assert connection.execute(PREPARED, prepare=False).fetchone() == (0,)
+
+
+def test_a_name_that_somebody_has_taken_on_the_connection_is_left_to_him(
+    plain: JobQueue, connection: psycopg.Connection[Any], taken: list[bool]
+) -> None:
+    for _ in range(6):
+        plain.options(connection=connection).enqueue(work)
+    assert taken[-1]
+    with JobQueue(PostgresStorage(connection.info.dsn)) as second:  # by the same name: of the same text
+        ids = [second.options(connection=connection).enqueue(work) for _ in range(8)]
+    assert not any(taken[6:])
+    assert len({get(plain, i).id for i in ids}) == 8
+
+
+def test_what_the_server_refuses_raises_as_ever_and_the_connection_goes_on(
+    plain: JobQueue, connection: psycopg.Connection[Any], taken: list[bool]
+) -> None:
+    on_mine = plain.options(connection=connection)
+    for _ in range(8):
+        on_mine.enqueue(work)
+    connection.execute("set default_transaction_read_only = on")
+    with pytest.raises(StorageUnavailable, match="read-only"):
+        on_mine.enqueue(work)
+    connection.execute("set default_transaction_read_only = off")
+    on_mine.enqueue(work)
+    assert taken[-2:] == [False, False]
+    assert plain.count("pending") == 9
+
+
+def test_threads_that_share_a_connection_take_turns(
+    plain: JobQueue, connection: psycopg.Connection[Any], taken: list[bool]
+) -> None:
+    on_mine = plain.options(connection=connection)
+
+    def enqueue(n: int) -> str:
+        return on_mine.enqueue(work, n)
+
+    with ThreadPoolExecutor(8) as threads:
+        ids = list(threads.map(enqueue, range(400)))
+    assert sum(taken) == 395
+    assert {found.id: found.data["n"] for found in plain.list_jobs("pending")} == dict(
+        zip(ids, range(400), strict=True)
+    )
+    assert connection.execute(PREPARED).fetchone() == (1,)
