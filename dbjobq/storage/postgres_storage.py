@@ -160,7 +160,8 @@ class PostgresStorage(BaseStorage):
                 "timeout": job.timeout,
             }
             if job.plain and not again:
-                yield Send(self.statements["enqueue"], params, express=self._express)
+                name = "enqueue" if connection is None else "enqueue_within"
+                yield Send(self.statements[name], params, express=self._express)
                 return job.id
             params |= {"execute_at": job.execute_at, "delay": job.delay, "unique_key": job.unique_key}
             for _ in range(_TRIES):

@@ -28,6 +28,8 @@ that turn over in seconds. Claims and heartbeats need not be durable (losing one
 holds results switches `synchronous_commit` on for itself."""
 
 _VARIANTS: Final[Mapping[str, Mapping[str, str]]] = {
+    "enqueue": {"stale": ""},
+    "enqueue_within": {"stale": " or current_setting('transaction_isolation') <> 'read committed'"},
     "claim": {"served": "unnest(%(queues)s::int[]) as served (queue)", "behind": ""},
     "claim_after": {
         "served": "unnest(%(after)s::int[], %(priorities)s::int[], %(positions)s::bigint[])\n"

@@ -189,6 +189,7 @@ HOT: dict[str, tuple[str, dict[str, Any], int, int, int]] = {
     "finish_completed": ("finish_completed", HELD, 100, 13, 30),
     "finish": ("finish", FINISH, 100, 18, 30),
     "enqueue": ("enqueue", NEW, 1, 0, 20),
+    "enqueue_within": ("enqueue_within", NEW, 1, 0, 20),
     "enqueue_checked": ("enqueue_checked", NEW, 1, 0, 30),
     "enqueue_checked with a new key": ("enqueue_checked", NEW | {"unique_key": "new", "delay": 60.0}, 1, 0, 40),
     "enqueue_checked with a key that is held": ("enqueue_checked", NEW | {"unique_key": "k100"}, 1, 0, 30),
@@ -217,7 +218,8 @@ HOT: dict[str, tuple[str, dict[str, Any], int, int, int]] = {
 ON_USERS_CONNECTIONS = [
     case
     for case in HOT
-    if case.split()[0] in {"claim", "finish", "enqueue", "enqueue_checked", "cancel", "get_job", "retry"}
+    if case.split()[0]
+    in {"claim", "finish", "enqueue", "enqueue_within", "enqueue_checked", "cancel", "get_job", "retry"}
 ] + ["intern", "notify", "next_due", "promote", "accepted", "unlocked"]
 
 CASES = [(case, True) for case in HOT if not case.startswith("list_")] + [

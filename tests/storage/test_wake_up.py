@@ -147,6 +147,28 @@ HOW: list[Enqueue] = [
 
 
 @pytest.mark.parametrize("how", HOW, ids=["one", "keyed", "later", "many"])
+@pytest.mark.parametrize("level", [psycopg.IsolationLevel.REPEATABLE_READ, psycopg.IsolationLevel.SERIALIZABLE])
+def test_a_snapshot_that_is_older_than_the_workers_sleep_notifies_since_it_cannot_know(  # noqa: PLR0917 - fixtures and parameters
+    queue: JobQueue,
+    database: Database,
+    dsn: str,
+    busy: Callable[[], None],
+    how: Enqueue,
+    level: psycopg.IsolationLevel,
+) -> None:
+    queue.enqueue("f")
+    busy()
+    with psycopg.connect(dsn) as connection:
+        connection.isolation_level = level
+        connection.execute("select")  # it has its snapshot
+        database.rows("update dbjobq.queue set wanted = true")
+        with database.notified() as heard:
+            how(queue.options(connection=connection))
+            connection.commit()
+    assert heard == [number(database)]
+
+
+@pytest.mark.parametrize("how", HOW, ids=["one", "keyed", "later", "many"])
 def test_a_transaction_that_enqueued_before_the_worker_slept_is_waited_for(  # noqa: PLR0917 - fixtures and parameters
     storage: PostgresStorage,
     queue: JobQueue,
