@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, ClassVar, Self, TypeVar, Unpack, cast
 
-from dbjobq.errors import ConfigError, JobNotFound
+from dbjobq.errors import ConfigError
 from dbjobq.ids import JobIds
-from dbjobq.models import STATUSES, Event, Job, Status
+from dbjobq.models import STATUSES, Job, Status
 from dbjobq.storage.alchemy import Database, conninfo_of, url_of
 from dbjobq.storage.base import BaseStorage, Feature, JobFilter, Recipe, Request
 from dbjobq.storage.postgres_storage import PostgresStorage
-from dbjobq.storage.values import Claim, NewJob, Outcome, QueueStats, known_form, known_id
+from dbjobq.storage.values import Claim, NewJob, Outcome, QueueStats, known_id
 
 try:
     import sqlalchemy as sa
-    from sqlalchemy.dialects.sqlite import insert
 
     from dbjobq.storage import sqlite_jobs as jobs
     from dbjobq.storage.sqlite_engine import Sqlite, SqliteRequest
@@ -84,9 +84,7 @@ class SQLAlchemyStorage(BaseStorage):
 
     def enqueue(self, job: NewJob, connection: object | None = None) -> Request[str]:
         """See `BaseStorage.enqueue`."""
-        new = insert(jobs.JOBS).values(id=job.id, data=job.data, **jobs.new_row(job))
-        kept = new.on_conflict_do_update(set_={"id": JOB.id}).returning(JOB.id)
-        return self._write(lambda db: db.scalars(kept).one(), connection)
+        return self._write(lambda db: jobs.add(db, job, [{"id": job.id, "data": job.data}]), connection)
 
     def enqueue_many(self, like: NewJob, data: Iterable[str], connection: object | None = None) -> Request[JobIds]:
         """See `BaseStorage.enqueue_many`; all data are collected first, so that their source may use this storage."""
@@ -95,7 +93,7 @@ class SQLAlchemyStorage(BaseStorage):
 
         def call(db: sa.Connection) -> JobIds:
             if rows := [{"id": i, "data": text} for i, text in zip(ids, collected, strict=True)]:
-                db.execute(sa.insert(jobs.JOBS).values(jobs.new_row(like)), rows)
+                jobs.add(db, like, rows)
             return ids
 
         return self._write(call, connection)
@@ -106,33 +104,23 @@ class SQLAlchemyStorage(BaseStorage):
         """See `BaseStorage.dequeue`."""
 
         def call(db: sa.Connection) -> Claim | None:
-            holder = {"worker_id": self.dequeuer, "expires_at": jobs.later(lease)}
-            claims = jobs.claim(db, 1, [queue], **holder)
-            if not claims and jobs.rescue(db):  # there may be no worker to do it
-                claims = jobs.claim(db, 1, [queue], **holder)
-            return next(iter(claims), None)
+            take = partial(jobs.claim, db, 1, [queue], worker_id=self.dequeuer, expires_at=jobs.later(lease))
+            claims = take() or (take() if jobs.rescue(db) else [])  # there may be no worker to do it
+            return claims[0] if claims else None
 
         return self._write(call)
 
     def finish(self, outcomes: Sequence[Outcome], connection: object | None = None) -> Request[set[str]]:
         """See `BaseStorage.finish`."""
-        return self._write(lambda db: {o.claim.id for o in outcomes if jobs.finish(db, o)}, connection)
+        return self._write(lambda db: jobs.finish(db, outcomes), connection)
 
     def retry(self, job_id: str, delay: float) -> Request[bool]:
         """See `BaseStorage.retry`."""
-        key = sa.update(jobs.JOBS).prefix_with("or ignore").values(held_key=JOB.unique_key)
-
-        def call(db: sa.Connection) -> bool:
-            revived = _moved(db, "revive", job_id, due_at=jobs.later(delay))
-            if revived:
-                db.execute(key.where(JOB.id == known_form(job_id)))
-            return revived
-
-        return self._write(call)
+        return self._write(lambda db: jobs.move_by_hand(db, "revive", job_id, due_at=jobs.later(delay)))
 
     def cancel(self, job_id: str) -> Request[bool]:
         """See `BaseStorage.cancel`."""
-        return self._write(lambda db: _moved(db, "cancel", job_id))
+        return self._write(lambda db: jobs.move_by_hand(db, "cancel", job_id))
 
     # Look.
 
@@ -170,11 +158,3 @@ class SQLAlchemyStorage(BaseStorage):
     def close(self) -> None:
         """See `BaseStorage.close`. A database in memory ends with it, unless it is the user's engine's."""
         self._sqlite.close()
-
-
-def _moved(db: sa.Connection, event: Event, job_id: str, **values: Any) -> bool:
-    """Move a job by hand; False in a status that the event does not leave. Raises JobNotFound."""
-    moved = jobs.move(db, event, JOB.id == known_form(job_id), **values)
-    if not moved and not jobs.found(db, id=known_form(job_id)):
-        raise JobNotFound(job_id)
-    return bool(moved)

@@ -9,6 +9,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, MetaData, StaticPool, create_engine, event, exc
@@ -16,9 +17,12 @@ from sqlalchemy import URL, Connection, Engine, MetaData, StaticPool, create_eng
 from dbjobq.errors import ConfigError, SchemaError, StorageUnavailable
 from dbjobq.storage.alchemy import sqlalchemy_async_connection, sqlalchemy_connection
 
-__all__ = ["Sqlite", "SqliteRequest"]
+__all__ = ["WAITING", "Sqlite", "SqliteRequest"]
 
 R = TypeVar("R")
+
+WAITING: Final = "dbjobq: a job waits"
+"""What is set in a connection's `info` once a job waits that did not before: the workers of this process are woken."""
 
 PATIENCE: Final = 60.0
 """Seconds to wait while another process writes."""
@@ -42,7 +46,8 @@ class Sqlite:
         self.url = None if self._in_memory else url.render_as_string(hide_password=False)
         """For other processes; None if it is in this one's memory."""
         self._is_theirs = self._in_memory and theirs is not None
-        self.engine = (_in_memory if self._in_memory else _on_file)(url.set(drivername="sqlite"), theirs)
+        ours = url.set(drivername="sqlite")
+        self.engine = _in_memory(ours, theirs) if self._in_memory else _on_file(ours)
         self._turn, self._pid = threading.Lock(), os.getpid()
         self._inherited: list[object] = []
         self.sleepers: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
@@ -59,9 +64,7 @@ class Sqlite:
                 raise StorageUnavailable("a transaction is open on the only connection of this database in memory")
             if writes:
                 connection.exec_driver_sql("begin immediate")
-            if not self._has_tables:
-                self._tables.create_all(connection)
-            answer = work(connection)
+            answer = self._do(connection, work)
             connection.commit()
         self._has_tables = True
         return answer
@@ -69,20 +72,24 @@ class Sqlite:
     def join(self, connection: Connection, work: Callable[[Connection], R]) -> R:
         """Do it in the caller's own transaction, which may be writing already: so nothing here waits to write."""
         with self._translated(), self._turn if self._in_memory else nullcontext():
-            self._tables.create_all(connection)
-            return work(connection)
+            return self._do(connection, work)
 
-    def wake(self) -> None:
-        """Tell the workers of this process that there may be work; from any thread."""
-        for woken, loop in tuple(self.sleepers.items()):
-            with suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(woken.set)
+    def _do(self, connection: Connection, work: Callable[[Connection], R]) -> R:
+        """Do it, and wake workers before the commit: their next claim has to wait for that anyway."""
+        if not self._has_tables:
+            self._tables.create_all(connection)
+        answer = work(connection)
+        if connection.info.pop(WAITING, False):
+            for woken, loop in tuple(self.sleepers.items()):
+                with suppress(RuntimeError):  # the loop has ended
+                    loop.call_soon_threadsafe(woken.set)
+        return answer
 
     def close(self) -> None:
         """Close the connections. A database in memory is gone then, unless it is in the user's engine."""
         if not self._is_theirs and self._pid == os.getpid():
             self.engine.dispose()
-            self._has_tables = self._has_tables and not self._in_memory
+            self._has_tables = False
 
     def _leave_parent(self) -> None:
         """In a forked child, have connections of its own; the parent's are not to be closed here."""
@@ -108,31 +115,29 @@ class Sqlite:
             raise StorageUnavailable(f"SQLite did not answer: {where}") from error
 
 
-def _on_file(url: URL, _: Engine | None) -> Engine:
+def _on_file(url: URL) -> Engine:
     engine = create_engine(url, max_overflow=-1, connect_args={"timeout": PATIENCE})
-    event.listen(engine, "connect", _prepare)
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: object) -> None:
+        with suppress(sqlite3.OperationalError):  # locked: another process is making it so
+            connection.execute("pragma journal_mode = wal")
+        connection.execute("pragma synchronous = full")
+
     return engine
-
-
-def _prepare(connection: Any, _record: object) -> None:
-    with suppress(sqlite3.OperationalError):  # locked: another process is making it so
-        connection.execute("pragma journal_mode = wal")
-    connection.execute("pragma synchronous = full")
 
 
 def _in_memory(url: URL, theirs: Engine | None) -> Engine:
     """One connection for everybody: what a user has begun on it is not ours to roll back."""
-    how: dict[str, Any] = {"connect_args": {"check_same_thread": False}}
-    if theirs is not None:
-        if not isinstance(theirs.pool, StaticPool):
-            wanted = 'poolclass=StaticPool and connect_args={"check_same_thread": False}'
-            raise ConfigError(
-                f"this engine makes a database in memory for each thread: give it {wanted}, or use a file"
-            )
-        with theirs.connect() as connection:
-            shared = connection.connection.driver_connection
-        how = {"creator": lambda: shared}
-    return create_engine(url, poolclass=StaticPool, pool_reset_on_return=None, **how)
+    make = partial(create_engine, url, poolclass=StaticPool, pool_reset_on_return=None)
+    if theirs is None:
+        return make(connect_args={"check_same_thread": False})
+    if not isinstance(theirs.pool, StaticPool):
+        wanted = 'poolclass=StaticPool and connect_args={"check_same_thread": False}'
+        raise ConfigError(f"this engine makes a database in memory for each thread: give it {wanted}, or use a file")
+    with theirs.connect() as connection:
+        shared = connection.connection.driver_connection
+    return make(creator=lambda: shared)
 
 
 class SqliteRequest(NamedTuple, Generic[R]):
@@ -146,12 +151,9 @@ class SqliteRequest(NamedTuple, Generic[R]):
 
     def run(self) -> R:
         """Make the call. Raises ConfigError, SchemaError or StorageUnavailable for what is not its own fault."""
-        if self.connection is not None:
-            return self._join(sqlalchemy_connection(self.connection))
-        answer = self.sqlite.run(self.work, writes=self.writes)
-        if self.writes:
-            self.sqlite.wake()
-        return answer
+        if self.connection is None:
+            return self.sqlite.run(self.work, writes=self.writes)
+        return self._join(sqlalchemy_connection(self.connection))
 
     async def arun(self) -> R:
         """Make the call on a thread, so that the running event loop does not wait for another writer."""
@@ -164,6 +166,4 @@ class SqliteRequest(NamedTuple, Generic[R]):
         if caller is None or caller.dialect.name != "sqlite":
             wanted = "SQLAlchemy's Connection or Session on SQLite, with AsyncJobQueue their async kinds"
             raise TypeError(f"connection={type(self.connection).__name__}: must be {wanted}")
-        answer = self.sqlite.join(caller, self.work)
-        self.sqlite.wake()  # before the commit, for which a worker's next claim has to wait anyway
-        return answer
+        return self.sqlite.join(caller, self.work)

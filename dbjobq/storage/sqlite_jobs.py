@@ -14,13 +14,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar, Unpack
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
 
+from dbjobq.errors import JobNotFound
 from dbjobq.models import TRANSITIONS, Event, Job, after_failure
 from dbjobq.storage.base import Exchange, Pulse, Session
-from dbjobq.storage.sqlite_engine import Sqlite
-from dbjobq.storage.values import Claim, Idle, NewJob, Notice, Outcome, Rescued, Step, job_from_row
+from dbjobq.storage.sqlite_engine import WAITING, Sqlite
+from dbjobq.storage.values import Claim, Idle, NewJob, Notice, Outcome, Rescued, Step, job_from_row, known_form
 
-__all__ = ["JOBS", "METADATA", "SqliteSession", "claim", "finish", "found", "move", "new_row", "rescue"]
+__all__ = ["JOBS", "METADATA", "SqliteSession", "add", "claim", "finish", "found", "later", "move_by_hand", "rescue"]
 
 R = TypeVar("R")
 
@@ -61,6 +63,9 @@ READY: Final = (JOBS.c.status == "pending") & (JOBS.c.due_at <= NOW)
 SCHEDULED: Final = (JOBS.c.status == "pending") & (JOBS.c.due_at > NOW)
 _DEAD: Final = sa.select(WORKERS.c.worker).where(WORKERS.c.expires_at < NOW)
 
+_OTHERS: Final = JOBS.alias()
+_KEY_IF_FREE: Final = sa.case((~sa.exists().where(_OTHERS.c.held_key == JOBS.c.unique_key), JOBS.c.unique_key))
+
 _LEFT: Final[Mapping[str, Any]] = {"updated_at": NOW, "progress": None, "worker": None, "expires_at": None}
 _WAITS: Final[Mapping[str, Any]] = {"started_at": None, "finished_at": None, "worker_id": None}
 _ENDS: Final[Mapping[str, Any]] = {"finished_at": NOW, "held_key": None}
@@ -71,8 +76,15 @@ _MOVES: Final[dict[Event, Mapping[str, Any]]] = {
     "fail": {**_ENDS, "attempts": JOBS.c.attempts + 1},
     "release": {**_WAITS, "claim": None, "due_at": JOBS.c.created_at},  # to its old place, and nobody's result
     "cancel": {**_ENDS, "claim": None},
-    "revive": {**_WAITS, "attempts": 0, "suspect": False},
+    "revive": {**_WAITS, "attempts": 0, "suspect": False, "held_key": _KEY_IF_FREE},
 }
+_CLAIM: Final = (
+    *(JOBS.c[name] for name in Claim._fields[: Claim._fields.index("unique")]),
+    JOBS.c.unique_key.is_not(None),
+    *(JOBS.c[name] / 1e6 for name in ("created_at", "execute_at", "started_at")),
+    JOBS.c.suspect,
+)
+"""What a `Claim` says, in the order of its fields."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -83,38 +95,57 @@ def later(seconds: float) -> Any:
 
 def move(db: sa.Connection, event: Event, *which: Any, **values: Any) -> Sequence[Any]:
     """Move those of the jobs that `TRANSITIONS` lets go this way, and return them; `values` are what comes with it."""
-    ends = {before: status for (before, moved), status in TRANSITIONS.items() if moved == event}
-    changed = {"status": next(iter(ends.values())), **_LEFT, **_MOVES[event], **values}
+    ends = {before: after for (before, moved), after in TRANSITIONS.items() if moved == event}
+    (status,) = set(ends.values())
+    changed = {"status": status, **_LEFT, **_MOVES[event], **values}
     moved = sa.update(JOBS).where(*which, JOBS.c.status.in_(ends)).values(changed)
-    return db.execute(moved.returning(JOBS)).all()
+    rows = db.execute(moved.returning(JOBS)).all()
+    if rows and status == "pending":
+        db.info[WAITING] = True
+    return rows
 
 
-def new_row(job: NewJob) -> dict[str, Any]:
-    """Return the row of a new job, but for its id and data."""
-    given = ("type", "queue", "priority", "max_retries", "timeout", "unique_key")
-    row = {name: getattr(job, name) for name in given} | {"held_key": job.unique_key}
-    if job.delay is not None or job.execute_at is not None:
-        at = (job.execute_at - _EPOCH) // timedelta(microseconds=1) if job.execute_at else later(job.delay or 0)
+def move_by_hand(db: sa.Connection, event: Event, job_id: str, **values: Any) -> bool:
+    """Move one job; False in a status that the event does not leave. Raises JobNotFound."""
+    moved = move(db, event, JOBS.c.id == known_form(job_id), **values)
+    if not moved and not found(db, id=known_form(job_id)):
+        raise JobNotFound(job_id)
+    return bool(moved)
+
+
+def add(db: sa.Connection, like: NewJob, rows: Sequence[Mapping[str, str]]) -> str:
+    """Write jobs, of which each has an id and data of its own; return the id of the last, or of who is in its place."""
+    row = {name: getattr(like, name) for name in ("type", "queue", "priority", "max_retries", "timeout", "unique_key")}
+    row["held_key"] = like.unique_key
+    if like.delay is not None or like.execute_at is not None:
+        at = (like.execute_at - _EPOCH) // timedelta(microseconds=1) if like.execute_at else later(like.delay or 0)
         row |= {"execute_at": at, "due_at": sa.func.max(NOW, at)}
-    return row
+    db.info[WAITING] = True
+    new = insert(JOBS).values(row).on_conflict_do_update(set_={"id": JOBS.c.id})
+    return db.scalars(new.returning(JOBS.c.id), rows).one()
 
 
 def claim(db: sa.Connection, want: int, queues: Sequence[str] | None, **holder: Any) -> list[Claim]:
     """Pending → running, for at most `want` due jobs, the queues in the order given; `holder` says who has them."""
     ranks = {name: rank for rank, name in enumerate(queues or ())}
     first = [sa.case(ranks, value=JOBS.c.queue)] if len(ranks) > 1 else []
-    due = sa.select(JOBS.c.number).where(READY, _served(queues)).limit(want)
-    numbers = db.scalars(due.order_by(*first, JOBS.c.priority.desc(), JOBS.c.due_at, JOBS.c.number)).all()
-    rows = move(db, "claim", JOBS.c.number.in_(numbers), claim=secrets.token_hex(8), **holder)
-    return [_claim(row) for row in sorted(rows, key=lambda row: numbers.index(row.number))]
+    order = (*first, JOBS.c.priority.desc(), JOBS.c.due_at, JOBS.c.number)
+    due = sa.select(JOBS.c.number).where(READY, _served(queues)).order_by(*order).limit(want)
+    fence = secrets.token_hex(8)
+    move(db, "claim", JOBS.c.number.in_(due), claim=fence, **holder)
+    claimed = sa.select(*_CLAIM).where(RUNNING, JOBS.c.claim == fence).order_by(*order)
+    return [Claim(*row) for row in db.execute(claimed)]
 
 
-def finish(db: sa.Connection, outcome: Outcome) -> bool:
-    """Write how an attempt ended, if its claim holds the job; return whether it did."""
-    values: dict[str, Any] = {"result": outcome.result, "error": sa.func.coalesce(outcome.error, JOBS.c.error)}
-    if outcome.event != "release":
-        values |= {"due_at": later(outcome.delay), "suspect": False}
-    return bool(move(db, outcome.event, _of(outcome.claim), **values))
+def finish(db: sa.Connection, outcomes: Sequence[Outcome]) -> set[str]:
+    """Write how attempts ended, each if its claim holds the job; return the ids of those that did."""
+    accepted: set[str] = set()
+    for outcome in outcomes:
+        values: dict[str, Any] = {"result": outcome.result, "error": sa.func.coalesce(outcome.error, JOBS.c.error)}
+        if outcome.event != "release":
+            values |= {"due_at": later(outcome.delay), "suspect": False}
+        accepted |= {row.id for row in move(db, outcome.event, _of(outcome.claim), **values)}
+    return accepted
 
 
 def rescue(db: sa.Connection) -> list[Rescued]:
@@ -149,12 +180,6 @@ def _time(micros: int | None) -> datetime | None:
     return None if micros is None else _EPOCH + timedelta(microseconds=micros)
 
 
-def _claim(row: Any) -> Claim:
-    fixed = (row.type, row.data, row.queue, row.priority, row.max_retries, row.timeout, row.unique_key is not None)
-    times = (row.created_at / 1e6, row.execute_at and row.execute_at / 1e6, row.started_at / 1e6)
-    return Claim(row.id, row.claim, row.attempts, *fixed, *times, row.suspect)
-
-
 def _of(claim: Claim) -> Any:
     return (JOBS.c.id == claim.id) & (JOBS.c.claim == claim.claim)
 
@@ -166,11 +191,6 @@ def _served(queues: Sequence[str] | None) -> Any:
 def _status(db: sa.Connection, claim: Claim) -> str | None:
     """Return where the job of a claim stands, if that holds it, or was the last to and its result was written."""
     return db.scalar(sa.select(JOBS.c.status).where(_of(claim)))
-
-
-def _written(db: sa.Connection, outcome: Outcome) -> bool:
-    """Tell whether a result that was not accepted is there already: it was sent before."""
-    return _status(db, outcome.claim) == TRANSITIONS["running", outcome.event]
 
 
 class SqliteSession(Session):
@@ -201,19 +221,17 @@ class SqliteSession(Session):
         """See `Session.step`. A job that is due needs no promotion here, and enqueues always notify."""
 
         def work(db: sa.Connection) -> Step:
-            late = [outcome for outcome in outcomes if not finish(db, outcome)]
+            accepted = finish(db, outcomes)
             for held, said in how["progress"].items():
                 db.execute(sa.update(JOBS).where(_of(held), RUNNING).values(progress=said))
-            refused = [o for o in late if o.event != "release" and not _written(db, o)]
+            late = [o for o in outcomes if o.claim.id not in accepted and o.event != "release"]
+            refused = [o for o in late if _status(db, o.claim) != TRANSITIONS["running", o.event]]
             claims = claim(db, want, self._queues, worker=self.worker, worker_id=self.worker_id) if want else []
             if claims and how["beat"] is not None:
                 self._live(db, how["beat"])
             return Step(claims, refused, None)
 
-        step = await self._run(work)
-        if any(outcome.event in {"retry", "release"} for outcome in outcomes):
-            self.sqlite.wake()
-        return step
+        return await self._run(work)
 
     async def idle(self) -> Idle:
         """See `Session.idle`: enqueues of this process always notify, those of others are found by polling."""
@@ -224,7 +242,6 @@ class SqliteSession(Session):
         """See `Session.release`."""
         kept = sa.tuple_(JOBS.c.id, JOBS.c.claim).in_([(claim.id, claim.claim) for claim in keep])
         released = await self._run(lambda db: move(db, "release", JOBS.c.worker == self.worker, ~kept))
-        self.sqlite.wake()
         return [row.id for row in released]
 
     async def notices(self) -> AsyncIterator[Notice]:
@@ -262,14 +279,8 @@ class SqlitePulse(Pulse):
 
     def rescue(self) -> list[Rescued]:
         """See `Pulse.rescue`."""
-        rescued = self._sqlite.run(rescue)
-        if rescued:
-            self._sqlite.wake()
-        return rescued
+        return self._sqlite.run(rescue)
 
     def finish(self, outcomes: Sequence[Outcome]) -> set[str]:
         """See `Pulse.finish`."""
-        accepted = self._sqlite.run(lambda db: {o.claim.id for o in outcomes if finish(db, o)})
-        if any(o.claim.id in accepted and o.event in {"retry", "release"} for o in outcomes):
-            self._sqlite.wake()
-        return accepted
+        return self._sqlite.run(lambda db: finish(db, outcomes))
