@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from typing import Any, ClassVar, Self, TypeVar, Unpack, cast
 
 from dbjobq.errors import ConfigError
@@ -32,8 +31,8 @@ JOB = jobs.JOBS.c
 class SQLAlchemyStorage(BaseStorage):
     """Jobs in SQLite; or, with a URL or an engine of PostgreSQL, a `PostgresStorage` in its place (contract §7).
 
-    Several threads and processes may work on one file. Its tables, `dbjobq_jobs` and `dbjobq_workers`, are made when
-    they are first needed. Close it when done, or use it as a context manager.
+    Several threads and processes may work on one file. Its table, `dbjobq_jobs`, is made when it is
+    first needed. Close it when done, or use it as a context manager.
 
     Args:
         database: A URL (`sqlite:///jobs.db`, `sqlite:///:memory:`, `postgresql://…`); or an engine, which is asked for
@@ -53,8 +52,7 @@ class SQLAlchemyStorage(BaseStorage):
         if backend in {"postgres", "postgresql"}:
             return cast("Self", PostgresStorage(conninfo_of(url)))
         if backend != "sqlite":
-            known = "SQLite (sqlite:///jobs.db) and PostgreSQL (postgresql://…)"
-            raise ConfigError(f"SQLAlchemyStorage works on {known}, not on {backend}")
+            raise ConfigError(f"it works on SQLite (sqlite:///…) and PostgreSQL (postgresql://…), not on {backend}")
         return super().__new__(cls)
 
     def __init__(self, database: Database) -> None:
@@ -84,7 +82,7 @@ class SQLAlchemyStorage(BaseStorage):
 
     def enqueue(self, job: NewJob, connection: object | None = None) -> Request[str]:
         """See `BaseStorage.enqueue`."""
-        return self._write(lambda db: jobs.add(db, job, [{"id": job.id, "data": job.data}]), connection)
+        return self._write(lambda db: jobs.add(db, job, {job.id: job.data})[0], connection)
 
     def enqueue_many(self, like: NewJob, data: Iterable[str], connection: object | None = None) -> Request[JobIds]:
         """See `BaseStorage.enqueue_many`; all data are collected first, so that their source may use this storage."""
@@ -92,8 +90,8 @@ class SQLAlchemyStorage(BaseStorage):
         ids = JobIds.new().grown(len(collected))
 
         def call(db: sa.Connection) -> JobIds:
-            if rows := [{"id": i, "data": text} for i, text in zip(ids, collected, strict=True)]:
-                jobs.add(db, like, rows)
+            if ids:
+                jobs.add(db, like, dict(zip(ids, collected, strict=True)))
             return ids
 
         return self._write(call, connection)
@@ -104,9 +102,9 @@ class SQLAlchemyStorage(BaseStorage):
         """See `BaseStorage.dequeue`."""
 
         def call(db: sa.Connection) -> Claim | None:
-            take = partial(jobs.claim, db, 1, [queue], worker_id=self.dequeuer, expires_at=jobs.later(lease))
-            claims = take() or (take() if jobs.rescue(db) else [])  # there may be no worker to do it
-            return claims[0] if claims else None
+            jobs.rescue(db)  # there may be no worker to do it
+            holder = {"worker_id": self.dequeuer, "expires_at": jobs.NOW + lease}
+            return next(iter(jobs.claim(db, 1, [queue], **holder)), None)
 
         return self._write(call)
 
@@ -116,7 +114,7 @@ class SQLAlchemyStorage(BaseStorage):
 
     def retry(self, job_id: str, delay: float) -> Request[bool]:
         """See `BaseStorage.retry`."""
-        return self._write(lambda db: jobs.move_by_hand(db, "revive", job_id, due_at=jobs.later(delay)))
+        return self._write(lambda db: jobs.move_by_hand(db, "revive", job_id, due_at=jobs.NOW + delay))
 
     def cancel(self, job_id: str) -> Request[bool]:
         """See `BaseStorage.cancel`."""
@@ -145,7 +143,7 @@ class SQLAlchemyStorage(BaseStorage):
     def queue_stats(self) -> Request[list[QueueStats]]:
         """See `BaseStorage.queue_stats`: of the queues that have jobs."""
         counts = [sa.func.count().filter(which) for which in (jobs.READY, jobs.SCHEDULED, jobs.RUNNING)]
-        oldest = (jobs.NOW - sa.func.min(JOB.due_at).filter(jobs.READY)) / 1e6
+        oldest = jobs.NOW - sa.func.min(JOB.due_at).filter(jobs.READY)
         queues = sa.select(JOB.queue, *counts, oldest).group_by(JOB.queue).order_by(JOB.queue)
         return self._read(lambda db: [QueueStats(*row) for row in db.execute(queues)])
 

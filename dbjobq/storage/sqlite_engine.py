@@ -9,8 +9,8 @@ import sqlite3
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext, suppress
-from functools import partial
 from typing import Any, Final, Generic, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import URL, Connection, Engine, MetaData, StaticPool, create_engine, event, exc
 
@@ -50,7 +50,7 @@ class Sqlite:
         self.engine = _in_memory(ours, theirs) if self._in_memory else _on_file(ours)
         self._turn, self._pid = threading.Lock(), os.getpid()
         self._inherited: list[object] = []
-        self.sleepers: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
+        self.sleepers = WeakKeyDictionary[asyncio.Event, asyncio.AbstractEventLoop]()
         """What wakes the workers of this process."""
 
     def run(self, work: Callable[[Connection], R], *, writes: bool = True) -> R:
@@ -59,8 +59,7 @@ class Sqlite:
         writes = writes or not self._has_tables
         turn = self._turn if writes or self._in_memory else nullcontext()
         with self._translated(), turn, self.engine.connect() as connection:
-            driver: Any = connection.connection.driver_connection
-            if driver.in_transaction:
+            if getattr(connection.connection.driver_connection, "in_transaction", False):
                 raise StorageUnavailable("a transaction is open on the only connection of this database in memory")
             if writes:
                 connection.exec_driver_sql("begin immediate")
@@ -129,15 +128,15 @@ def _on_file(url: URL) -> Engine:
 
 def _in_memory(url: URL, theirs: Engine | None) -> Engine:
     """One connection for everybody: what a user has begun on it is not ours to roll back."""
-    make = partial(create_engine, url, poolclass=StaticPool, pool_reset_on_return=None)
-    if theirs is None:
-        return make(connect_args={"check_same_thread": False})
-    if not isinstance(theirs.pool, StaticPool):
-        wanted = 'poolclass=StaticPool and connect_args={"check_same_thread": False}'
-        raise ConfigError(f"this engine makes a database in memory for each thread: give it {wanted}, or use a file")
-    with theirs.connect() as connection:
-        shared = connection.connection.driver_connection
-    return make(creator=lambda: shared)
+    how: dict[str, Any] = {"connect_args": {"check_same_thread": False}}
+    if theirs is not None:
+        if not isinstance(theirs.pool, StaticPool):
+            wanted = 'poolclass=StaticPool and connect_args={"check_same_thread": False}'
+            raise ConfigError(f"this engine gives each thread a database of its own: give it {wanted}, or use a file")
+        with theirs.connect() as connection:
+            shared = connection.connection.driver_connection
+        how = {"creator": lambda: shared}
+    return create_engine(url, poolclass=StaticPool, pool_reset_on_return=None, **how)
 
 
 class SqliteRequest(NamedTuple, Generic[R]):

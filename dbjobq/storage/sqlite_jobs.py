@@ -1,7 +1,8 @@
 """Jobs on SQLite, in SQLAlchemy's words: one wide table, a row a job, and the moves it makes (docs/decisions/0007).
 
-Where a job stands is its `status`. Times are microseconds since 1970, by the database's clock. The order of jobs is
-that of PostgresStorage: priority, then when due, then when enqueued.
+Where a job stands is its `status`. Times are seconds since 1970, by the database's clock. The order of jobs is that of
+PostgresStorage: priority, then when due, then when enqueued. A job that runs has its own lease, which is renewed with
+those of all jobs that its worker has.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar, Unpack
 
 import sqlalchemy as sa
@@ -22,13 +22,12 @@ from dbjobq.storage.base import Exchange, Pulse, Session
 from dbjobq.storage.sqlite_engine import WAITING, Sqlite
 from dbjobq.storage.values import Claim, Idle, NewJob, Notice, Outcome, Rescued, Step, job_from_row, known_form
 
-__all__ = ["JOBS", "METADATA", "SqliteSession", "add", "claim", "finish", "found", "later", "move_by_hand", "rescue"]
+__all__ = ["JOBS", "METADATA", "SqliteSession", "add", "claim", "finish", "found", "move_by_hand", "rescue"]
 
 R = TypeVar("R")
 
 METADATA: Final = sa.MetaData()
-_MICROSECONDS: Final = "cast(round((julianday('now') - 2440587.5) * 86400000) as integer) * 1000"
-NOW: Final[Any] = sa.literal_column(f"({_MICROSECONDS})", sa.Integer)
+NOW: Final[Any] = sa.literal_column("round((julianday('now') - 2440587.5) * 86400, 3)", sa.Float)
 JOBS: Final = sa.Table(
     "dbjobq_jobs",
     METADATA,
@@ -36,33 +35,24 @@ JOBS: Final = sa.Table(
     sa.Column("id", sa.Text, nullable=False, unique=True),
     *(sa.Column(name, sa.Text, nullable=False) for name in ("type", "data", "queue")),
     *(sa.Column(name, sa.Integer, nullable=False) for name in ("priority", "max_retries")),
-    *(sa.Column(name, sa.Integer, nullable=False, default=NOW) for name in ("created_at", "updated_at")),
+    # `due_at` is its place in the order, while it waits.
+    *(sa.Column(name, sa.Float, nullable=False, default=NOW) for name in ("created_at", "updated_at", "due_at")),
+    *(sa.Column(name, sa.Float) for name in ("timeout", "execute_at", "started_at", "finished_at")),
     *(sa.Column(name, sa.Text) for name in ("unique_key", "worker_id", "error", "result", "progress")),
-    *(sa.Column(name, sa.Integer) for name in ("execute_at", "started_at", "finished_at")),
-    sa.Column("timeout", sa.Float),
     sa.Column("status", sa.Text, nullable=False, default="pending"),
     sa.Column("attempts", sa.Integer, nullable=False, default=0),
-    sa.Column("due_at", sa.Integer, nullable=False, default=NOW),  # its place in the order, while it waits
     sa.Column("held_key", sa.Text, unique=True),  # the unique key, while it is this job's
-    sa.Column("worker", sa.Text),  # whose life the lease depends on
-    sa.Column("expires_at", sa.Integer),  # the lease's own end, where it depends on nobody's
-    sa.Column("suspect", sa.Boolean, nullable=False, default=False),  # a worker died with it: perhaps of it
     sa.Column("claim", sa.Text),  # the fence; once the job has moved on, the claim whose result was written
+    sa.Column("worker", sa.Text, index=True),  # whose heartbeat renews the lease
+    sa.Column("expires_at", sa.Float),  # the lease's end
+    sa.Column("suspect", sa.Boolean, nullable=False, default=False),  # a worker died with it: perhaps of it
     sa.Index("dbjobq_jobs_claim", "status", sa.text("priority desc"), "due_at"),
-)
-WORKERS: Final = sa.Table(
-    "dbjobq_workers",
-    METADATA,
-    sa.Column("worker", sa.Text, primary_key=True),
-    sa.Column("name", sa.Text, nullable=False),
-    sa.Column("expires_at", sa.Integer, nullable=False),
 )
 
 RUNNING: Final = JOBS.c.status == "running"
 READY: Final = (JOBS.c.status == "pending") & (JOBS.c.due_at <= NOW)
 SCHEDULED: Final = (JOBS.c.status == "pending") & (JOBS.c.due_at > NOW)
-_DEAD: Final = sa.select(WORKERS.c.worker).where(WORKERS.c.expires_at < NOW)
-
+_LOST: Final = "WorkerLost: worker {} stopped renewing its lease while it held this job (killed, cut off or paused)"
 _OTHERS: Final = JOBS.alias()
 _KEY_IF_FREE: Final = sa.case((~sa.exists().where(_OTHERS.c.held_key == JOBS.c.unique_key), JOBS.c.unique_key))
 
@@ -74,30 +64,21 @@ _MOVES: Final[dict[Event, Mapping[str, Any]]] = {
     "complete": _ENDS,
     "retry": {**_WAITS, "attempts": JOBS.c.attempts + 1},
     "fail": {**_ENDS, "attempts": JOBS.c.attempts + 1},
-    "release": {**_WAITS, "claim": None, "due_at": JOBS.c.created_at},  # to its old place, and nobody's result
+    # to its old place, and nobody's result
+    "release": {**_WAITS, "claim": None, "due_at": JOBS.c.created_at, "suspect": JOBS.c.suspect},
     "cancel": {**_ENDS, "claim": None},
     "revive": {**_WAITS, "attempts": 0, "suspect": False, "held_key": _KEY_IF_FREE},
 }
-_CLAIM: Final = (
-    *(JOBS.c[name] for name in Claim._fields[: Claim._fields.index("unique")]),
-    JOBS.c.unique_key.is_not(None),
-    *(JOBS.c[name] / 1e6 for name in ("created_at", "execute_at", "started_at")),
-    JOBS.c.suspect,
-)
-"""What a `Claim` says, in the order of its fields."""
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def later(seconds: float) -> Any:
-    """Return the time so many seconds from now."""
-    return NOW + round(seconds * 1e6)
 
 
 def move(db: sa.Connection, event: Event, *which: Any, **values: Any) -> Sequence[Any]:
-    """Move those of the jobs that `TRANSITIONS` lets go this way, and return them; `values` are what comes with it."""
+    """Move those of the jobs that `TRANSITIONS` lets go this way, and return them.
+
+    `values` are what comes with it, as far as the tables above do not say.
+    """
     ends = {before: after for (before, moved), after in TRANSITIONS.items() if moved == event}
     (status,) = set(ends.values())
-    changed = {"status": status, **_LEFT, **_MOVES[event], **values}
+    changed = {**_LEFT, **values, **_MOVES[event], "status": status}
     moved = sa.update(JOBS).where(*which, JOBS.c.status.in_(ends)).values(changed)
     rows = db.execute(moved.returning(JOBS)).all()
     if rows and status == "pending":
@@ -113,16 +94,16 @@ def move_by_hand(db: sa.Connection, event: Event, job_id: str, **values: Any) ->
     return bool(moved)
 
 
-def add(db: sa.Connection, like: NewJob, rows: Sequence[Mapping[str, str]]) -> str:
-    """Write jobs, of which each has an id and data of its own; return the id of the last, or of who is in its place."""
+def add(db: sa.Connection, like: NewJob, data: Mapping[str, str]) -> Sequence[str]:
+    """Write jobs, the data of each by its id; return the ids of those that are there, perhaps from before."""
     row = {name: getattr(like, name) for name in ("type", "queue", "priority", "max_retries", "timeout", "unique_key")}
     row["held_key"] = like.unique_key
     if like.delay is not None or like.execute_at is not None:
-        at = (like.execute_at - _EPOCH) // timedelta(microseconds=1) if like.execute_at else later(like.delay or 0)
+        at = like.execute_at.timestamp() if like.execute_at else NOW + like.delay
         row |= {"execute_at": at, "due_at": sa.func.max(NOW, at)}
     db.info[WAITING] = True
-    new = insert(JOBS).values(row).on_conflict_do_update(set_={"id": JOBS.c.id})
-    return db.scalars(new.returning(JOBS.c.id), rows).one()
+    new = insert(JOBS).values(row).on_conflict_do_update(set_={"id": JOBS.c.id}).returning(JOBS.c.id)
+    return db.scalars(new, [{"id": i, "data": text} for i, text in data.items()]).all()
 
 
 def claim(db: sa.Connection, want: int, queues: Sequence[str] | None, **holder: Any) -> list[Claim]:
@@ -133,32 +114,28 @@ def claim(db: sa.Connection, want: int, queues: Sequence[str] | None, **holder: 
     due = sa.select(JOBS.c.number).where(READY, _served(queues)).order_by(*order).limit(want)
     fence = secrets.token_hex(8)
     move(db, "claim", JOBS.c.number.in_(due), claim=fence, **holder)
-    claimed = sa.select(*_CLAIM).where(RUNNING, JOBS.c.claim == fence).order_by(*order)
-    return [Claim(*row) for row in db.execute(claimed)]
+    fields = (JOBS, JOBS.c.unique_key.is_not(None).label("unique"), JOBS.c.started_at.label("claimed_at"))
+    claimed = db.execute(sa.select(*fields).where(RUNNING, JOBS.c.claim == fence).order_by(*order)).mappings()
+    return [Claim(**{name: row[name] for name in Claim._fields}) for row in claimed]
 
 
 def finish(db: sa.Connection, outcomes: Sequence[Outcome]) -> set[str]:
     """Write how attempts ended, each if its claim holds the job; return the ids of those that did."""
-    accepted: set[str] = set()
-    for outcome in outcomes:
-        values: dict[str, Any] = {"result": outcome.result, "error": sa.func.coalesce(outcome.error, JOBS.c.error)}
-        if outcome.event != "release":
-            values |= {"due_at": later(outcome.delay), "suspect": False}
-        accepted |= {row.id for row in move(db, outcome.event, _of(outcome.claim), **values)}
-    return accepted
+
+    def written(it: Outcome) -> bool:
+        values = {"result": it.result, "error": sa.func.coalesce(it.error, JOBS.c.error), "suspect": False}
+        return bool(move(db, it.event, _of(it.claim), due_at=NOW + it.delay, **values))
+
+    return {outcome.claim.id for outcome in outcomes if written(outcome)}
 
 
 def rescue(db: sa.Connection) -> list[Rescued]:
-    """Running → pending, or failed where no retry is left, for jobs whose worker is gone or whose lease is over."""
-    gone = RUNNING & ((JOBS.c.expires_at < NOW) | JOBS.c.worker.in_(_DEAD))
-    lost = db.execute(sa.select(JOBS).where(gone)).all()
+    """Running → pending, or failed where no retry is left, for jobs whose lease is over."""
+    lost = db.execute(sa.select(JOBS).where(RUNNING, JOBS.c.expires_at < NOW)).all()
     for row in lost:
-        error = (
-            f"WorkerLost: worker {row.worker_id} stopped renewing its lease while it held this job (killed, cut "
-            f"off or paused); this was attempt {row.attempts + 1} of {row.max_retries + 1}"
-        )
-        back = {"due_at": row.created_at, "claim": None, "suspect": True}
-        move(db, after_failure(row.attempts, row.max_retries), JOBS.c.number == row.number, error=error, **back)
+        error = f"{_LOST.format(row.worker_id)}; this was attempt {row.attempts + 1} of {row.max_retries + 1}"
+        back = {"error": error, "due_at": row.created_at, "claim": None, "suspect": True, "worker": row.worker}
+        move(db, after_failure(row.attempts, row.max_retries), JOBS.c.number == row.number, **back)
     return [Rescued(row.id, row.type, row.queue, row.attempts, row.attempts >= row.max_retries) for row in lost]
 
 
@@ -170,14 +147,8 @@ def found(db: sa.Connection, limit: int | None = None, **wanted: Any) -> list[Jo
 
 
 def _job(row: sa.RowMapping) -> Job:
-    values = {name: _time(value) if name.endswith("_at") else value for name, value in row.items()}
-    if row["status"] == "pending" and row["due_at"] > row["updated_at"]:  # it waits for its time
-        values["execute_at"] = values["due_at"]
-    return job_from_row(values)
-
-
-def _time(micros: int | None) -> datetime | None:
-    return None if micros is None else _EPOCH + timedelta(microseconds=micros)
+    waits = row["status"] == "pending" and row["due_at"] > row["updated_at"]
+    return job_from_row({**row, "execute_at": row["due_at"] if waits else row["execute_at"]})
 
 
 def _of(claim: Claim) -> Any:
@@ -206,16 +177,12 @@ class SqliteSession(Session):
         return await asyncio.get_running_loop().run_in_executor(self._thread, self.sqlite.run, work)
 
     async def open(self) -> None:
-        """See `Session.open`."""
-        await self._run(lambda db: self._live(db, self._ttl, "or ignore"))
+        """See `Session.open`: there is nothing to register."""
+        await self._run(lambda _: None)
 
     def forget(self) -> None:
         """See `Session.forget`."""
         self.worker = secrets.token_hex(8)
-
-    def _live(self, db: sa.Connection, seconds: float, known: str = "or replace") -> None:
-        life = {"worker": self.worker, "name": self.worker_id, "expires_at": later(seconds)}
-        db.execute(sa.insert(WORKERS).prefix_with(known).values(life))
 
     async def step(self, outcomes: Sequence[Outcome], want: int, **how: Unpack[Exchange]) -> Step:
         """See `Session.step`. A job that is due needs no promotion here, and enqueues always notify."""
@@ -226,16 +193,14 @@ class SqliteSession(Session):
                 db.execute(sa.update(JOBS).where(_of(held), RUNNING).values(progress=said))
             late = [o for o in outcomes if o.claim.id not in accepted and o.event != "release"]
             refused = [o for o in late if _status(db, o.claim) != TRANSITIONS["running", o.event]]
-            claims = claim(db, want, self._queues, worker=self.worker, worker_id=self.worker_id) if want else []
-            if claims and how["beat"] is not None:
-                self._live(db, how["beat"])
-            return Step(claims, refused, None)
+            holder = {"worker": self.worker, "worker_id": self.worker_id, "expires_at": NOW + self._ttl}
+            return Step(claim(db, want, self._queues, **holder) if want else [], refused, None)
 
         return await self._run(work)
 
     async def idle(self) -> Idle:
         """See `Session.idle`: enqueues of this process always notify, those of others are found by polling."""
-        due = sa.select((sa.func.min(JOBS.c.due_at) - NOW) / 1e6).where(SCHEDULED, _served(self._queues))
+        due = sa.select(sa.func.min(JOBS.c.due_at) - NOW).where(SCHEDULED, _served(self._queues))
         return Idle(None, await self._run(lambda db: db.scalar(due)))
 
     async def release(self, keep: Iterable[Claim] = ()) -> list[str]:
@@ -248,13 +213,10 @@ class SqliteSession(Session):
         """See `Session.notices`: what happens in this process."""
         woken = asyncio.Event()
         self.sqlite.sleepers[woken] = asyncio.get_running_loop()
-        try:
-            while True:
-                yield Notice("work")
-                await woken.wait()
-                woken.clear()
-        finally:
-            del self.sqlite.sleepers[woken]
+        while True:
+            yield Notice("work")
+            await woken.wait()
+            woken.clear()
 
     def pulse(self) -> SqlitePulse:
         """See `Session.pulse`."""
@@ -268,10 +230,11 @@ class SqlitePulse(Pulse):
         self._session, self._sqlite = session, session.sqlite
 
     def beat(self, seconds: float) -> bool:
-        """See `Pulse.beat`."""
-        alive = (WORKERS.c.worker == self._session.worker) & (WORKERS.c.expires_at > NOW)
-        prolonged = sa.update(WORKERS).where(alive).values(expires_at=later(seconds))
-        return self._sqlite.run(lambda db: db.execute(prolonged).rowcount == 1)
+        """See `Pulse.beat`: its life is that of the leases that it has, or had until they were over."""
+        holds = RUNNING & (JOBS.c.expires_at > NOW)
+        ends = sa.case((holds, NOW + seconds), else_=JOBS.c.expires_at)
+        renewed = sa.update(JOBS).where(JOBS.c.worker == self._session.worker).values(expires_at=ends)
+        return self._sqlite.run(lambda db: all(db.scalars(renewed.returning(holds))))
 
     def lost(self, held: Sequence[Claim]) -> list[Claim]:
         """See `Pulse.lost`."""
