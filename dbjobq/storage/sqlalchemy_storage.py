@@ -58,7 +58,7 @@ class SQLAlchemyStorage(BaseStorage):
     def __init__(self, database: Database) -> None:
         super().__init__()
         theirs = getattr(database, "sync_engine", database)
-        self._sqlite = Sqlite(url_of(database), theirs if isinstance(theirs, sa.Engine) else None, jobs.METADATA)
+        self._sqlite = Sqlite(url_of(database), theirs if isinstance(theirs, sa.Engine) else None, jobs.JOBS)
         self.engine = self._sqlite.engine
         """The engine it works with: for a Session of yours on the same database in memory."""
 
@@ -90,8 +90,7 @@ class SQLAlchemyStorage(BaseStorage):
         ids = JobIds.new().grown(len(collected))
 
         def call(db: sa.Connection) -> JobIds:
-            if ids:
-                jobs.add(db, like, dict(zip(ids, collected, strict=True)))
+            jobs.add(db, like, dict(zip(ids, collected, strict=True)))
             return ids
 
         return self._write(call, connection)

@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import URL, Connection, Engine, MetaData, StaticPool, create_engine, event, exc
+from sqlalchemy import URL, Connection, Engine, StaticPool, Table, create_engine, event, exc
 
 from dbjobq.errors import ConfigError, SchemaError, StorageUnavailable
 from dbjobq.storage.alchemy import sqlalchemy_async_connection, sqlalchemy_connection
@@ -34,21 +34,20 @@ class Sqlite:
     Args:
         url: Its URL.
         theirs: The user's engine for it, which stays as it is.
-        tables: What is made there when it is first needed.
+        table: What is made there when it is first needed.
 
     Raises:
         ConfigError: It is in memory, and the engine gives each thread another one.
     """
 
-    def __init__(self, url: URL, theirs: Engine | None, tables: MetaData) -> None:
-        self.path, self._tables, self._has_tables = url.database or ":memory:", tables, False
+    def __init__(self, url: URL, theirs: Engine | None, table: Table) -> None:
+        self.path, self._table, self._has_table = url.database or ":memory:", table, False
         self._in_memory = ":memory:" in self.path or url.query.get("mode") == "memory"
         self.url = None if self._in_memory else url.render_as_string(hide_password=False)
         """For other processes; None if it is in this one's memory."""
         self._is_theirs = self._in_memory and theirs is not None
-        ours = url.set(drivername="sqlite")
-        self.engine = _in_memory(ours, theirs) if self._in_memory else _on_file(ours)
-        self._turn, self._pid = threading.Lock(), os.getpid()
+        self.engine = _in_memory(url, theirs) if self._in_memory else _on_file(url)
+        self._turn, self._pid = threading.RLock(), os.getpid()
         self._inherited: list[object] = []
         self.sleepers = WeakKeyDictionary[asyncio.Event, asyncio.AbstractEventLoop]()
         """What wakes the workers of this process."""
@@ -56,39 +55,38 @@ class Sqlite:
     def run(self, work: Callable[[Connection], R], *, writes: bool = True) -> R:
         """Do all of `work` or nothing; while it writes, nobody else does. Durable when this returns."""
         self._leave_parent()
-        writes = writes or not self._has_tables
+        writes = writes or not self._has_table
         turn = self._turn if writes or self._in_memory else nullcontext()
         with self._translated(), turn, self.engine.connect() as connection:
             if getattr(connection.connection.driver_connection, "in_transaction", False):
                 raise StorageUnavailable("a transaction is open on the only connection of this database in memory")
             if writes:
                 connection.exec_driver_sql("begin immediate")
-            answer = self._do(connection, work)
+            answer = self.join(connection, work)
             connection.commit()
-        self._has_tables = True
+        self._has_table = True
         return answer
 
     def join(self, connection: Connection, work: Callable[[Connection], R]) -> R:
-        """Do it in the caller's own transaction, which may be writing already: so nothing here waits to write."""
-        with self._translated(), self._turn if self._in_memory else nullcontext():
-            return self._do(connection, work)
+        """Do it in a transaction that is begun, or the caller's own, which may be writing already: nothing waits here.
 
-    def _do(self, connection: Connection, work: Callable[[Connection], R]) -> R:
-        """Do it, and wake workers before the commit: their next claim has to wait for that anyway."""
-        if not self._has_tables:
-            self._tables.create_all(connection)
-        answer = work(connection)
-        if connection.info.pop(WAITING, False):
-            for woken, loop in tuple(self.sleepers.items()):
-                with suppress(RuntimeError):  # the loop has ended
-                    loop.call_soon_threadsafe(woken.set)
-        return answer
+        Wakes workers before the commit: their next claim has to wait for that anyway.
+        """
+        with self._translated(), self._turn if self._in_memory else nullcontext():
+            if not self._has_table:
+                self._table.create(connection, checkfirst=True)
+            answer = work(connection)
+            if connection.info.pop(WAITING, False):
+                for woken, loop in tuple(self.sleepers.items()):
+                    with suppress(RuntimeError):  # the loop has ended
+                        loop.call_soon_threadsafe(woken.set)
+            return answer
 
     def close(self) -> None:
         """Close the connections. A database in memory is gone then, unless it is in the user's engine."""
         if not self._is_theirs and self._pid == os.getpid():
             self.engine.dispose()
-            self._has_tables = False
+            self._has_table = False
 
     def _leave_parent(self) -> None:
         """In a forked child, have connections of its own; the parent's are not to be closed here."""
@@ -97,7 +95,7 @@ class Sqlite:
                 raise ConfigError("a database in memory belongs to the process that made it: use a file")
             self._inherited.append(self.engine.pool)
             self.engine.dispose(close=False)
-            self._turn, self._pid = threading.Lock(), os.getpid()
+            self._turn, self._pid = threading.RLock(), os.getpid()
 
     @contextmanager
     def _translated(self) -> Generator[None]:
@@ -115,13 +113,12 @@ class Sqlite:
 
 
 def _on_file(url: URL) -> Engine:
-    engine = create_engine(url, max_overflow=-1, connect_args={"timeout": PATIENCE})
+    engine = create_engine(url.set(drivername="sqlite"), max_overflow=-1, connect_args={"timeout": PATIENCE})
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: object) -> None:
         with suppress(sqlite3.OperationalError):  # locked: another process is making it so
-            connection.execute("pragma journal_mode = wal")
-        connection.execute("pragma synchronous = full")
+            connection.executescript("pragma synchronous = full; pragma journal_mode = wal")
 
     return engine
 
@@ -136,7 +133,7 @@ def _in_memory(url: URL, theirs: Engine | None) -> Engine:
         with theirs.connect() as connection:
             shared = connection.connection.driver_connection
         how = {"creator": lambda: shared}
-    return create_engine(url, poolclass=StaticPool, pool_reset_on_return=None, **how)
+    return create_engine(url.set(drivername="sqlite"), poolclass=StaticPool, pool_reset_on_return=None, **how)
 
 
 class SqliteRequest(NamedTuple, Generic[R]):

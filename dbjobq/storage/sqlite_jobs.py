@@ -22,30 +22,26 @@ from dbjobq.storage.base import Exchange, Pulse, Session
 from dbjobq.storage.sqlite_engine import WAITING, Sqlite
 from dbjobq.storage.values import Claim, Idle, NewJob, Notice, Outcome, Rescued, Step, job_from_row, known_form
 
-__all__ = ["JOBS", "METADATA", "SqliteSession", "add", "claim", "finish", "found", "move_by_hand", "rescue"]
+__all__ = ["JOBS", "SqliteSession", "add", "claim", "finish", "found", "move_by_hand", "rescue"]
 
 R = TypeVar("R")
 
-METADATA: Final = sa.MetaData()
 NOW: Final[Any] = sa.literal_column("round((julianday('now') - 2440587.5) * 86400, 3)", sa.Float)
 JOBS: Final = sa.Table(
     "dbjobq_jobs",
-    METADATA,
+    sa.MetaData(),
     sa.Column("number", sa.Integer, primary_key=True),  # the order in which they were enqueued
     sa.Column("id", sa.Text, nullable=False, unique=True),
-    *(sa.Column(name, sa.Text, nullable=False) for name in ("type", "data", "queue")),
-    *(sa.Column(name, sa.Integer, nullable=False) for name in ("priority", "max_retries")),
-    # `due_at` is its place in the order, while it waits.
-    *(sa.Column(name, sa.Float, nullable=False, default=NOW) for name in ("created_at", "updated_at", "due_at")),
-    *(sa.Column(name, sa.Float) for name in ("timeout", "execute_at", "started_at", "finished_at")),
+    *(sa.Column(name, sa.Text, nullable=False) for name in ("type", "data", "queue", "status")),
+    *(sa.Column(name, sa.Integer, nullable=False) for name in ("priority", "max_retries", "attempts")),
+    *(sa.Column(name, sa.Float, nullable=False) for name in ("created_at", "updated_at")),
+    sa.Column("due_at", sa.Float, nullable=False),  # its place in the order, while it waits
+    *(sa.Column(name, sa.Float) for name in ("timeout", "execute_at", "started_at", "finished_at", "expires_at")),
     *(sa.Column(name, sa.Text) for name in ("unique_key", "worker_id", "error", "result", "progress")),
-    sa.Column("status", sa.Text, nullable=False, default="pending"),
-    sa.Column("attempts", sa.Integer, nullable=False, default=0),
     sa.Column("held_key", sa.Text, unique=True),  # the unique key, while it is this job's
     sa.Column("claim", sa.Text),  # the fence; once the job has moved on, the claim whose result was written
-    sa.Column("worker", sa.Text, index=True),  # whose heartbeat renews the lease
-    sa.Column("expires_at", sa.Float),  # the lease's end
-    sa.Column("suspect", sa.Boolean, nullable=False, default=False),  # a worker died with it: perhaps of it
+    sa.Column("worker", sa.Text, index=True),  # whose heartbeat renews the lease, which ends at `expires_at`
+    sa.Column("suspect", sa.Boolean, nullable=False),  # a worker died with it: perhaps of it
     sa.Index("dbjobq_jobs_claim", "status", sa.text("priority desc"), "due_at"),
 )
 
@@ -53,9 +49,15 @@ RUNNING: Final = JOBS.c.status == "running"
 READY: Final = (JOBS.c.status == "pending") & (JOBS.c.due_at <= NOW)
 SCHEDULED: Final = (JOBS.c.status == "pending") & (JOBS.c.due_at > NOW)
 _LOST: Final = "WorkerLost: worker {} stopped renewing its lease while it held this job (killed, cut off or paused)"
-_OTHERS: Final = JOBS.alias()
-_KEY_IF_FREE: Final = sa.case((~sa.exists().where(_OTHERS.c.held_key == JOBS.c.unique_key), JOBS.c.unique_key))
+_KEY_IF_FREE: Final = sa.case((~sa.exists().where(JOBS.alias().c.held_key == JOBS.c.unique_key), JOBS.c.unique_key))
 
+_NEW: Final[Mapping[str, Any]] = {
+    "status": "pending",
+    "attempts": 0,
+    "suspect": False,
+    "created_at": NOW,
+    "updated_at": NOW,
+}
 _LEFT: Final[Mapping[str, Any]] = {"updated_at": NOW, "progress": None, "worker": None, "expires_at": None}
 _WAITS: Final[Mapping[str, Any]] = {"started_at": None, "finished_at": None, "worker_id": None}
 _ENDS: Final[Mapping[str, Any]] = {"finished_at": NOW, "held_key": None}
@@ -71,8 +73,8 @@ _MOVES: Final[dict[Event, Mapping[str, Any]]] = {
 }
 
 
-def move(db: sa.Connection, event: Event, *which: Any, **values: Any) -> Sequence[Any]:
-    """Move those of the jobs that `TRANSITIONS` lets go this way, and return them.
+def move(db: sa.Connection, event: Event, *which: Any, **values: Any) -> Sequence[str]:
+    """Move those of the jobs that `TRANSITIONS` lets go this way, and return their ids.
 
     `values` are what comes with it, as far as the tables above do not say.
     """
@@ -80,10 +82,10 @@ def move(db: sa.Connection, event: Event, *which: Any, **values: Any) -> Sequenc
     (status,) = set(ends.values())
     changed = {**_LEFT, **values, **_MOVES[event], "status": status}
     moved = sa.update(JOBS).where(*which, JOBS.c.status.in_(ends)).values(changed)
-    rows = db.execute(moved.returning(JOBS)).all()
-    if rows and status == "pending":
+    ids = db.scalars(moved.returning(JOBS.c.id)).all()
+    if ids and status == "pending":
         db.info[WAITING] = True
-    return rows
+    return ids
 
 
 def move_by_hand(db: sa.Connection, event: Event, job_id: str, **values: Any) -> bool:
@@ -97,19 +99,16 @@ def move_by_hand(db: sa.Connection, event: Event, job_id: str, **values: Any) ->
 def add(db: sa.Connection, like: NewJob, data: Mapping[str, str]) -> Sequence[str]:
     """Write jobs, the data of each by its id; return the ids of those that are there, perhaps from before."""
     row = {name: getattr(like, name) for name in ("type", "queue", "priority", "max_retries", "timeout", "unique_key")}
-    row["held_key"] = like.unique_key
-    if like.delay is not None or like.execute_at is not None:
-        at = like.execute_at.timestamp() if like.execute_at else NOW + like.delay
-        row |= {"execute_at": at, "due_at": sa.func.max(NOW, at)}
+    at = like.execute_at.timestamp() if like.execute_at else like.delay and NOW + like.delay
+    row |= {"execute_at": at, "due_at": sa.func.max(NOW, sa.func.coalesce(at, 0)), "held_key": like.unique_key}
     db.info[WAITING] = True
-    new = insert(JOBS).values(row).on_conflict_do_update(set_={"id": JOBS.c.id}).returning(JOBS.c.id)
-    return db.scalars(new, [{"id": i, "data": text} for i, text in data.items()]).all()
+    new = insert(JOBS).values({**_NEW, **row}).on_conflict_do_update(set_={"id": JOBS.c.id}).returning(JOBS.c.id)
+    return db.scalars(new, [{"id": i, "data": text} for i, text in data.items()]).all() if data else []
 
 
 def claim(db: sa.Connection, want: int, queues: Sequence[str] | None, **holder: Any) -> list[Claim]:
     """Pending → running, for at most `want` due jobs, the queues in the order given; `holder` says who has them."""
-    ranks = {name: rank for rank, name in enumerate(queues or ())}
-    first = [sa.case(ranks, value=JOBS.c.queue)] if len(ranks) > 1 else []
+    first = [(JOBS.c.queue == name).desc() for name in (queues or ())[:-1]]
     order = (*first, JOBS.c.priority.desc(), JOBS.c.due_at, JOBS.c.number)
     due = sa.select(JOBS.c.number).where(READY, _served(queues)).order_by(*order).limit(want)
     fence = secrets.token_hex(8)
@@ -206,8 +205,7 @@ class SqliteSession(Session):
     async def release(self, keep: Iterable[Claim] = ()) -> list[str]:
         """See `Session.release`."""
         kept = sa.tuple_(JOBS.c.id, JOBS.c.claim).in_([(claim.id, claim.claim) for claim in keep])
-        released = await self._run(lambda db: move(db, "release", JOBS.c.worker == self.worker, ~kept))
-        return [row.id for row in released]
+        return list(await self._run(lambda db: move(db, "release", JOBS.c.worker == self.worker, ~kept)))
 
     async def notices(self) -> AsyncIterator[Notice]:
         """See `Session.notices`: what happens in this process."""
