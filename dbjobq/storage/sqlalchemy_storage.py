@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Self, TypeVar, Unpack, cast
 
@@ -57,8 +56,7 @@ class SQLAlchemyStorage(BaseStorage):
 
     def __init__(self, database: Database) -> None:
         super().__init__()
-        theirs = getattr(database, "sync_engine", database)
-        self._sqlite = Sqlite(url_of(database), theirs if isinstance(theirs, sa.Engine) else None, jobs.JOBS)
+        self._sqlite = Sqlite(url_of(database), getattr(database, "sync_engine", database), jobs.JOBS)
         self.engine = self._sqlite.engine
         """The engine it works with: for a Session of yours on the same database in memory."""
 
@@ -102,8 +100,7 @@ class SQLAlchemyStorage(BaseStorage):
 
         def call(db: sa.Connection) -> Claim | None:
             jobs.rescue(db)  # there may be no worker to do it
-            holder = {"worker_id": self.dequeuer, "expires_at": jobs.NOW + lease}
-            return next(iter(jobs.claim(db, 1, [queue], **holder)), None)
+            return next(iter(jobs.claim(db, 1, [queue], worker_id=self.dequeuer, expires_at=jobs.NOW + lease)), None)
 
         return self._write(call)
 
@@ -127,8 +124,8 @@ class SQLAlchemyStorage(BaseStorage):
 
     def get_progress(self, job_id: str) -> Request[dict[str, Any] | None]:
         """See `BaseStorage.get_progress`."""
-        said = sa.select(JOB.progress).where(JOB.id == (known_id(job_id) or ""))
-        return self._read(lambda db: json.loads(db.scalar(said) or "null"))
+        said: Any = sa.select(sa.type_coerce(JOB.progress, sa.JSON)).where(JOB.id == (known_id(job_id) or ""))
+        return self._read(lambda db: db.scalar(said))
 
     def list_jobs(self, limit: int | None, **wanted: Unpack[JobFilter]) -> Request[list[Job]]:
         """See `BaseStorage.list_jobs`."""

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, Final, Generic, NamedTuple, TypeVar
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import URL, Connection, Engine, StaticPool, Table, create_engine, event, exc
 
@@ -21,11 +20,10 @@ __all__ = ["WAITING", "Sqlite", "SqliteRequest"]
 
 R = TypeVar("R")
 
+# Set in a connection's `info` once a job waits that did not before: the workers of this process are woken.
 WAITING: Final = "dbjobq: a job waits"
-"""What is set in a connection's `info` once a job waits that did not before: the workers of this process are woken."""
 
-PATIENCE: Final = 60.0
-"""Seconds to wait while another process writes."""
+PATIENCE: Final = 60.0  # seconds to wait while another process writes
 
 
 class Sqlite:
@@ -33,24 +31,23 @@ class Sqlite:
 
     Args:
         url: Its URL.
-        theirs: The user's engine for it, which stays as it is.
+        theirs: The user's engine for it, if it is one; it stays as it is.
         table: What is made there when it is first needed.
 
     Raises:
         ConfigError: It is in memory, and the engine gives each thread another one.
     """
 
-    def __init__(self, url: URL, theirs: Engine | None, table: Table) -> None:
+    def __init__(self, url: URL, theirs: object, table: Table) -> None:
         self.path, self._table, self._has_table = url.database or ":memory:", table, False
         self._in_memory = ":memory:" in self.path or url.query.get("mode") == "memory"
         self.url = None if self._in_memory else url.render_as_string(hide_password=False)
         """For other processes; None if it is in this one's memory."""
-        self._is_theirs = self._in_memory and theirs is not None
+        self._is_theirs = self._in_memory and isinstance(theirs, Engine)
         self.engine = _in_memory(url, theirs) if self._in_memory else _on_file(url)
         self._turn, self._pid = threading.RLock(), os.getpid()
         self._inherited: list[object] = []
-        self.sleepers = WeakKeyDictionary[asyncio.Event, asyncio.AbstractEventLoop]()
-        """What wakes the workers of this process."""
+        self.sleepers: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}  # what wakes this process's workers
 
     def run(self, work: Callable[[Connection], R], *, writes: bool = True) -> R:
         """Do all of `work` or nothing; while it writes, nobody else does. Durable when this returns."""
@@ -67,11 +64,13 @@ class Sqlite:
         self._has_table = True
         return answer
 
-    def join(self, connection: Connection, work: Callable[[Connection], R]) -> R:
+    def join(self, connection: Connection | None, work: Callable[[Connection], R]) -> R:
         """Do it in a transaction that is begun, or the caller's own, which may be writing already: nothing waits here.
 
         Wakes workers before the commit: their next claim has to wait for that anyway.
         """
+        if connection is None or connection.dialect.name != "sqlite":
+            raise TypeError("connection must be SQLAlchemy's Connection or Session on SQLite, async for AsyncJobQueue")
         with self._translated(), self._turn if self._in_memory else nullcontext():
             if not self._has_table:
                 self._table.create(connection, checkfirst=True)
@@ -123,10 +122,10 @@ def _on_file(url: URL) -> Engine:
     return engine
 
 
-def _in_memory(url: URL, theirs: Engine | None) -> Engine:
+def _in_memory(url: URL, theirs: object) -> Engine:
     """One connection for everybody: what a user has begun on it is not ours to roll back."""
     how: dict[str, Any] = {"connect_args": {"check_same_thread": False}}
-    if theirs is not None:
+    if isinstance(theirs, Engine):
         if not isinstance(theirs.pool, StaticPool):
             wanted = 'poolclass=StaticPool and connect_args={"check_same_thread": False}'
             raise ConfigError(f"this engine gives each thread a database of its own: give it {wanted}, or use a file")
@@ -149,17 +148,11 @@ class SqliteRequest(NamedTuple, Generic[R]):
         """Make the call. Raises ConfigError, SchemaError or StorageUnavailable for what is not its own fault."""
         if self.connection is None:
             return self.sqlite.run(self.work, writes=self.writes)
-        return self._join(sqlalchemy_connection(self.connection))
+        return self.sqlite.join(sqlalchemy_connection(self.connection), self.work)
 
     async def arun(self) -> R:
         """Make the call on a thread, so that the running event loop does not wait for another writer."""
         if self.connection is None:
             return await asyncio.to_thread(self.run)
         caller = await sqlalchemy_async_connection(self.connection)
-        return self._join(None) if caller is None else await caller.run_sync(self._join)
-
-    def _join(self, caller: Connection | None) -> R:
-        if caller is None or caller.dialect.name != "sqlite":
-            wanted = "SQLAlchemy's Connection or Session on SQLite, with AsyncJobQueue their async kinds"
-            raise TypeError(f"connection={type(self.connection).__name__}: must be {wanted}")
-        return self.sqlite.join(caller, self.work)
+        return await caller.run_sync(self.sqlite.join, self.work) if caller else self.sqlite.join(None, self.work)

@@ -34,13 +34,13 @@ JOBS: Final = sa.Table(
     sa.Column("id", sa.Text, nullable=False, unique=True),
     *(sa.Column(name, sa.Text, nullable=False) for name in ("type", "data", "queue", "status")),
     *(sa.Column(name, sa.Integer, nullable=False) for name in ("priority", "max_retries", "attempts")),
-    *(sa.Column(name, sa.Float, nullable=False) for name in ("created_at", "updated_at")),
-    sa.Column("due_at", sa.Float, nullable=False),  # its place in the order, while it waits
+    # `due_at` is a job's place in the order, while it waits; `expires_at` is the end of its lease.
+    *(sa.Column(name, sa.Float, nullable=False) for name in ("created_at", "updated_at", "due_at")),
     *(sa.Column(name, sa.Float) for name in ("timeout", "execute_at", "started_at", "finished_at", "expires_at")),
-    *(sa.Column(name, sa.Text) for name in ("unique_key", "worker_id", "error", "result", "progress")),
+    # `claim` is the fence; once the job has moved on, the claim whose result was written.
+    *(sa.Column(name, sa.Text) for name in ("unique_key", "worker_id", "claim", "error", "result", "progress")),
     sa.Column("held_key", sa.Text, unique=True),  # the unique key, while it is this job's
-    sa.Column("claim", sa.Text),  # the fence; once the job has moved on, the claim whose result was written
-    sa.Column("worker", sa.Text, index=True),  # whose heartbeat renews the lease, which ends at `expires_at`
+    sa.Column("worker", sa.Text, index=True),  # whose heartbeat renews the lease
     sa.Column("suspect", sa.Boolean, nullable=False),  # a worker died with it: perhaps of it
     sa.Index("dbjobq_jobs_claim", "status", sa.text("priority desc"), "due_at"),
 )
@@ -51,13 +51,7 @@ SCHEDULED: Final = (JOBS.c.status == "pending") & (JOBS.c.due_at > NOW)
 _LOST: Final = "WorkerLost: worker {} stopped renewing its lease while it held this job (killed, cut off or paused)"
 _KEY_IF_FREE: Final = sa.case((~sa.exists().where(JOBS.alias().c.held_key == JOBS.c.unique_key), JOBS.c.unique_key))
 
-_NEW: Final[Mapping[str, Any]] = {
-    "status": "pending",
-    "attempts": 0,
-    "suspect": False,
-    "created_at": NOW,
-    "updated_at": NOW,
-}
+_NEW: Final = {"status": "pending", "attempts": 0, "suspect": False, "created_at": NOW, "updated_at": NOW}
 _LEFT: Final[Mapping[str, Any]] = {"updated_at": NOW, "progress": None, "worker": None, "expires_at": None}
 _WAITS: Final[Mapping[str, Any]] = {"started_at": None, "finished_at": None, "worker_id": None}
 _ENDS: Final[Mapping[str, Any]] = {"finished_at": NOW, "held_key": None}
@@ -141,13 +135,9 @@ def rescue(db: sa.Connection) -> list[Rescued]:
 def found(db: sa.Connection, limit: int | None = None, **wanted: Any) -> list[Job]:
     """Return jobs, newest first; `wanted` has values of columns, None for any."""
     which = (JOBS.c[name] == value for name, value in wanted.items() if value is not None)
-    rows = db.execute(sa.select(JOBS).where(*which).order_by(JOBS.c.number.desc()).limit(limit))
-    return [_job(row) for row in rows.mappings()]
-
-
-def _job(row: sa.RowMapping) -> Job:
-    waits = row["status"] == "pending" and row["due_at"] > row["updated_at"]
-    return job_from_row({**row, "execute_at": row["due_at"] if waits else row["execute_at"]})
+    chosen = sa.select(JOBS, SCHEDULED.label("waits")).where(*which).order_by(JOBS.c.number.desc()).limit(limit)
+    rows = db.execute(chosen).mappings()
+    return [job_from_row({**row, "execute_at": row["due_at" if row["waits"] else "execute_at"]}) for row in rows]
 
 
 def _of(claim: Claim) -> Any:
@@ -211,10 +201,13 @@ class SqliteSession(Session):
         """See `Session.notices`: what happens in this process."""
         woken = asyncio.Event()
         self.sqlite.sleepers[woken] = asyncio.get_running_loop()
-        while True:
-            yield Notice("work")
-            await woken.wait()
-            woken.clear()
+        try:
+            while True:
+                yield Notice("work")
+                await woken.wait()
+                woken.clear()
+        finally:
+            del self.sqlite.sleepers[woken]
 
     def pulse(self) -> SqlitePulse:
         """See `Session.pulse`."""
