@@ -70,12 +70,13 @@ _MOVES: Final[dict[Event, Mapping[str, Any]]] = {
 def move(db: sa.Connection, event: Event, *which: Any, **values: Any) -> Sequence[str]:
     """Move those of the jobs that `TRANSITIONS` lets go this way, and return their ids.
 
-    `values` are what comes with it, as far as the tables above do not say.
+    `values` are what comes with it, as far as `_MOVES` does not say.
     """
     ends = {before: after for (before, moved), after in TRANSITIONS.items() if moved == event}
     (status,) = set(ends.values())
     changed = {**_LEFT, **values, **_MOVES[event], "status": status}
-    moved = sa.update(JOBS).where(*which, JOBS.c.status.in_(ends)).values(changed)
+    # `likely`: the rows are found by `which`, not by going through all of that status.
+    moved = sa.update(JOBS).where(*which, sa.func.likely(JOBS.c.status.in_(ends))).values(changed)
     ids = db.scalars(moved.returning(JOBS.c.id)).all()
     if ids and status == "pending":
         db.info[WAITING] = True
@@ -128,6 +129,7 @@ def rescue(db: sa.Connection) -> list[Rescued]:
     for row in lost:
         error = f"{_LOST.format(row.worker_id)}; this was attempt {row.attempts + 1} of {row.max_retries + 1}"
         back = {"error": error, "due_at": row.created_at, "claim": None, "suspect": True, "worker": row.worker}
+        # `worker` stays until the next claim: so its heartbeat learns of it.
         move(db, after_failure(row.attempts, row.max_retries), JOBS.c.number == row.number, **back)
     return [Rescued(row.id, row.type, row.queue, row.attempts, row.attempts >= row.max_retries) for row in lost]
 
