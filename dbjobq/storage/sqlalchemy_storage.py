@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Self, TypeVar, Unpack, cast
 
-from dbjobq.errors import ConfigError, JobNotFound
+from dbjobq.errors import ConfigError
 from dbjobq.ids import JobIds
-from dbjobq.models import STATUSES, Event, Job, Status
+from dbjobq.models import STATUSES, Job, Status
 from dbjobq.storage.alchemy import Database, conninfo_of, url_of
 from dbjobq.storage.base import BaseStorage, Feature, JobFilter, Recipe, Request
 from dbjobq.storage.postgres_storage import PostgresStorage
-from dbjobq.storage.values import Claim, NewJob, Outcome, QueueStats, known_form, known_id
+from dbjobq.storage.values import Claim, NewJob, Outcome, QueueStats, known_id
 
 try:
     import sqlalchemy as sa
-    from sqlalchemy.dialects.sqlite import insert
 
     from dbjobq.storage import sqlite_jobs as jobs
     from dbjobq.storage.sqlite_engine import Sqlite, SqliteRequest
@@ -32,8 +30,8 @@ JOB = jobs.JOBS.c
 class SQLAlchemyStorage(BaseStorage):
     """Jobs in SQLite; or, with a URL or an engine of PostgreSQL, a `PostgresStorage` in its place (contract §7).
 
-    Several threads and processes may work on one file. Its tables, `dbjobq_jobs` and `dbjobq_workers`, are made when
-    they are first needed. Close it when done, or use it as a context manager.
+    Several threads and processes may work on one file. Its table, `dbjobq_jobs`, is made when it is
+    first needed. Close it when done, or use it as a context manager.
 
     Args:
         database: A URL (`sqlite:///jobs.db`, `sqlite:///:memory:`, `postgresql://…`); or an engine, which is asked for
@@ -53,14 +51,12 @@ class SQLAlchemyStorage(BaseStorage):
         if backend in {"postgres", "postgresql"}:
             return cast("Self", PostgresStorage(conninfo_of(url)))
         if backend != "sqlite":
-            known = "SQLite (sqlite:///jobs.db) and PostgreSQL (postgresql://…)"
-            raise ConfigError(f"SQLAlchemyStorage works on {known}, not on {backend}")
+            raise ConfigError(f"it works on SQLite (sqlite:///…) and PostgreSQL (postgresql://…), not on {backend}")
         return super().__new__(cls)
 
     def __init__(self, database: Database) -> None:
         super().__init__()
-        theirs = getattr(database, "sync_engine", database)
-        self._sqlite = Sqlite(url_of(database), theirs if isinstance(theirs, sa.Engine) else None, jobs.METADATA)
+        self._sqlite = Sqlite(url_of(database), getattr(database, "sync_engine", database), jobs.JOBS)
         self.engine = self._sqlite.engine
         """The engine it works with: for a Session of yours on the same database in memory."""
 
@@ -84,9 +80,7 @@ class SQLAlchemyStorage(BaseStorage):
 
     def enqueue(self, job: NewJob, connection: object | None = None) -> Request[str]:
         """See `BaseStorage.enqueue`."""
-        new = insert(jobs.JOBS).values(id=job.id, data=job.data, **jobs.new_row(job))
-        kept = new.on_conflict_do_update(set_={"id": JOB.id}).returning(JOB.id)
-        return self._write(lambda db: db.scalars(kept).one(), connection)
+        return self._write(lambda db: jobs.add(db, job, {job.id: job.data})[0], connection)
 
     def enqueue_many(self, like: NewJob, data: Iterable[str], connection: object | None = None) -> Request[JobIds]:
         """See `BaseStorage.enqueue_many`; all data are collected first, so that their source may use this storage."""
@@ -94,8 +88,7 @@ class SQLAlchemyStorage(BaseStorage):
         ids = JobIds.new().grown(len(collected))
 
         def call(db: sa.Connection) -> JobIds:
-            if rows := [{"id": i, "data": text} for i, text in zip(ids, collected, strict=True)]:
-                db.execute(sa.insert(jobs.JOBS).values(jobs.new_row(like)), rows)
+            jobs.add(db, like, dict(zip(ids, collected, strict=True)))
             return ids
 
         return self._write(call, connection)
@@ -106,33 +99,22 @@ class SQLAlchemyStorage(BaseStorage):
         """See `BaseStorage.dequeue`."""
 
         def call(db: sa.Connection) -> Claim | None:
-            holder = {"worker_id": self.dequeuer, "expires_at": jobs.later(lease)}
-            claims = jobs.claim(db, 1, [queue], **holder)
-            if not claims and jobs.rescue(db):  # there may be no worker to do it
-                claims = jobs.claim(db, 1, [queue], **holder)
-            return next(iter(claims), None)
+            jobs.rescue(db)  # there may be no worker to do it
+            return next(iter(jobs.claim(db, 1, [queue], worker_id=self.dequeuer, expires_at=jobs.NOW + lease)), None)
 
         return self._write(call)
 
     def finish(self, outcomes: Sequence[Outcome], connection: object | None = None) -> Request[set[str]]:
         """See `BaseStorage.finish`."""
-        return self._write(lambda db: {o.claim.id for o in outcomes if jobs.finish(db, o)}, connection)
+        return self._write(lambda db: jobs.finish(db, outcomes), connection)
 
     def retry(self, job_id: str, delay: float) -> Request[bool]:
         """See `BaseStorage.retry`."""
-        key = sa.update(jobs.JOBS).prefix_with("or ignore").values(held_key=JOB.unique_key)
-
-        def call(db: sa.Connection) -> bool:
-            revived = _moved(db, "revive", job_id, due_at=jobs.later(delay))
-            if revived:
-                db.execute(key.where(JOB.id == known_form(job_id)))
-            return revived
-
-        return self._write(call)
+        return self._write(lambda db: jobs.move_by_hand(db, "revive", job_id, due_at=jobs.NOW + delay))
 
     def cancel(self, job_id: str) -> Request[bool]:
         """See `BaseStorage.cancel`."""
-        return self._write(lambda db: _moved(db, "cancel", job_id))
+        return self._write(lambda db: jobs.move_by_hand(db, "cancel", job_id))
 
     # Look.
 
@@ -142,8 +124,8 @@ class SQLAlchemyStorage(BaseStorage):
 
     def get_progress(self, job_id: str) -> Request[dict[str, Any] | None]:
         """See `BaseStorage.get_progress`."""
-        said = sa.select(JOB.progress).where(JOB.id == (known_id(job_id) or ""))
-        return self._read(lambda db: json.loads(db.scalar(said) or "null"))
+        said: Any = sa.select(sa.type_coerce(JOB.progress, sa.JSON)).where(JOB.id == (known_id(job_id) or ""))
+        return self._read(lambda db: db.scalar(said))
 
     def list_jobs(self, limit: int | None, **wanted: Unpack[JobFilter]) -> Request[list[Job]]:
         """See `BaseStorage.list_jobs`."""
@@ -157,7 +139,7 @@ class SQLAlchemyStorage(BaseStorage):
     def queue_stats(self) -> Request[list[QueueStats]]:
         """See `BaseStorage.queue_stats`: of the queues that have jobs."""
         counts = [sa.func.count().filter(which) for which in (jobs.READY, jobs.SCHEDULED, jobs.RUNNING)]
-        oldest = (jobs.NOW - sa.func.min(JOB.due_at).filter(jobs.READY)) / 1e6
+        oldest = jobs.NOW - sa.func.min(JOB.due_at).filter(jobs.READY)
         queues = sa.select(JOB.queue, *counts, oldest).group_by(JOB.queue).order_by(JOB.queue)
         return self._read(lambda db: [QueueStats(*row) for row in db.execute(queues)])
 
@@ -170,11 +152,3 @@ class SQLAlchemyStorage(BaseStorage):
     def close(self) -> None:
         """See `BaseStorage.close`. A database in memory ends with it, unless it is the user's engine's."""
         self._sqlite.close()
-
-
-def _moved(db: sa.Connection, event: Event, job_id: str, **values: Any) -> bool:
-    """Move a job by hand; False in a status that the event does not leave. Raises JobNotFound."""
-    moved = jobs.move(db, event, JOB.id == known_form(job_id), **values)
-    if not moved and not jobs.found(db, id=known_form(job_id)):
-        raise JobNotFound(job_id)
-    return bool(moved)

@@ -11,17 +11,19 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, MetaData, StaticPool, create_engine, event, exc
+from sqlalchemy import URL, Connection, Engine, StaticPool, Table, create_engine, event, exc
 
 from dbjobq.errors import ConfigError, SchemaError, StorageUnavailable
 from dbjobq.storage.alchemy import sqlalchemy_async_connection, sqlalchemy_connection
 
-__all__ = ["Sqlite", "SqliteRequest"]
+__all__ = ["WAITING", "Sqlite", "SqliteRequest"]
 
 R = TypeVar("R")
 
-PATIENCE: Final = 60.0
-"""Seconds to wait while another process writes."""
+# Set in a connection's `info` once a job waits that did not before: the workers of this process are woken.
+WAITING: Final = "dbjobq: a job waits"
+
+PATIENCE: Final = 60.0  # seconds to wait while another process writes
 
 
 class Sqlite:
@@ -29,60 +31,61 @@ class Sqlite:
 
     Args:
         url: Its URL.
-        theirs: The user's engine for it, which stays as it is.
-        tables: What is made there when it is first needed.
+        theirs: The user's engine for it, if it is one; it stays as it is.
+        table: What is made there when it is first needed.
 
     Raises:
         ConfigError: It is in memory, and the engine gives each thread another one.
     """
 
-    def __init__(self, url: URL, theirs: Engine | None, tables: MetaData) -> None:
-        self.path, self._tables, self._has_tables = url.database or ":memory:", tables, False
+    def __init__(self, url: URL, theirs: object, table: Table) -> None:
+        self.path, self._table, self._has_table = url.database or ":memory:", table, False
         self._in_memory = ":memory:" in self.path or url.query.get("mode") == "memory"
         self.url = None if self._in_memory else url.render_as_string(hide_password=False)
         """For other processes; None if it is in this one's memory."""
-        self._is_theirs = self._in_memory and theirs is not None
-        self.engine = (_in_memory if self._in_memory else _on_file)(url.set(drivername="sqlite"), theirs)
-        self._turn, self._pid = threading.Lock(), os.getpid()
+        self._is_theirs = self._in_memory and isinstance(theirs, Engine)
+        self.engine = _in_memory(url, theirs) if self._in_memory else _on_file(url)
+        self._turn, self._pid = threading.RLock(), os.getpid()
         self._inherited: list[object] = []
-        self.sleepers: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
-        """What wakes the workers of this process."""
+        self.sleepers: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}  # what wakes this process's workers
 
     def run(self, work: Callable[[Connection], R], *, writes: bool = True) -> R:
         """Do all of `work` or nothing; while it writes, nobody else does. Durable when this returns."""
         self._leave_parent()
-        writes = writes or not self._has_tables
+        writes = writes or not self._has_table
         turn = self._turn if writes or self._in_memory else nullcontext()
         with self._translated(), turn, self.engine.connect() as connection:
-            driver: Any = connection.connection.driver_connection
-            if driver.in_transaction:
+            if getattr(connection.connection.driver_connection, "in_transaction", False):
                 raise StorageUnavailable("a transaction is open on the only connection of this database in memory")
             if writes:
                 connection.exec_driver_sql("begin immediate")
-            if not self._has_tables:
-                self._tables.create_all(connection)
-            answer = work(connection)
+            answer = self.join(connection, work)
             connection.commit()
-        self._has_tables = True
+        self._has_table = True
         return answer
 
-    def join(self, connection: Connection, work: Callable[[Connection], R]) -> R:
-        """Do it in the caller's own transaction, which may be writing already: so nothing here waits to write."""
-        with self._translated(), self._turn if self._in_memory else nullcontext():
-            self._tables.create_all(connection)
-            return work(connection)
+    def join(self, connection: Connection | None, work: Callable[[Connection], R]) -> R:
+        """Do it in a transaction that is begun, or the caller's own, which may be writing already: nothing waits here.
 
-    def wake(self) -> None:
-        """Tell the workers of this process that there may be work; from any thread."""
-        for woken, loop in tuple(self.sleepers.items()):
-            with suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(woken.set)
+        Wakes workers before the commit: their next claim has to wait for that anyway.
+        """
+        if connection is None or connection.dialect.name != "sqlite":
+            raise TypeError("connection must be SQLAlchemy's Connection or Session on SQLite, async for AsyncJobQueue")
+        with self._translated(), self._turn if self._in_memory else nullcontext():
+            if not self._has_table:
+                self._table.create(connection, checkfirst=True)
+            answer = work(connection)
+            if connection.info.pop(WAITING, False):
+                for woken, loop in tuple(self.sleepers.items()):
+                    with suppress(RuntimeError):  # the loop has ended
+                        loop.call_soon_threadsafe(woken.set)
+            return answer
 
     def close(self) -> None:
         """Close the connections. A database in memory is gone then, unless it is in the user's engine."""
         if not self._is_theirs and self._pid == os.getpid():
             self.engine.dispose()
-            self._has_tables = self._has_tables and not self._in_memory
+            self._has_table = False
 
     def _leave_parent(self) -> None:
         """In a forked child, have connections of its own; the parent's are not to be closed here."""
@@ -91,7 +94,7 @@ class Sqlite:
                 raise ConfigError("a database in memory belongs to the process that made it: use a file")
             self._inherited.append(self.engine.pool)
             self.engine.dispose(close=False)
-            self._turn, self._pid = threading.Lock(), os.getpid()
+            self._turn, self._pid = threading.RLock(), os.getpid()
 
     @contextmanager
     def _translated(self) -> Generator[None]:
@@ -108,31 +111,28 @@ class Sqlite:
             raise StorageUnavailable(f"SQLite did not answer: {where}") from error
 
 
-def _on_file(url: URL, _: Engine | None) -> Engine:
-    engine = create_engine(url, max_overflow=-1, connect_args={"timeout": PATIENCE})
-    event.listen(engine, "connect", _prepare)
+def _on_file(url: URL) -> Engine:
+    engine = create_engine(url.set(drivername="sqlite"), max_overflow=-1, connect_args={"timeout": PATIENCE})
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: object) -> None:
+        with suppress(sqlite3.OperationalError):  # locked: another process is making it so
+            connection.executescript("pragma synchronous = full; pragma journal_mode = wal")
+
     return engine
 
 
-def _prepare(connection: Any, _record: object) -> None:
-    with suppress(sqlite3.OperationalError):  # locked: another process is making it so
-        connection.execute("pragma journal_mode = wal")
-    connection.execute("pragma synchronous = full")
-
-
-def _in_memory(url: URL, theirs: Engine | None) -> Engine:
+def _in_memory(url: URL, theirs: object) -> Engine:
     """One connection for everybody: what a user has begun on it is not ours to roll back."""
     how: dict[str, Any] = {"connect_args": {"check_same_thread": False}}
-    if theirs is not None:
+    if isinstance(theirs, Engine):
         if not isinstance(theirs.pool, StaticPool):
             wanted = 'poolclass=StaticPool and connect_args={"check_same_thread": False}'
-            raise ConfigError(
-                f"this engine makes a database in memory for each thread: give it {wanted}, or use a file"
-            )
+            raise ConfigError(f"this engine gives each thread a database of its own: give it {wanted}, or use a file")
         with theirs.connect() as connection:
             shared = connection.connection.driver_connection
         how = {"creator": lambda: shared}
-    return create_engine(url, poolclass=StaticPool, pool_reset_on_return=None, **how)
+    return create_engine(url.set(drivername="sqlite"), poolclass=StaticPool, pool_reset_on_return=None, **how)
 
 
 class SqliteRequest(NamedTuple, Generic[R]):
@@ -146,24 +146,13 @@ class SqliteRequest(NamedTuple, Generic[R]):
 
     def run(self) -> R:
         """Make the call. Raises ConfigError, SchemaError or StorageUnavailable for what is not its own fault."""
-        if self.connection is not None:
-            return self._join(sqlalchemy_connection(self.connection))
-        answer = self.sqlite.run(self.work, writes=self.writes)
-        if self.writes:
-            self.sqlite.wake()
-        return answer
+        if self.connection is None:
+            return self.sqlite.run(self.work, writes=self.writes)
+        return self.sqlite.join(sqlalchemy_connection(self.connection), self.work)
 
     async def arun(self) -> R:
         """Make the call on a thread, so that the running event loop does not wait for another writer."""
         if self.connection is None:
             return await asyncio.to_thread(self.run)
         caller = await sqlalchemy_async_connection(self.connection)
-        return self._join(None) if caller is None else await caller.run_sync(self._join)
-
-    def _join(self, caller: Connection | None) -> R:
-        if caller is None or caller.dialect.name != "sqlite":
-            wanted = "SQLAlchemy's Connection or Session on SQLite, with AsyncJobQueue their async kinds"
-            raise TypeError(f"connection={type(self.connection).__name__}: must be {wanted}")
-        answer = self.sqlite.join(caller, self.work)
-        self.sqlite.wake()  # before the commit, for which a worker's next claim has to wait anyway
-        return answer
+        return await caller.run_sync(self.sqlite.join, self.work) if caller else self.sqlite.join(None, self.work)

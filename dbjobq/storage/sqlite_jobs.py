@@ -1,7 +1,8 @@
 """Jobs on SQLite, in SQLAlchemy's words: one wide table, a row a job, and the moves it makes (docs/decisions/0007).
 
-Where a job stands is its `status`. Times are microseconds since 1970, by the database's clock. The order of jobs is
-that of PostgresStorage: priority, then when due, then when enqueued.
+Where a job stands is its `status`. Times are seconds since 1970, by the database's clock. The order of jobs is that of
+PostgresStorage: priority, then when due, then when enqueued. A job that runs has its own lease, which is renewed with
+those of all jobs that its worker has.
 """
 
 from __future__ import annotations
@@ -10,57 +11,47 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar, Unpack
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
 
+from dbjobq.errors import JobNotFound
 from dbjobq.models import TRANSITIONS, Event, Job, after_failure
 from dbjobq.storage.base import Exchange, Pulse, Session
-from dbjobq.storage.sqlite_engine import Sqlite
-from dbjobq.storage.values import Claim, Idle, NewJob, Notice, Outcome, Rescued, Step, job_from_row
+from dbjobq.storage.sqlite_engine import WAITING, Sqlite
+from dbjobq.storage.values import Claim, Idle, NewJob, Notice, Outcome, Rescued, Step, job_from_row, known_form
 
-__all__ = ["JOBS", "METADATA", "SqliteSession", "claim", "finish", "found", "move", "new_row", "rescue"]
+__all__ = ["JOBS", "SqliteSession", "add", "claim", "finish", "found", "move_by_hand", "rescue"]
 
 R = TypeVar("R")
 
-METADATA: Final = sa.MetaData()
-_MICROSECONDS: Final = "cast(round((julianday('now') - 2440587.5) * 86400000) as integer) * 1000"
-NOW: Final[Any] = sa.literal_column(f"({_MICROSECONDS})", sa.Integer)
+NOW: Final[Any] = sa.literal_column("round((julianday('now') - 2440587.5) * 86400, 3)", sa.Float)
 JOBS: Final = sa.Table(
     "dbjobq_jobs",
-    METADATA,
+    sa.MetaData(),
     sa.Column("number", sa.Integer, primary_key=True),  # the order in which they were enqueued
     sa.Column("id", sa.Text, nullable=False, unique=True),
-    *(sa.Column(name, sa.Text, nullable=False) for name in ("type", "data", "queue")),
-    *(sa.Column(name, sa.Integer, nullable=False) for name in ("priority", "max_retries")),
-    *(sa.Column(name, sa.Integer, nullable=False, default=NOW) for name in ("created_at", "updated_at")),
-    *(sa.Column(name, sa.Text) for name in ("unique_key", "worker_id", "error", "result", "progress")),
-    *(sa.Column(name, sa.Integer) for name in ("execute_at", "started_at", "finished_at")),
-    sa.Column("timeout", sa.Float),
-    sa.Column("status", sa.Text, nullable=False, default="pending"),
-    sa.Column("attempts", sa.Integer, nullable=False, default=0),
-    sa.Column("due_at", sa.Integer, nullable=False, default=NOW),  # its place in the order, while it waits
+    *(sa.Column(name, sa.Text, nullable=False) for name in ("type", "data", "queue", "status")),
+    *(sa.Column(name, sa.Integer, nullable=False) for name in ("priority", "max_retries", "attempts")),
+    # `due_at` is a job's place in the order, while it waits; `expires_at` is the end of its lease.
+    *(sa.Column(name, sa.Float, nullable=False) for name in ("created_at", "updated_at", "due_at")),
+    *(sa.Column(name, sa.Float) for name in ("timeout", "execute_at", "started_at", "finished_at", "expires_at")),
+    # `claim` is the fence; once the job has moved on, the claim whose result was written.
+    *(sa.Column(name, sa.Text) for name in ("unique_key", "worker_id", "claim", "error", "result", "progress")),
     sa.Column("held_key", sa.Text, unique=True),  # the unique key, while it is this job's
-    sa.Column("worker", sa.Text),  # whose life the lease depends on
-    sa.Column("expires_at", sa.Integer),  # the lease's own end, where it depends on nobody's
-    sa.Column("suspect", sa.Boolean, nullable=False, default=False),  # a worker died with it: perhaps of it
-    sa.Column("claim", sa.Text),  # the fence; once the job has moved on, the claim whose result was written
+    sa.Column("worker", sa.Text, index=True),  # whose heartbeat renews the lease
+    sa.Column("suspect", sa.Boolean, nullable=False),  # a worker died with it: perhaps of it
     sa.Index("dbjobq_jobs_claim", "status", sa.text("priority desc"), "due_at"),
-)
-WORKERS: Final = sa.Table(
-    "dbjobq_workers",
-    METADATA,
-    sa.Column("worker", sa.Text, primary_key=True),
-    sa.Column("name", sa.Text, nullable=False),
-    sa.Column("expires_at", sa.Integer, nullable=False),
 )
 
 RUNNING: Final = JOBS.c.status == "running"
 READY: Final = (JOBS.c.status == "pending") & (JOBS.c.due_at <= NOW)
 SCHEDULED: Final = (JOBS.c.status == "pending") & (JOBS.c.due_at > NOW)
-_DEAD: Final = sa.select(WORKERS.c.worker).where(WORKERS.c.expires_at < NOW)
+_LOST: Final = "WorkerLost: worker {} stopped renewing its lease while it held this job (killed, cut off or paused)"
+_KEY_IF_FREE: Final = sa.case((~sa.exists().where(JOBS.alias().c.held_key == JOBS.c.unique_key), JOBS.c.unique_key))
 
+_NEW: Final = {"status": "pending", "attempts": 0, "suspect": False, "created_at": NOW, "updated_at": NOW}
 _LEFT: Final[Mapping[str, Any]] = {"updated_at": NOW, "progress": None, "worker": None, "expires_at": None}
 _WAITS: Final[Mapping[str, Any]] = {"started_at": None, "finished_at": None, "worker_id": None}
 _ENDS: Final[Mapping[str, Any]] = {"finished_at": NOW, "held_key": None}
@@ -69,90 +60,86 @@ _MOVES: Final[dict[Event, Mapping[str, Any]]] = {
     "complete": _ENDS,
     "retry": {**_WAITS, "attempts": JOBS.c.attempts + 1},
     "fail": {**_ENDS, "attempts": JOBS.c.attempts + 1},
-    "release": {**_WAITS, "claim": None, "due_at": JOBS.c.created_at},  # to its old place, and nobody's result
+    # to its old place, and nobody's result
+    "release": {**_WAITS, "claim": None, "due_at": JOBS.c.created_at, "suspect": JOBS.c.suspect},
     "cancel": {**_ENDS, "claim": None},
-    "revive": {**_WAITS, "attempts": 0, "suspect": False},
+    "revive": {**_WAITS, "attempts": 0, "suspect": False, "held_key": _KEY_IF_FREE},
 }
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def later(seconds: float) -> Any:
-    """Return the time so many seconds from now."""
-    return NOW + round(seconds * 1e6)
+def move(db: sa.Connection, event: Event, *which: Any, **values: Any) -> Sequence[str]:
+    """Move those of the jobs that `TRANSITIONS` lets go this way, and return their ids.
+
+    `values` are what comes with it, as far as `_MOVES` does not say.
+    """
+    ends = {before: after for (before, moved), after in TRANSITIONS.items() if moved == event}
+    (status,) = set(ends.values())
+    changed = {**_LEFT, **values, **_MOVES[event], "status": status}
+    # `likely`: the rows are found by `which`, not by going through all of that status.
+    moved = sa.update(JOBS).where(*which, sa.func.likely(JOBS.c.status.in_(ends))).values(changed)
+    ids = db.scalars(moved.returning(JOBS.c.id)).all()
+    if ids and status == "pending":
+        db.info[WAITING] = True
+    return ids
 
 
-def move(db: sa.Connection, event: Event, *which: Any, **values: Any) -> Sequence[Any]:
-    """Move those of the jobs that `TRANSITIONS` lets go this way, and return them; `values` are what comes with it."""
-    ends = {before: status for (before, moved), status in TRANSITIONS.items() if moved == event}
-    changed = {"status": next(iter(ends.values())), **_LEFT, **_MOVES[event], **values}
-    moved = sa.update(JOBS).where(*which, JOBS.c.status.in_(ends)).values(changed)
-    return db.execute(moved.returning(JOBS)).all()
+def move_by_hand(db: sa.Connection, event: Event, job_id: str, **values: Any) -> bool:
+    """Move one job; False in a status that the event does not leave. Raises JobNotFound."""
+    moved = move(db, event, JOBS.c.id == known_form(job_id), **values)
+    if not moved and not found(db, id=known_form(job_id)):
+        raise JobNotFound(job_id)
+    return bool(moved)
 
 
-def new_row(job: NewJob) -> dict[str, Any]:
-    """Return the row of a new job, but for its id and data."""
-    given = ("type", "queue", "priority", "max_retries", "timeout", "unique_key")
-    row = {name: getattr(job, name) for name in given} | {"held_key": job.unique_key}
-    if job.delay is not None or job.execute_at is not None:
-        at = (job.execute_at - _EPOCH) // timedelta(microseconds=1) if job.execute_at else later(job.delay or 0)
-        row |= {"execute_at": at, "due_at": sa.func.max(NOW, at)}
-    return row
+def add(db: sa.Connection, like: NewJob, data: Mapping[str, str]) -> Sequence[str]:
+    """Write jobs, the data of each by its id; return the ids of those that are there, perhaps from before."""
+    row = {name: getattr(like, name) for name in ("type", "queue", "priority", "max_retries", "timeout", "unique_key")}
+    at = like.execute_at.timestamp() if like.execute_at else like.delay and NOW + like.delay
+    row |= {"execute_at": at, "due_at": sa.func.max(NOW, sa.func.coalesce(at, 0)), "held_key": like.unique_key}
+    db.info[WAITING] = True
+    new = insert(JOBS).values({**_NEW, **row}).on_conflict_do_update(set_={"id": JOBS.c.id}).returning(JOBS.c.id)
+    return db.scalars(new, [{"id": i, "data": text} for i, text in data.items()]).all() if data else []
 
 
 def claim(db: sa.Connection, want: int, queues: Sequence[str] | None, **holder: Any) -> list[Claim]:
     """Pending → running, for at most `want` due jobs, the queues in the order given; `holder` says who has them."""
-    ranks = {name: rank for rank, name in enumerate(queues or ())}
-    first = [sa.case(ranks, value=JOBS.c.queue)] if len(ranks) > 1 else []
-    due = sa.select(JOBS.c.number).where(READY, _served(queues)).limit(want)
-    numbers = db.scalars(due.order_by(*first, JOBS.c.priority.desc(), JOBS.c.due_at, JOBS.c.number)).all()
-    rows = move(db, "claim", JOBS.c.number.in_(numbers), claim=secrets.token_hex(8), **holder)
-    return [_claim(row) for row in sorted(rows, key=lambda row: numbers.index(row.number))]
+    first = [(JOBS.c.queue == name).desc() for name in (queues or ())[:-1]]
+    order = (*first, JOBS.c.priority.desc(), JOBS.c.due_at, JOBS.c.number)
+    due = sa.select(JOBS.c.number).where(READY, _served(queues)).order_by(*order).limit(want)
+    fence = secrets.token_hex(8)
+    move(db, "claim", JOBS.c.number.in_(due), claim=fence, **holder)
+    fields = (JOBS, JOBS.c.unique_key.is_not(None).label("unique"), JOBS.c.started_at.label("claimed_at"))
+    claimed = db.execute(sa.select(*fields).where(RUNNING, JOBS.c.claim == fence).order_by(*order)).mappings()
+    return [Claim(**{name: row[name] for name in Claim._fields}) for row in claimed]
 
 
-def finish(db: sa.Connection, outcome: Outcome) -> bool:
-    """Write how an attempt ended, if its claim holds the job; return whether it did."""
-    values: dict[str, Any] = {"result": outcome.result, "error": sa.func.coalesce(outcome.error, JOBS.c.error)}
-    if outcome.event != "release":
-        values |= {"due_at": later(outcome.delay), "suspect": False}
-    return bool(move(db, outcome.event, _of(outcome.claim), **values))
+def finish(db: sa.Connection, outcomes: Sequence[Outcome]) -> set[str]:
+    """Write how attempts ended, each if its claim holds the job; return the ids of those that did."""
+
+    def written(it: Outcome) -> bool:
+        values = {"result": it.result, "error": sa.func.coalesce(it.error, JOBS.c.error), "suspect": False}
+        return bool(move(db, it.event, _of(it.claim), due_at=NOW + it.delay, **values))
+
+    return {outcome.claim.id for outcome in outcomes if written(outcome)}
 
 
 def rescue(db: sa.Connection) -> list[Rescued]:
-    """Running → pending, or failed where no retry is left, for jobs whose worker is gone or whose lease is over."""
-    gone = RUNNING & ((JOBS.c.expires_at < NOW) | JOBS.c.worker.in_(_DEAD))
-    lost = db.execute(sa.select(JOBS).where(gone)).all()
+    """Running → pending, or failed where no retry is left, for jobs whose lease is over."""
+    lost = db.execute(sa.select(JOBS).where(RUNNING, JOBS.c.expires_at < NOW)).all()
     for row in lost:
-        error = (
-            f"WorkerLost: worker {row.worker_id} stopped renewing its lease while it held this job (killed, cut "
-            f"off or paused); this was attempt {row.attempts + 1} of {row.max_retries + 1}"
-        )
-        back = {"due_at": row.created_at, "claim": None, "suspect": True}
-        move(db, after_failure(row.attempts, row.max_retries), JOBS.c.number == row.number, error=error, **back)
+        error = f"{_LOST.format(row.worker_id)}; this was attempt {row.attempts + 1} of {row.max_retries + 1}"
+        back = {"error": error, "due_at": row.created_at, "claim": None, "suspect": True, "worker": row.worker}
+        # `worker` stays until the next claim: so its heartbeat learns of it.
+        move(db, after_failure(row.attempts, row.max_retries), JOBS.c.number == row.number, **back)
     return [Rescued(row.id, row.type, row.queue, row.attempts, row.attempts >= row.max_retries) for row in lost]
 
 
 def found(db: sa.Connection, limit: int | None = None, **wanted: Any) -> list[Job]:
     """Return jobs, newest first; `wanted` has values of columns, None for any."""
     which = (JOBS.c[name] == value for name, value in wanted.items() if value is not None)
-    rows = db.execute(sa.select(JOBS).where(*which).order_by(JOBS.c.number.desc()).limit(limit))
-    return [_job(row) for row in rows.mappings()]
-
-
-def _job(row: sa.RowMapping) -> Job:
-    values = {name: _time(value) if name.endswith("_at") else value for name, value in row.items()}
-    if row["status"] == "pending" and row["due_at"] > row["updated_at"]:  # it waits for its time
-        values["execute_at"] = values["due_at"]
-    return job_from_row(values)
-
-
-def _time(micros: int | None) -> datetime | None:
-    return None if micros is None else _EPOCH + timedelta(microseconds=micros)
-
-
-def _claim(row: Any) -> Claim:
-    fixed = (row.type, row.data, row.queue, row.priority, row.max_retries, row.timeout, row.unique_key is not None)
-    times = (row.created_at / 1e6, row.execute_at and row.execute_at / 1e6, row.started_at / 1e6)
-    return Claim(row.id, row.claim, row.attempts, *fixed, *times, row.suspect)
+    chosen = sa.select(JOBS, SCHEDULED.label("waits")).where(*which).order_by(JOBS.c.number.desc()).limit(limit)
+    rows = db.execute(chosen).mappings()
+    return [job_from_row({**row, "execute_at": row["due_at" if row["waits"] else "execute_at"]}) for row in rows]
 
 
 def _of(claim: Claim) -> Any:
@@ -168,11 +155,6 @@ def _status(db: sa.Connection, claim: Claim) -> str | None:
     return db.scalar(sa.select(JOBS.c.status).where(_of(claim)))
 
 
-def _written(db: sa.Connection, outcome: Outcome) -> bool:
-    """Tell whether a result that was not accepted is there already: it was sent before."""
-    return _status(db, outcome.claim) == TRANSITIONS["running", outcome.event]
-
-
 class SqliteSession(Session):
     """See `Session`. A thread makes its steps."""
 
@@ -186,46 +168,36 @@ class SqliteSession(Session):
         return await asyncio.get_running_loop().run_in_executor(self._thread, self.sqlite.run, work)
 
     async def open(self) -> None:
-        """See `Session.open`."""
-        await self._run(lambda db: self._live(db, self._ttl, "or ignore"))
+        """See `Session.open`: there is nothing to register."""
+        await self._run(lambda _: None)
 
     def forget(self) -> None:
         """See `Session.forget`."""
         self.worker = secrets.token_hex(8)
 
-    def _live(self, db: sa.Connection, seconds: float, known: str = "or replace") -> None:
-        life = {"worker": self.worker, "name": self.worker_id, "expires_at": later(seconds)}
-        db.execute(sa.insert(WORKERS).prefix_with(known).values(life))
-
     async def step(self, outcomes: Sequence[Outcome], want: int, **how: Unpack[Exchange]) -> Step:
         """See `Session.step`. A job that is due needs no promotion here, and enqueues always notify."""
 
         def work(db: sa.Connection) -> Step:
-            late = [outcome for outcome in outcomes if not finish(db, outcome)]
+            accepted = finish(db, outcomes)
             for held, said in how["progress"].items():
                 db.execute(sa.update(JOBS).where(_of(held), RUNNING).values(progress=said))
-            refused = [o for o in late if o.event != "release" and not _written(db, o)]
-            claims = claim(db, want, self._queues, worker=self.worker, worker_id=self.worker_id) if want else []
-            if claims and how["beat"] is not None:
-                self._live(db, how["beat"])
-            return Step(claims, refused, None)
+            late = [o for o in outcomes if o.claim.id not in accepted and o.event != "release"]
+            refused = [o for o in late if _status(db, o.claim) != TRANSITIONS["running", o.event]]
+            holder = {"worker": self.worker, "worker_id": self.worker_id, "expires_at": NOW + self._ttl}
+            return Step(claim(db, want, self._queues, **holder) if want else [], refused, None)
 
-        step = await self._run(work)
-        if any(outcome.event in {"retry", "release"} for outcome in outcomes):
-            self.sqlite.wake()
-        return step
+        return await self._run(work)
 
     async def idle(self) -> Idle:
         """See `Session.idle`: enqueues of this process always notify, those of others are found by polling."""
-        due = sa.select((sa.func.min(JOBS.c.due_at) - NOW) / 1e6).where(SCHEDULED, _served(self._queues))
+        due = sa.select(sa.func.min(JOBS.c.due_at) - NOW).where(SCHEDULED, _served(self._queues))
         return Idle(None, await self._run(lambda db: db.scalar(due)))
 
     async def release(self, keep: Iterable[Claim] = ()) -> list[str]:
         """See `Session.release`."""
         kept = sa.tuple_(JOBS.c.id, JOBS.c.claim).in_([(claim.id, claim.claim) for claim in keep])
-        released = await self._run(lambda db: move(db, "release", JOBS.c.worker == self.worker, ~kept))
-        self.sqlite.wake()
-        return [row.id for row in released]
+        return list(await self._run(lambda db: move(db, "release", JOBS.c.worker == self.worker, ~kept)))
 
     async def notices(self) -> AsyncIterator[Notice]:
         """See `Session.notices`: what happens in this process."""
@@ -251,10 +223,11 @@ class SqlitePulse(Pulse):
         self._session, self._sqlite = session, session.sqlite
 
     def beat(self, seconds: float) -> bool:
-        """See `Pulse.beat`."""
-        alive = (WORKERS.c.worker == self._session.worker) & (WORKERS.c.expires_at > NOW)
-        prolonged = sa.update(WORKERS).where(alive).values(expires_at=later(seconds))
-        return self._sqlite.run(lambda db: db.execute(prolonged).rowcount == 1)
+        """See `Pulse.beat`: its life is that of the leases that it has, or had until they were over."""
+        holds = RUNNING & (JOBS.c.expires_at > NOW)
+        ends = sa.case((holds, NOW + seconds), else_=JOBS.c.expires_at)
+        renewed = sa.update(JOBS).where(JOBS.c.worker == self._session.worker).values(expires_at=ends)
+        return self._sqlite.run(lambda db: all(db.scalars(renewed.returning(holds))))
 
     def lost(self, held: Sequence[Claim]) -> list[Claim]:
         """See `Pulse.lost`."""
@@ -262,14 +235,8 @@ class SqlitePulse(Pulse):
 
     def rescue(self) -> list[Rescued]:
         """See `Pulse.rescue`."""
-        rescued = self._sqlite.run(rescue)
-        if rescued:
-            self._sqlite.wake()
-        return rescued
+        return self._sqlite.run(rescue)
 
     def finish(self, outcomes: Sequence[Outcome]) -> set[str]:
         """See `Pulse.finish`."""
-        accepted = self._sqlite.run(lambda db: {o.claim.id for o in outcomes if finish(db, o)})
-        if any(o.claim.id in accepted and o.event in {"retry", "release"} for o in outcomes):
-            self._sqlite.wake()
-        return accepted
+        return self._sqlite.run(lambda db: finish(db, outcomes))

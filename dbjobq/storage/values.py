@@ -190,11 +190,14 @@ def known_form(job_id: str) -> str:
 
 
 def job_from_row(row: Mapping[str, Any]) -> Job:
-    """Return a `Job` from a row that has its fields as columns, JSON as text; times become UTC, whatever the zone.
+    """Return a `Job` from a row that has its fields as columns, JSON as text.
+
+    Times are seconds since 1970, or aware; they become UTC, whatever the zone.
 
     What was written by hand and is not to be read does not keep the other jobs from being listed: `error` says so.
     """
     values = {k: v.astimezone(UTC) if isinstance(v, datetime) else v for k, v in row.items()}
+    values |= {k: _time(v) for k, v in values.items() if isinstance(v, float) and k.endswith("_at")}
     values |= {"id": str(row["id"]), "data": {}, "result": None}
     unread: list[str] = []
     for name in ("data", "result"):

@@ -103,7 +103,7 @@ def test_a_file_is_made_and_found_again(url: str, path: Path) -> None:
     with sqlite3.connect(path) as connection:
         tables = {row[0] for row in connection.execute("select name from sqlite_schema where type = 'table'")}
     connection.close()
-    assert tables == {"dbjobq_jobs", "dbjobq_workers"}
+    assert tables == {"dbjobq_jobs"}
 
 
 def test_a_commit_is_durable(storage: SQLAlchemyStorage) -> None:

@@ -122,28 +122,25 @@ class OnSqlite:
         return self._connection.execute(statement, params).fetchall()
 
     def skip(self, seconds: float) -> None:
-        past = round(seconds * 1e6)
-        self._rows(f"update dbjobq_jobs set due_at = due_at - ? where status = 'pending' and due_at > {NOW}", past)
-        self._rows("update dbjobq_jobs set expires_at = expires_at - ?", past)
-        self._rows("update dbjobq_workers set expires_at = expires_at - ?", past)
+        self._rows(f"update dbjobq_jobs set due_at = due_at - ? where status = 'pending' and due_at > {NOW}", seconds)
+        self._rows("update dbjobq_jobs set expires_at = expires_at - ?", seconds)
 
     def fall_due(self) -> None:
-        self._rows(f"update dbjobq_jobs set due_at = {NOW} - 1000000 where status = 'pending' and due_at > {NOW}")
+        self._rows(f"update dbjobq_jobs set due_at = {NOW} - 1 where status = 'pending' and due_at > {NOW}")
 
     def due_in(self) -> float | None:
-        later = f"select (min(due_at) - {NOW}) / 1e6 from dbjobq_jobs where status = 'pending' and due_at > {NOW}"
+        later = f"select min(due_at) - {NOW} from dbjobq_jobs where status = 'pending' and due_at > {NOW}"
         return self._rows(later)[0][0]  # type: ignore[no-any-return]
 
     def kill(self, worker: str) -> None:
-        assert self._rows("update dbjobq_workers set expires_at = 0 where name = ? returning worker", worker)
+        self._rows("update dbjobq_jobs set expires_at = 0 where status = 'running' and worker_id = ?", worker)
 
     def revive(self, worker: str) -> None:
-        last = "(select max(rowid) from dbjobq_workers where name = ?)"
-        self._rows(f"update dbjobq_workers set expires_at = {NOW} + 3600000000 where rowid = {last}", worker)
+        again = f"update dbjobq_jobs set expires_at = {NOW} + 3600 where status = 'running' and worker_id = ?"
+        self._rows(again, worker)
 
     def clear(self) -> None:
         self._rows("delete from dbjobq_jobs")
-        self._rows("delete from dbjobq_workers")
 
     def timeouts(self) -> list[float | None]:
         return [row[0] for row in self._rows("select timeout from dbjobq_jobs order by id")]
@@ -156,11 +153,10 @@ class OnSqlite:
 
     def sound(self) -> bool:
         """What runs is held by somebody, and nothing else is."""
-        held = "(worker is not null or expires_at is not null)"
-        return not self._rows(f"select id from dbjobq_jobs where (status = 'running') <> {held}")
+        return not self._rows("select id from dbjobq_jobs where (status = 'running') <> (expires_at is not null)")
 
 
-NOW = "(cast(round((julianday('now') - 2440587.5) * 86400000) as integer) * 1000)"
+NOW = "round((julianday('now') - 2440587.5) * 86400, 3)"
 
 
 @contextmanager

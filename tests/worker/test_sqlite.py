@@ -64,7 +64,10 @@ def test_what_another_process_enqueues_is_found_by_polling(
     def hello() -> None: ...
 
     start(poll_interval=0.2, max_poll_interval=0.4)
+    assert elsewhere.count() == 0  # it is connected
     until(lambda: len(claims) > 3)
+    before = len(claims)
+    until(lambda: len(claims) > before)  # it has just looked: none comes while the job is written
     job_id, asleep = elsewhere.enqueue(hello), len(claims)
     ended(queue, [job_id], timeout=2)
     assert claims[asleep] - claims[asleep - 1] > 0.39  # not before its time
