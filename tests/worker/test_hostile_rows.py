@@ -37,7 +37,7 @@ async def asynchronous(**arguments: object) -> int:
 
 DEEPEST = 12_000
 """Deeper than Python reads, whichever, and not too deep for PostgreSQL."""
-DEEP = f"{{\"n\": {'[' * DEEPEST}{']' * DEEPEST}}}"
+DEEP = f'{{"n": {"[" * DEEPEST}{"]" * DEEPEST}}}'
 LONG = '{"n": ' + "9" * 10_000 + "}"
 BODY = "insert into dbjobq.job (queue, priority, max_retries, id, type, data"
 PLACE = "insert into dbjobq.scheduled (enqueued, queue, priority, job_id, run_at) values (1, 1, 5, gen_random_uuid(), "
@@ -81,7 +81,9 @@ def test_what_json_does_not_have_is_refused(database: Database) -> None:
 
 
 @pytest.mark.parametrize("kind", ["hostile.sync", "hostile.async"])
-@pytest.mark.parametrize("data", ["[1]", '"os.system"', "null", "1", "[" * DEEPEST + "]" * DEEPEST, DEEP, LONG], ids=len)
+@pytest.mark.parametrize(
+    "data", ["[1]", '"os.system"', "null", "1", "[" * DEEPEST + "]" * DEEPEST, DEEP, LONG], ids=len
+)
 def test_data_that_are_no_arguments_fail_the_job_and_nothing_else(
     start: Start, queue: JobQueue, database: Database, kind: str, data: str
 ) -> None:
