@@ -114,7 +114,7 @@ def test_a_database_that_stays_locked_costs_time_and_no_job(
     job_id = queue.enqueue(hold)
     monkeypatch.setattr(sqlite_engine, "PATIENCE", 0.1)
     with SQLAlchemyStorage(f"sqlite:///{tmp_path}/jobs.db") as impatient:
-        start(JobQueue(impatient), lease=60.0)
+        worker = start(JobQueue(impatient), lease=60.0)
         assert began.wait(5)
         other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
         other.execute("begin immediate")
@@ -122,6 +122,7 @@ def test_a_database_that_stays_locked_costs_time_and_no_job(
         until(lambda: events.of("database.lost"))
         other.close()
         ended(queue, [job_id])
+        worker.stop()
     found = queue.get_job(job_id)
     assert found is not None
     assert (found.result, found.attempts) == ("kept", 0)
