@@ -1,6 +1,7 @@
 """Enqueueing: one job after the other next to a bare INSERT, many at once next to a bare COPY.
 
-No worker runs, and the queue is as one leaves it that has fallen asleep: every enqueue notifies.
+No worker runs. The queue is as one leaves it that has fallen asleep, so that every enqueue notifies; and once more as
+workers leave it that are busy, so that none does.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ __all__ = ["bulk", "enqueue"]
 
 SLICES: Final = 20
 """A disk that others use, too, changes from second to second: single enqueues take turns."""
+BUSY: Final = ", workers busy"
 BULKS: Final = 5
 """Calls of each way in a round: one takes a moment only."""
 
@@ -39,12 +41,17 @@ def enqueue(stage: Stage) -> Generator[Measure]:
             for row in stage.rows(jobs):
                 on_held.enqueue(noop_async, **row)
 
+        def say_who_sleeps(name: str) -> None:
+            stage.look("update {0}.queue set wanted = %s returning id", not name.endswith(BUSY))
+
         ways: dict[str, Way] = {
             "pool": pool,
+            f"pool{BUSY}": pool,
             "held connection": hold,
+            f"held connection{BUSY}": hold,
             "bare INSERT": lambda jobs: stage.bare.insert(stage.rows(jobs)),
         }
-        yield _alternating(stage, ways, stage.sizes.singles, "bare INSERT", SLICES)
+        yield _alternating(stage, ways, stage.sizes.singles, "bare INSERT", SLICES, before=say_who_sleeps)
 
 
 @contextmanager
@@ -57,13 +64,30 @@ def bulk(stage: Stage) -> Generator[Measure]:
     yield _alternating(stage, ways, stage.sizes.jobs * BULKS, "bare COPY", BULKS)
 
 
-def _alternating(stage: Stage, ways: Mapping[str, Way], jobs: int, bare: str, slices: int) -> Measure:
-    """Return what measures the ways in turn, in so many slices, every other one in the opposite order."""
+def _alternating(  # noqa: PLR0913, PLR0917 - what is measured, and how
+    stage: Stage,
+    ways: Mapping[str, Way],
+    jobs: int,
+    bare: str,
+    slices: int,
+    before: Callable[[str], object] = lambda _: None,
+) -> Measure:
+    """Return what measures the ways in turn, in so many slices, every other one in the opposite order.
+
+    Args:
+        stage: Where.
+        ways: What to do, by name.
+        jobs: How many each way writes in a round.
+        bare: The way that the others are compared to.
+        slices: In how many parts.
+        before: Prepares a slice of the way of this name.
+    """
     times = 1 if stage.meter.clock == "active" else min(slices, jobs)  # reading that clock takes a second
     each, order = jobs // times, list(ways)
 
     def work(name: str) -> Slice:
         way = ways[name]
+        before(name)
 
         def enqueue() -> int:
             way(each)

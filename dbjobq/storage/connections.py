@@ -21,6 +21,7 @@ from dbjobq.checks import check_seconds
 from dbjobq.errors import ConfigError
 from dbjobq.storage.deadline import Deadline, Watchman, watched
 from dbjobq.storage.lane import Lane
+from dbjobq.storage.lender import Lender
 from dbjobq.storage.statements import SESSION_SETTINGS
 
 __all__ = ["Connections", "resolve_conninfo"]
@@ -94,7 +95,7 @@ class Connections:
         self._adrained_at: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, float] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
         self._pid = os.getpid()
-        self._pool: ConnectionPool[SyncConnection] | None = None
+        self._pool: Lender | None = None
         self._pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncConnectionPool[AsyncConnection]]
         self._pools = weakref.WeakKeyDictionary()
         self._lanes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Lane] = weakref.WeakKeyDictionary()
@@ -149,7 +150,7 @@ class Connections:
                 watchman.dismiss(deadline)
             connection.close() if pool is None else pool.putconn(connection)
 
-    def _sync_pool(self, deadline: Deadline | None = None) -> ConnectionPool[SyncConnection]:
+    def _sync_pool(self, deadline: Deadline | None = None) -> Lender | ConnectionPool[SyncConnection]:
         if isinstance(self._theirs, ConnectionPool):
             return self._theirs
         pool = self._pool
@@ -163,8 +164,9 @@ class Connections:
                     # So that a wrong DSN says so at once, not after the pool's timeout.
                     with self.connect(deadline) as first, self._watched(first, deadline):
                         self._heed(first, first.execute(_WHO).fetchone())
-                    self._pool = ConnectionPool(
-                        self.conninfo, kwargs=self._kwargs, open=True, name="dbjobq", **self._limits()
+                    limits = self._limits()
+                    self._pool = Lender(
+                        ConnectionPool(self.conninfo, kwargs=self._kwargs, open=True, name="dbjobq", **limits)
                     )
                 pool = self._pool
             finally:
