@@ -116,7 +116,7 @@ class Worker:
     def _replace(self) -> bool:
         """Go on in another thread: this one's event loop does not come back from a job, and is left to it."""
         with self._lock:
-            if self._stopping or len(self._supervisors) > self.config.concurrency:
+            if self._stopping:
                 return False
             lost = tuple(self._supervisors.values())
             try:
@@ -150,15 +150,21 @@ class Worker:
     def _outlives(self, seconds: float) -> bool:
         """Wait for the worker's threads to end; tell whether one still runs."""
         by = time.monotonic() + seconds
-        threads = [self._worker_thread, *self._supervisors]
-        for thread in threads:
-            thread.join(max(0.0, by - time.monotonic()))
+        threads: dict[threading.Thread, Supervisor | None] = {self._worker_thread: None, **self._supervisors}
+        for thread, supervisor in threads.items():
+            while thread.is_alive() and (supervisor is None or not supervisor.over) and time.monotonic() < by:
+                thread.join(min(max(0.0, by - time.monotonic()), 0.1))
         return any(thread.is_alive() for thread in threads)
 
     def join(self) -> None:
-        """Wait until the worker has ended: by `stop()`, or because it cannot go on, as `error` says."""
+        """Wait until the worker has ended: by `stop()`, or because it cannot go on, as `error` says.
+
+        After `stop()` it has ended when no thread of its holds a job any more.
+        """
         while (thread := self._worker_thread).is_alive():
             thread.join()
+        while self.error is None and not all(it.over for it in tuple(self._supervisors.values())):
+            time.sleep(0.1)
 
     def hasten(self) -> None:
         """Hand back what runs at once; for a second signal while `stop()` waits. Returns at once."""

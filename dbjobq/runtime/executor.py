@@ -64,7 +64,7 @@ class Executor:
     """
 
     def __init__(self, config: WorkerConfig, storage: BaseStorage, lease: Lease, alarm: Alarm, worker_id: str) -> None:
-        self._config, self._lease, self._alarm = config, lease, alarm
+        self._config, self._storage, self._lease, self._alarm = config, storage, lease, alarm
         self.pace = Pace(config.concurrency)
         self.handlers = Handlers(storage, worker_id, config.imports)
         self._buffer: deque[Claim] = deque()
@@ -134,7 +134,7 @@ class Executor:
     def held(self) -> list[Claim]:
         """Return all that was claimed and has no written outcome yet; perhaps a few that have."""
         held = [*self._buffer, *(outcome.claim for outcome in self._outcomes)]
-        for slot in self._slots:
+        for slot in tuple(self._slots):
             held += slot.chunk.claims if slot.chunk is not None else [slot.claim] if slot.claim is not None else []
         return held
 
@@ -210,6 +210,12 @@ class Executor:
             if claim is not None and not slot.verdict and claim.claim + claim.id in gone:
                 worker_log.warning("job.lost", extra=job_fields(claim))
                 self._abandon(slot, claim, "lost")
+
+    def cut_off(self, claims: Collection[Claim]) -> None:
+        """End the transactions of these jobs for a loop that cannot: others would wait for them. From any thread."""
+        for slot in tuple(self._slots):
+            if (connection := slot.connection) is not None and slot.claim in claims:
+                self._storage.cut(connection)
 
     def fence(self) -> bool:
         """The lease is over: end what can be ended, since others may start it at any moment. Return whether any was.

@@ -83,6 +83,7 @@ class Handlers:
             return await self._processes.run(claim, task, timeout, slot, on_progress)
 
         async def call(connection: Any) -> Any:
+            slot.connection = connection
             arguments = load_arguments(claim.data)
             if task.context is not None:
                 arguments[task.context] = slot.context = self.acontext(claim, connection)
@@ -92,6 +93,8 @@ class Handlers:
             return await arun(self._storage, claim, task, call)
         except (LeaseLost, StorageUnavailable) as error:
             return self._uncommitted(claim, task, error)
+        finally:
+            slot.connection = None
 
     def run(self, claim: Claim, task: Task, chunk: Chunk) -> Outcome | None:
         """Run a `def` job in its thread.

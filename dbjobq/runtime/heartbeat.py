@@ -118,6 +118,11 @@ class Heartbeat:
             self._beat()
         if outcomes:
             self._watch.wrote(outcomes, self._pulse.finish(outcomes))
+        if (keep := self._watch.keeps()) is not None:
+            released = self._pulse.take_over(keep)
+            self._watch.took_over()
+            if released:
+                worker_log.warning("claims.recovered", extra={"jobs": released})
         if now() >= self._looked_at + self._pause() or not self._doubted.empty():
             self._looked_at = now()
             self._look_for_lost()

@@ -191,7 +191,8 @@ class Poller:
         """Return how long there will be nothing to do, unless the bell rings."""
         moment = now()
         if self._stop_by is not None:
-            return max(self._stop_by - moment, UNSTARTED)
+            left = self._stop_by - moment
+            return max(min(left, LOOK) if self._executor.busy else left, UNSTARTED)
         if self._executor.waiting or self._executor.busy:
             self._executor.share()
             if self._give_back_unstarted():

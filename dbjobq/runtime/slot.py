@@ -18,13 +18,15 @@ Verdict: TypeAlias = Literal["lost", "fenced", "released"]
 class Slot:
     """One of the jobs that run at once."""
 
-    __slots__ = ("chunk", "claim", "context", "relieved", "task", "verdict")
+    __slots__ = ("chunk", "claim", "connection", "context", "relieved", "task", "verdict")
 
     def __init__(self) -> None:
         self.task: asyncio.Task[None] | None = None
         self.claim: Claim | None = None
         """The job that is awaited here."""
         self.context: JobContext | None = None
+        self.connection: object | None = None
+        """That of its transaction, if it has one."""
         self.chunk: Chunk | None = None
         """The `def` jobs that run for this slot on a thread."""
         self.relieved = False

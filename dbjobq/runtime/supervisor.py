@@ -48,11 +48,18 @@ class Supervisor:
         self._poller = Poller(config, self._session, self._executor, self._lease, self._alarm)
         self._listener = Listener(self._session, on_work=self._poller.wake, on_cancel=self._doubt)
         self._heartbeat: Heartbeat | None = None
+        self._watch: Watch | None = None
         self._stopping = asyncio.Event()
 
     def running(self) -> list[Claim]:
         """Return what runs; from any thread."""
-        return self._executor.running()
+        settled = set[Claim]() if self._watch is None else self._watch.settled
+        return [claim for claim in self._executor.running() if claim not in settled]
+
+    @property
+    def over(self) -> bool:
+        """Whether its event loop is blocked, and nothing is held there any more. From any thread."""
+        return self._watch is not None and self._watch.over
 
     def stop(self, *, hasten: bool = False) -> None:
         """Begin to stop; from any thread."""
@@ -84,6 +91,13 @@ class Supervisor:
             guard.cancel()
 
     async def _serve(self, guard: asyncio.Task[None]) -> None:
+        watch = self._watch = Watch(
+            self._executor,
+            stop_by=lambda: self._poller.stop_by,
+            unsent=self._poller.unsent,
+            stuck_after=self._config.stuck_after,
+            replace=self._replace,
+        )
         heartbeat = self._heartbeat = Heartbeat(
             self._session.pulse(),
             self._lease,
@@ -92,13 +106,7 @@ class Supervisor:
             listening=lambda: self._listener.listening and "listen" in self._storage.supports,
             on_lapsed=lambda: self._from_thread(self._alarm.ring),
             on_lost=lambda claims: self._from_thread(lambda: self._executor.lost(claims)),
-            watch=Watch(
-                self._executor,
-                stop_by=lambda: self._poller.stop_by,
-                unsent=self._poller.unsent,
-                stuck_after=self._config.stuck_after,
-                replace=self._replace,
-            ),
+            watch=watch,
         )
         heartbeat.start()
         services = [guard]

@@ -119,11 +119,11 @@ class Threads:
                     outcome = base.copy().run(self._run, claim, task, chunk)
                 except BaseException as error:  # the thread must go on, and the chunk end, whatever that was
                     outcome = failed(claim, error)
+                if outcome is not None and not chunk.abandoned:
+                    chunk.outcomes.append(outcome)  # before it is seen to have ended
                 chunk.claim = chunk.context = None
                 if chunk.abandoned:
                     return
-                if outcome is not None:
-                    chunk.outcomes.append(outcome)
             try:
                 self._loop.call_soon_threadsafe(self._end, chunk)
             except RuntimeError:  # the loop is closed: the worker has stopped without us

@@ -14,7 +14,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from dbjobq.attempt import unfinished
 from dbjobq.runtime.executor import Executor, Whereabouts
@@ -62,6 +62,7 @@ class Watch:
     ) -> None:
         self._executor, self._stop_by, self._unsent = executor, stop_by, unsent
         self._stuck_after, self._replace, self._replaced = stuck_after, replace, False
+        self._taken_over: Literal["", "replaced", "given up"] = ""
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         self._jobs = LongJobs(stuck_after, self._stack)
         self._asked_at = self._answered_at = now()
@@ -69,7 +70,7 @@ class Watch:
         self._unstarted: list[Outcome] = []
         self._giving_up = False
         self.settled: set[Claim] = set()
-        """Jobs of a loop that is blocked whose fate is known already, though it does not know."""
+        """Jobs whose fate is known already, though the loop does not know."""
         self.over = False
         """The loop is blocked, and what it held is handed back, has been given up, or has ended."""
 
@@ -89,7 +90,7 @@ class Watch:
         self._giving_up = False
         if self._comes_round(moment):
             self.settled.clear()
-            if stuck := self._jobs.stuck(moment):
+            if self._stop_by() is None and (stuck := self._jobs.stuck(moment)):
                 self._call(lambda: self._executor.relieve(stuck))
             return self._unstarted
         if not self._told:
@@ -102,7 +103,9 @@ class Watch:
         self.over = stop_by is not None and moment >= stop_by + LAST
         instead = self._all(places) if self._giving_up else self._instead(places, moment)
         instead = [outcome for outcome in instead if outcome.claim not in self.settled]
-        self._executor.handlers.kill([outcome.claim for outcome in instead])  # others may start them
+        claims = [outcome.claim for outcome in instead]
+        self._executor.handlers.kill(claims)  # others may start them
+        self._executor.cut_off(claims)
         outcomes = self._unstarted + instead
         self.over |= self._replaced and not outcomes and all(place.claim in self.settled for place in places)
         return outcomes
@@ -122,9 +125,24 @@ class Watch:
         for outcome in outcomes:
             if outcome.claim.id in accepted - unstarted:
                 self._executor.log(outcome)
-        self.settled.update(outcome.claim for outcome in outcomes)
+        running = {place.claim for place in self._executor.whereabouts()}
+        written = [o.claim for o in outcomes if o.claim.id in accepted or o.claim not in running]
+        self.settled.update(written)
+        self._call(lambda: self._executor.lost(written))  # so that they end if it comes back
         self._unstarted = []
-        self.over = self._giving_up
+        self.over |= self._giving_up
+
+    def keeps(self) -> list[Claim] | None:
+        """Return what the worker still holds if the rest is to go back, that a blocked loop never heard that it has."""
+        stage = "given up" if self._giving_up else "replaced" if self._replaced else ""
+        if stage == self._taken_over or not self._told:
+            return None
+        unsent = [outcome.claim for outcome in self._unsent()]
+        return [] if self._giving_up else [*self._executor.held(), *unsent]
+
+    def took_over(self) -> None:
+        """It went back."""
+        self._taken_over = "given up" if self._giving_up else "replaced"
 
     # The loop.
 
@@ -169,8 +187,7 @@ class Watch:
 
     def _is_lost(self, places: list[Whereabouts], moment: float) -> bool:
         """Tell whether the loop has been blocked for so long that it may never come round."""
-        turn = asyncio.current_task(self._loop)
-        overdue = (self._jobs.overdue_for(place.claim, moment) for place in places if place.task is turn)
+        overdue = (self._jobs.overdue_for(claim, moment) for claim in self._on_turn(places))
         return moment - self._asked_at >= self._stuck_after or any(seconds >= PATIENCE for seconds in overdue)
 
     def _others(self, places: list[Whereabouts]) -> list[Outcome]:
@@ -179,8 +196,9 @@ class Watch:
         Where it cannot be told which of them it is, all are charged: it would take the next loop with it.
         """
         turn = asyncio.current_task(self._loop)
-        others = [place.claim for place in places if place.task is not None and place.task is not turn]
-        known = any(place.task is turn for place in places)
+        on_loop = [place for place in places if place.task is not None]
+        known = any(place.task is turn for place in on_loop)
+        others = [place.claim for place in on_loop if place.task is not turn]
         back = {claim: unfinished(claim) if known else failed_on_loop(claim, BEHIND) for claim in others}
         return list((back | self._ended()).values())
 

@@ -160,6 +160,16 @@ class Pulse(ABC):
         waited for.
         """
 
+    @abstractmethod
+    def take_over(self, keep: Sequence[Claim]) -> list[str]:
+        """Give back what a blocked event loop never heard that it holds, free of charge; return the jobs' ids.
+
+        The session's connections are cut first: nobody reads there what the server says.
+
+        Args:
+            keep: What is known to be held, and remains so.
+        """
+
     def cut(self) -> None:  # noqa: B027 - nothing to do is an answer, too
         """End a call that is stuck, from another thread; nothing where none can be."""
 
@@ -312,6 +322,9 @@ class BaseStorage(ABC):
     def atransaction(self) -> AbstractAsyncContextManager[Any]:
         """Return the same on the running event loop."""
         raise self._unsupported("transactional")
+
+    def cut(self, connection: object) -> None:  # noqa: B027 - nothing to do is an answer, too
+        """End a connection that was lent for a transaction, which is rolled back; from any thread."""
 
     @abstractmethod
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """A statement that is sent for every job, past psycopg's cursor, which costs more than all else (docs/decisions/0011).
 
-Only on a connection in autocommit, at rest. There a statement that the server refuses has broken nothing, whether it
-has forgotten what was prepared (`DISCARD ALL`) or has another reason: a cursor sends it again, and says why.
+Only on a connection in autocommit, at rest. There nothing is broken if the server has forgotten what was prepared
+(`DISCARD ALL`): a cursor sends the statement again.
 """
 
 from __future__ import annotations
@@ -13,14 +13,18 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 import psycopg
-from psycopg import generators
+from psycopg import errors, generators
 from psycopg.pq import ExecStatus, PipelineStatus, TransactionStatus
+from psycopg.pq.abc import PGresult
 
 __all__ = ["Express", "numbered"]
 
 _IDLE: Final = TransactionStatus.IDLE
 _NO_PIPELINE: Final = PipelineStatus.OFF
 _NEVER: Final = -(2**62)
+_PREPARED: Final = 2**62
+_FORGOTTEN: Final = (errors.InvalidSqlStatementName, errors.FeatureNotSupported)
+"""The name leads nowhere; or the tables have changed so much that its plan cannot be made again."""
 
 
 def numbered(statement: bytes) -> tuple[bytes, list[str]]:
@@ -44,7 +48,11 @@ class Express:
         self._uses: WeakKeyDictionary[psycopg.Connection[Any], int] = WeakKeyDictionary()
 
     def execute(self, connection: psycopg.Connection[Any], params: Mapping[str, Any]) -> bool:
-        """Execute it, if that can be done in this way; return whether it was. If not, nothing has happened."""
+        """Execute it, if that can be done in this way; return whether it was. If not, nothing has happened.
+
+        Raises:
+            psycopg.Error: As a cursor does.
+        """
         threshold = connection.prepare_threshold
         if threshold is None:  # behind a pooler
             return False
@@ -56,16 +64,15 @@ class Express:
     def _is_prepared(self, connection: psycopg.Connection[Any], threshold: int) -> bool:
         """Tell whether the server knows it, by now: as with psycopg's own, after so many uses."""
         uses = self._uses.get(connection, 0)
-        if uses > threshold:
+        if uses == _PREPARED:
             return True
         self._uses[connection] = uses + 1
         if uses < threshold:
             return False
         connection.pgconn.send_prepare(self._name, self._statement)
-        if _answer(connection) == ExecStatus.COMMAND_OK:
-            return True
-        self._uses[connection] = _NEVER
-        return False
+        prepared = _answer(connection).status == ExecStatus.COMMAND_OK  # if not, a cursor will say why
+        self._uses[connection] = _PREPARED if prepared else _NEVER
+        return prepared
 
     def _send(self, connection: psycopg.Connection[Any], params: Mapping[str, Any]) -> bool:
         given = map(params.__getitem__, self._names)
@@ -74,8 +81,12 @@ class Express:
         except UnicodeEncodeError:  # who knows in which encoding the connection is
             return False
         connection.pgconn.send_query_prepared(self._name, values)
-        if _answer(connection) == ExecStatus.TUPLES_OK:
+        answer = _answer(connection)
+        if answer.status == ExecStatus.TUPLES_OK:
             return True
+        error = errors.error_from_result(answer, connection.info.encoding)
+        if not isinstance(error, _FORGOTTEN):
+            raise error
         self._uses[connection] = 0
         return False
 
@@ -85,6 +96,7 @@ def _is_at_rest(connection: psycopg.Connection[Any]) -> bool:
     return connection.autocommit and pgconn.transaction_status == _IDLE and pgconn.pipeline_status == _NO_PIPELINE
 
 
-def _answer(connection: psycopg.Connection[Any]) -> int:
+def _answer(connection: psycopg.Connection[Any]) -> PGresult:
+    result: PGresult
     (result,) = connection.wait(generators.execute(connection.pgconn))
-    return int(result.status)
+    return result

@@ -16,7 +16,7 @@ from dbjobq.models import Job, Status
 from dbjobq.storage.base import BaseStorage, Feature, JobFilter, Recipe
 from dbjobq.storage.bulk import BulkRows
 from dbjobq.storage.connections import Connections
-from dbjobq.storage.deadline import Deadline
+from dbjobq.storage.deadline import Deadline, cut
 from dbjobq.storage.drive import Beforehand, PostgresRequest
 from dbjobq.storage.express import Express
 from dbjobq.storage.faults import translated
@@ -327,6 +327,11 @@ class PostgresStorage(BaseStorage):
     def session(self, worker_id: str, queues: Sequence[str] | None, ttl: float) -> PostgresSession:
         """See `BaseStorage.session`."""
         return PostgresSession(self.connections, self.statements, worker_id, queues, ttl)
+
+    def cut(self, connection: object) -> None:
+        """See `BaseStorage.cut`."""
+        lent: Any = connection
+        cut(lent)
 
     @contextmanager
     def transaction(self) -> Generator[psycopg.Connection[Any]]:

@@ -21,18 +21,28 @@ __all__ = ["PostgresPulse"]
 
 
 class PostgresPulse(Pulse):
-    """See `Pulse`. `worker` tells the number under which the worker `name` is registered at this moment."""
+    """See `Pulse`.
 
-    def __init__(
+    Args:
+        connections: Where its own comes from.
+        statements: Ours.
+        guard: Watches over its calls.
+        name: The worker's.
+        worker: Tells the number under which it is registered at this moment.
+        cut_session: Ends the connections of its session; from any thread.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 - what it shares with its session
         self,
         connections: Connections,
         statements: Statements,
         guard: Guard,
         name: str,
         worker: Callable[[], int | None],
+        cut_session: Callable[[], None],
     ) -> None:
         self._connections, self._statements, self._guard = connections, statements, guard
-        self._name, self._worker = name, worker
+        self._name, self._worker, self._cut_session = name, worker, cut_session
         self._connection: SyncConnection | None = None
 
     @contextmanager
@@ -87,6 +97,14 @@ class PostgresPulse(Pulse):
             if ours:
                 connection.execute(self._statements["finish"], finish_params(ours))
             return unlocked
+
+    def take_over(self, keep: Sequence[Claim]) -> list[str]:
+        """See `Pulse.take_over`."""
+        self._cut_session()
+        with self._connected() as connection, connection.transaction():
+            connection.execute(DURABLE)
+            params = {"worker": self._worker(), **held_params(keep)}
+            return [row[0] for row in connection.execute(self._statements["release_worker"], params)]
 
     def cut(self) -> None:
         """See `Pulse.cut`."""

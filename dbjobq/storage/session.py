@@ -98,6 +98,7 @@ class PostgresSession(Session):
         self._guard = Guard(connections, statements)
         self._queues = None if queues is None else list(queues)
         self._connection: AsyncConnection | None = None
+        self._listening: AsyncConnection | None = None
         self._worker: int | None = None
         self._names: dict[int, str] = {}
         self._served: list[int] = []
@@ -364,7 +365,7 @@ class PostgresSession(Session):
     async def notices(self) -> AsyncGenerator[Notice]:
         """See `Session.notices`."""
         with translated(self._connections.schema):
-            connection = await self._connections.connect_listener()
+            connection = self._listening = await self._connections.connect_listener()
             try:
                 with self._guard.waiting(connection):
                     await connection.execute(self._statements.listen.encode())
@@ -410,7 +411,13 @@ class PostgresSession(Session):
 
     def pulse(self) -> PostgresPulse:
         """See `Session.pulse`."""
-        return PostgresPulse(self._connections, self._statements, self._guard, self.worker_id, lambda: self._worker)
+        number = lambda: self._worker  # noqa: E731 - it changes
+        return PostgresPulse(self._connections, self._statements, self._guard, self.worker_id, number, self._cut)
+
+    def _cut(self) -> None:
+        """End the connections that the event loop uses; from any thread."""
+        cut(self._connection)
+        cut(self._listening)
 
     async def guard(self) -> None:
         """See `Session.guard`."""

@@ -134,6 +134,12 @@ def rescue(db: sa.Connection) -> list[Rescued]:
     return [Rescued(row.id, row.type, row.queue, row.attempts, row.attempts >= row.max_retries) for row in lost]
 
 
+def release(db: sa.Connection, worker: str, keep: Iterable[Claim]) -> Sequence[str]:
+    """Running → pending, for what a worker holds beyond `keep`."""
+    kept = sa.tuple_(JOBS.c.id, JOBS.c.claim).in_([(claim.id, claim.claim) for claim in keep])
+    return move(db, "release", JOBS.c.worker == worker, ~kept)
+
+
 def found(db: sa.Connection, limit: int | None = None, **wanted: Any) -> list[Job]:
     """Return jobs, newest first; `wanted` has values of columns, None for any."""
     which = (JOBS.c[name] == value for name, value in wanted.items() if value is not None)
@@ -196,8 +202,7 @@ class SqliteSession(Session):
 
     async def release(self, keep: Iterable[Claim] = ()) -> list[str]:
         """See `Session.release`."""
-        kept = sa.tuple_(JOBS.c.id, JOBS.c.claim).in_([(claim.id, claim.claim) for claim in keep])
-        return list(await self._run(lambda db: move(db, "release", JOBS.c.worker == self.worker, ~kept)))
+        return list(await self._run(lambda db: release(db, self.worker, keep)))
 
     async def notices(self) -> AsyncIterator[Notice]:
         """See `Session.notices`: what happens in this process."""
@@ -240,3 +245,7 @@ class SqlitePulse(Pulse):
     def finish(self, outcomes: Sequence[Outcome]) -> set[str]:
         """See `Pulse.finish`."""
         return self._sqlite.run(lambda db: finish(db, outcomes))
+
+    def take_over(self, keep: Sequence[Claim]) -> list[str]:
+        """See `Pulse.take_over`."""
+        return list(self._sqlite.run(lambda db: release(db, self._session.worker, keep)))

@@ -25,7 +25,7 @@ class Send(NamedTuple):
     as_dicts: bool = False
     """By the names of their columns, and JSON as text."""
     express: Express | None = None
-    """A shorter way; then its rows do not matter."""
+    """A shorter way, for where the statement is a transaction by itself; then its rows do not matter."""
 
 
 class CopyIn(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -161,7 +162,24 @@ def test_what_the_server_refuses_raises_as_ever_and_the_connection_goes_on(
         on_mine.enqueue(work)
     connection.execute("set default_transaction_read_only = off")
     on_mine.enqueue(work)
-    assert taken[-2:] == [False, False]
+    assert taken == [False] * 5 + [True] * 4
+    assert plain.count("pending") == 9
+
+
+def test_a_statement_that_takes_too_long_is_not_sent_again(
+    plain: JobQueue, connection: psycopg.Connection[Any], database: Database
+) -> None:
+    on_mine = plain.options(connection=connection)
+    for _ in range(8):
+        on_mine.enqueue(work)
+    connection.execute("set statement_timeout = 300")
+    with psycopg.connect(database.dsn) as other:
+        other.execute("lock table dbjobq.job in access exclusive mode")
+        before = time.monotonic()
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            on_mine.enqueue(work)
+        assert 0.25 < time.monotonic() - before < 0.55
+    on_mine.enqueue(work)
     assert plain.count("pending") == 9
 
 

@@ -12,7 +12,9 @@ import pytest
 
 from dbjobq.runtime.watch import BLOCKED, Watch
 
-NOTHING: Any = SimpleNamespace(whereabouts=list, take_back=list, unwritten=list, handlers=SimpleNamespace(kill=list))
+NOTHING: Any = SimpleNamespace(
+    whereabouts=list, take_back=list, unwritten=list, handlers=SimpleNamespace(kill=list), cut_off=list, lost=list
+)
 """An executor at rest."""
 
 
