@@ -1,4 +1,4 @@
-"""Processes for jobs with `executor="process"`: started when needed, at most one for each slot, and kept for a while.
+"""Processes for jobs with `executor="process"`: started when needed, one for each job at once, and kept for a while.
 
 A slot awaits such a job as it awaits an `async def`; what would cancel that, kills the process. That a job has failed
 is not said before it runs no more: others would start it beside itself.

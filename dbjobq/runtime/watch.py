@@ -107,7 +107,8 @@ class Watch:
         self._executor.handlers.kill(claims)  # others may start them
         self._executor.cut_off(claims)
         outcomes = self._unstarted + instead
-        self.over |= self._replaced and not outcomes and all(place.claim in self.settled for place in places)
+        done = not outcomes and all(place.claim in self.settled for place in places)
+        self.over |= done and self._taken_over == "replaced"
         return outcomes
 
     def _instead(self, places: list[Whereabouts], moment: float) -> list[Outcome]:
@@ -130,7 +131,6 @@ class Watch:
         self.settled.update(written)
         self._call(lambda: self._executor.lost(written))  # so that they end if it comes back
         self._unstarted = []
-        self.over |= self._giving_up
 
     def keeps(self) -> list[Claim] | None:
         """Return what the worker still holds if the rest is to go back, that a blocked loop never heard that it has."""
@@ -143,6 +143,7 @@ class Watch:
     def took_over(self) -> None:
         """It went back."""
         self._taken_over = "given up" if self._giving_up else "replaced"
+        self.over |= self._giving_up
 
     # The loop.
 
