@@ -211,18 +211,12 @@ def test_a_worker_that_keeps_up_finds_its_jobs_by_near_looks(
             database.value("select blks_hit + blks_read from pg_stat_database where datname = current_database()")
         )
 
-    def pages_a_job() -> float:
+    with snapshot(dsn):
+        asyncio.run(push(storage, database, 200_000))
         before = touched()
         with PostgresStorage(dsn) as own, Worker(JobQueue(own)):
             for _ in range(JOBS):
                 done.clear()
                 JobQueue(own).enqueue(say)
                 assert done.wait(10)
-        return (touched() - before) / JOBS
-
-    with snapshot(dsn):
-        asyncio.run(push(storage, database, 200_000))
-        pages = [pages_a_job()]
-        if pages[0] >= 1000:  # seen once, on a machine that was busy with much else: then a worker does not keep up
-            pages.append(pages_a_job())
-        assert min(pages) < 1000, pages  # 40 to 135; each whole look touches 2,700 for what is ready alone
+        assert (touched() - before) / JOBS < 1000  # 135; each whole look touches 2,700 for what is ready alone
