@@ -190,6 +190,7 @@ def test_near_looks_leave_nothing_behind(
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_worker_that_keeps_up_finds_its_jobs_by_near_looks(
     storage: PostgresStorage, database: Database, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
