@@ -21,7 +21,7 @@ with body as materialized (
     union all select job_id, attempts, claimed_at, claim, worker from held
 ), freed as (
     delete from {schema}.unique_key using body
-     where unique_key.key = body.unique_key and unique_key.job_id = body.id and exists (select from gone)
+     where unique_key.key = any (array [body.unique_key]) and unique_key.job_id = body.id and exists (select from gone)
 ), kept as (
     insert into {schema}.done (started_at, claim, worker, attempts, status, job_id)
     select claimed_at, null, worker, attempts, 4, job_id from gone

@@ -7,7 +7,7 @@ with sent as materialized (
                as sent (id, claim, event, error, result, delay)
 ), gone as materialized (
     delete from {schema}.lease using sent
-     where lease.job_id = sent.id and lease.claim = sent.claim
+     where lease.job_id = any (array [sent.id]) and lease.claim = sent.claim
     returning sent.*, lease.claimed_at, lease.worker, lease.attempts, lease.suspect
 ), kept as (
     insert into {schema}.done (started_at, claim, worker, attempts, status, job_id, result)
@@ -20,7 +20,7 @@ with sent as materialized (
       from gone, lateral (select * from {schema}.job where job.id = gone.id offset 0) as body
 ), freed as (
     delete from {schema}.unique_key using bodies
-     where unique_key.key = bodies.unique_key and unique_key.job_id = bodies.id and event in (2, 3)
+     where unique_key.key = any (array [bodies.unique_key]) and unique_key.job_id = bodies.id and event in (2, 3)
 ), again as (
     insert into {schema}.scheduled (run_at, enqueued, queue, priority, attempts, job_id)
     select clock_timestamp() + delay * interval '1 second', position, queue, priority, attempts + 1, id

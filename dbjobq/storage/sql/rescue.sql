@@ -31,7 +31,7 @@ with turn as materialized (
     select claimed_at, worker, attempts + 1, 3, job_id from bodies where attempts >= max_retries
 ), freed as (
     delete from {schema}.unique_key using bodies
-     where unique_key.key = bodies.unique_key and unique_key.job_id = bodies.job_id and attempts >= max_retries
+     where unique_key.key = any (array [bodies.unique_key]) and unique_key.job_id = bodies.job_id and attempts >= max_retries
 ), back as (
     insert into {schema}.ready (position, enqueued, queue, priority, attempts, job_id, suspect)
     select position, position, queue, priority, attempts + 1, job_id, true from bodies where attempts < max_retries

@@ -2,5 +2,5 @@
 -- index: lease's primary key.
 select lease.job_id::text
   from unnest(%(ids)s::uuid[], %(claims)s::bigint[]) as sent (id, claim)
-  join {schema}.lease on lease.job_id = sent.id and lease.claim = sent.claim
+  join {schema}.lease on lease.job_id = any (array [sent.id]) and lease.claim = sent.claim
    for update of lease skip locked
