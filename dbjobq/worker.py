@@ -159,12 +159,12 @@ class Worker:
     def join(self) -> None:
         """Wait until the worker has ended: by `stop()`, or because it cannot go on, as `error` says.
 
-        After `stop()` it has ended when no thread of its holds a job any more.
+        After `stop()` it has ended when no thread of its holds a job any more. Before `start()` this returns at once.
         """
-        while (thread := self._worker_thread).is_alive():
+        while (thread := getattr(self, "_worker_thread", None)) is not None and thread.is_alive():
             thread.join()
         while self.error is None and not all(it.over for it in tuple(self._supervisors.values())):
-            time.sleep(0.1)
+            time.sleep(0.1)  # nothing tells when a thread that is lost to a job has nothing left to keep
 
     def hasten(self) -> None:
         """Hand back what runs at once; for a second signal while `stop()` waits. Returns at once."""

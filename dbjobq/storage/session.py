@@ -411,8 +411,8 @@ class PostgresSession(Session):
 
     def pulse(self) -> PostgresPulse:
         """See `Session.pulse`."""
-        number = lambda: self._worker  # noqa: E731 - it changes
-        return PostgresPulse(self._connections, self._statements, self._guard, self.worker_id, number, self._cut)
+        shared = (self._connections, self._statements, self._guard, self.worker_id)
+        return PostgresPulse(*shared, lambda: self._worker, self._cut)
 
     def _cut(self) -> None:
         """End the connections that the event loop uses; from any thread."""

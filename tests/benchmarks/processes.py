@@ -12,17 +12,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from contextlib import contextmanager
-from statistics import median
 from typing import Final
 
 import click
+import psycopg
 
 from dbjobq import JobQueue, PostgresStorage, job
+from dbjobq.bench.meter import Meter
+from dbjobq.bench.report import Report, machine
+from dbjobq.bench.sample import Sample, compared
 from dbjobq.bench.stage import DURABLE
+from dbjobq.cli.bench import print_report
 from dbjobq.stage.progress import shown
-from dbjobq.stage.server import a_server, own_schema
+from dbjobq.stage.server import a_server, described, own_schema
 
 READY: Final = 30.0
 """Seconds that workers get to start."""
@@ -65,36 +69,35 @@ def drained(queue: JobQueue, jobs: int, steps: int) -> float:
     return jobs / seconds.total_seconds()
 
 
-def spread(values: Iterable[float], digits: int = 0) -> str:
-    """Return the median, with the least and the most."""
-    known = sorted(values)
-    return f"{median(known):,.{digits}f} ({known[0]:,.{digits}f}-{known[-1]:,.{digits}f})"
-
-
 @click.command()
 @click.option("--dsn", envvar="DBJOBQ_DSN", default="", help="A server; an embedded one by default.")
 @click.option("--processes", default=os.cpu_count() or 2, show_default=True, help="The most at once.")
 @click.option("--jobs", default=400, show_default=True, help="Jobs of a drain.")
 @click.option("--steps", default=400_000, show_default=True, help="What a job computes: some milliseconds.")
 @click.option("--rounds", default=5, show_default=True)
-def main(dsn: str, processes: int, jobs: int, steps: int, rounds: int) -> None:
-    """Drain computing jobs by one process and by several, and print jobs/s and ratios as Markdown."""
-    rates: dict[int, list[float]] = {number: [] for number in range(1, processes + 1)}
+@click.option("--markdown", is_flag=True)
+def main(dsn: str, *, processes: int, rounds: int, markdown: bool, **sizes: int) -> None:
+    """Drain computing jobs by one process and by several, and print jobs/s and ratios."""
+    ways = {f"--processes={number}": number for number in range(1, processes + 1)}
+    samples: list[Sample] = []
     with (
-        a_server(dsn, DURABLE) as (server, _),
+        a_server(dsn, DURABLE) as (server, own),
         own_schema(server, "dbjobq_processes") as schema,
         PostgresStorage(server, schema=schema) as storage,
+        psycopg.connect(server, autocommit=True) as connection,
         shown() as progress,
     ):
         queue = JobQueue(storage)
-        for number in sorted(rates) * rounds:
-            progress.update(sum(map(len, rates.values())), rounds * processes, f"processes: {number}")
-            with workers(server, schema, number, queue):
-                rates[number].append(drained(queue, jobs, steps))
-    click.echo("| processes | jobs/s | to one process |\n| ---: | ---: | ---: |")
-    for number, found in rates.items():
-        ratio = spread((many / one for many, one in zip(found, rates[1], strict=True)), 2)
-        click.echo(f"| {number} | {spread(found)} | {ratio} |")
+        for number in range(rounds):
+            sample: Sample = {}
+            for way, count in ways.items():
+                progress.update(number * processes + count, rounds * processes, way)
+                with workers(server, schema, count, queue):
+                    sample[way] = {"per_s": drained(queue, **sizes)}
+            samples.append(compared(sample, "--processes=1"))
+        about = machine(connection, Meter(connection), described(connection, own=own))
+    titles = {"drain": "Drain jobs that compute; ratio to one process"}
+    print_report(Report(machine=about, sizes=sizes, titles=titles, samples={"drain": samples}), markdown=markdown)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from dbjobq import Job, JobQueue, PostgresStorage, StorageUnavailable, job
+from dbjobq.queue import WithOptions
 from dbjobq.storage.express import Express
 from tests.storage.database import Database
 from tests.support.looking import get
@@ -47,6 +48,16 @@ def connection(dsn: str) -> Iterator[psycopg.Connection[Any]]:
 def plain(dsn: str, database: Database) -> Iterator[JobQueue]:
     with JobQueue(PostgresStorage(dsn, max_size=1)) as queue:
         yield queue
+
+
+@pytest.fixture
+def on_mine(plain: JobQueue, connection: psycopg.Connection[Any], taken: list[bool]) -> WithOptions:
+    """Enqueues on the caller's connection, and has often enough for the short way, whose turn it is."""
+    on_mine = plain.options(connection=connection)
+    for _ in range(8):
+        on_mine.enqueue(work)
+    assert taken == [False] * 5 + [True] * 3
+    return on_mine
 
 
 def test_it_is_taken_when_a_connection_has_been_used_some_times_and_writes_the_same_job(
@@ -87,11 +98,8 @@ def test_a_name_beyond_ascii_takes_the_usual_way_whatever_the_connections_encodi
 
 @pytest.mark.parametrize("forget", ["discard all", "deallocate all"])
 def test_a_session_that_has_forgotten_what_was_prepared_gets_its_job_all_the_same(
-    plain: JobQueue, connection: psycopg.Connection[Any], taken: list[bool], forget: str
+    plain: JobQueue, on_mine: WithOptions, connection: psycopg.Connection[Any], taken: list[bool], forget: str
 ) -> None:
-    on_mine = plain.options(connection=connection)
-    for _ in range(8):
-        on_mine.enqueue(work)
     with connection.cursor() as cursor:
         cursor.execute(forget.encode(), prepare=False)
     ids = [on_mine.enqueue(work) for _ in range(8)]
@@ -101,11 +109,8 @@ def test_a_session_that_has_forgotten_what_was_prepared_gets_its_job_all_the_sam
 
 
 def test_not_in_a_callers_transaction_which_a_refusal_would_end(
-    plain: JobQueue, connection: psycopg.Connection[Any], taken: list[bool]
+    plain: JobQueue, on_mine: WithOptions, connection: psycopg.Connection[Any], taken: list[bool]
 ) -> None:
-    on_mine = plain.options(connection=connection)
-    for _ in range(8):
-        on_mine.enqueue(work)
     with connection.transaction(force_rollback=True):
         gone = on_mine.enqueue(work)
     assert taken[-2:] == [True, False]
@@ -118,10 +123,9 @@ def test_not_in_a_callers_transaction_which_a_refusal_would_end(
     assert taken[-1] is False
 
 
-def test_not_in_a_pipeline(plain: JobQueue, connection: psycopg.Connection[Any], taken: list[bool]) -> None:
-    on_mine = plain.options(connection=connection)
-    for _ in range(8):
-        on_mine.enqueue(work)
+def test_not_in_a_pipeline(
+    plain: JobQueue, on_mine: WithOptions, connection: psycopg.Connection[Any], taken: list[bool]
+) -> None:
     with connection.pipeline():
         ids = [on_mine.enqueue(work) for _ in range(3)]
     assert taken[-3:] == [False] * 3
@@ -152,11 +156,8 @@ def test_a_name_that_somebody_has_taken_on_the_connection_is_left_to_him(
 
 
 def test_what_the_server_refuses_raises_as_ever_and_the_connection_goes_on(
-    plain: JobQueue, connection: psycopg.Connection[Any], taken: list[bool]
+    plain: JobQueue, on_mine: WithOptions, connection: psycopg.Connection[Any], taken: list[bool]
 ) -> None:
-    on_mine = plain.options(connection=connection)
-    for _ in range(8):
-        on_mine.enqueue(work)
     connection.execute("set default_transaction_read_only = on")
     with pytest.raises(StorageUnavailable, match="read-only"):
         on_mine.enqueue(work)
@@ -167,11 +168,8 @@ def test_what_the_server_refuses_raises_as_ever_and_the_connection_goes_on(
 
 
 def test_a_statement_that_takes_too_long_is_not_sent_again(
-    plain: JobQueue, connection: psycopg.Connection[Any], database: Database
+    plain: JobQueue, on_mine: WithOptions, connection: psycopg.Connection[Any], database: Database
 ) -> None:
-    on_mine = plain.options(connection=connection)
-    for _ in range(8):
-        on_mine.enqueue(work)
     connection.execute("set statement_timeout = 300")
     with psycopg.connect(database.dsn) as other:
         other.execute("lock table dbjobq.job in access exclusive mode")
