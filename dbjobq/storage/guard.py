@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from typing import Final
+from typing import Final, TypeAlias
 
 import psycopg
 
@@ -21,8 +21,10 @@ from dbjobq.storage.statements import Statements
 
 __all__ = ["Guard"]
 
+_Waits: TypeAlias = set[tuple[SyncConnection | AsyncConnection, float]]
+
 PATIENCE: Final = 20.0
-"""Seconds that an answer may take before the server is asked whether it is still at it."""
+"""Seconds that an answer may take before the server is asked whether it is still at it, every five from then on."""
 BEHIND_A_POOLER: Final = 60.0
 """Seconds where it cannot be asked: a pooler may make us wait for one of its connections."""
 TAKES: Final = 5.0
@@ -51,15 +53,24 @@ class Guard:
             self._since.pop(connection, None)
 
     async def run(self) -> None:
-        """Look after them until cancelled."""
+        """Look after them until cancelled.
+
+        A connection is cut when two looks in a row find nobody at work for it. One may come just when an answer is on
+        its way, or between two statements of one exchange.
+        """
         patience = BEHIND_A_POOLER if self._connections.pooled else PATIENCE
+        doubted: _Waits = set()
         while True:
             await asyncio.sleep(patience / 4)
+            idle: _Waits = set()
             for connection, since in tuple(self._since.items()):
                 if time.monotonic() - since < patience or await self._is_at_it(connection):
                     continue
                 if self._since.get(connection) == since:  # it did not come while that was asked
-                    cut(connection)
+                    idle.add((connection, since))
+                    if (connection, since) in doubted:
+                        cut(connection)
+            doubted = idle
 
     async def _is_at_it(self, connection: SyncConnection | AsyncConnection) -> bool:
         """Tell whether the server works for a connection; not if it cannot be asked."""

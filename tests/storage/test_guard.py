@@ -1,0 +1,63 @@
+"""The guard leaves a connection alone that is between two statements when it looks.
+
+That it ends those over which no answer will come is tried with workers, in tests/worker/test_silence.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+import psycopg
+import pytest
+
+from dbjobq.storage import guard
+from dbjobq.storage.connections import AsyncConnection, Connections
+from dbjobq.storage.guard import Guard
+from dbjobq.storage.statements import Statements
+from tests.storage.database import Database
+from tests.support.waiting import until
+
+STATE = "select state from pg_stat_activity where pid = %s"
+
+
+class Looks(Connections):
+    """Connections of a guard whose second look waits until it may; each tells that it has come."""
+
+    def __init__(self, dsn: str) -> None:
+        super().__init__(dsn, listen_conninfo=None, schema="dbjobq", timeout=10.0, max_size=1)
+        self.may = asyncio.Event()
+        self.first, self.second, self.third = self._to_come = [asyncio.Event() for _ in range(3)]
+
+    async def async_connect(self, **kwargs: Any) -> AsyncConnection:
+        look = next((look for look in self._to_come if not look.is_set()), self.third)
+        look.set()
+        if look is self.second:
+            await self.may.wait()
+        return await super().async_connect(**kwargs)
+
+
+def test_a_connection_is_left_alone_that_only_one_look_finds_idle(
+    dsn: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "PATIENCE", 0.2)
+
+    async def main() -> None:
+        looks = Looks(dsn)
+        watch = Guard(looks, Statements("dbjobq"))
+        looking = asyncio.create_task(watch.run())
+        async with asyncio.timeout(20), await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+            with watch.waiting(connection):
+                await looks.second.wait()
+                statement = asyncio.create_task(connection.execute("select pg_sleep(2)"))
+                pid = connection.info.backend_pid
+                await asyncio.to_thread(until, lambda: database.value(STATE, pid) == "active", what="its work")
+                looks.may.set()
+                await looks.third.wait()
+                await statement
+        looking.cancel()
+        with suppress(asyncio.CancelledError):
+            await looking
+
+    asyncio.run(main())
