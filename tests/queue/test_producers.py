@@ -50,6 +50,13 @@ class Producer:
         self.storage = PostgresStorage(dsn, timeout=timeout, max_size=max_size)
         self.queue = JobQueue(self.storage)
 
+    def warm_up(self) -> None:
+        """Connect and prepare, for which a busy machine may need longer than a call has."""
+        connections = self.storage.connections
+        connections.timeout, timeout = SLACK * 5, connections.timeout
+        self.call("one", "warm")
+        connections.timeout = timeout
+
     def call(self, kind: str, tag: str) -> Sequence[str]:
         """Make a call; return the ids it was given."""
         match kind:
@@ -210,7 +217,7 @@ def proxy(through: tuple[FaultProxy, str]) -> FaultProxy:
 def producer(kind_of_producer: type[Producer], through: tuple[FaultProxy, str]) -> Iterator[Producer]:
     """Enqueues by way of the proxy; its pool is connected."""
     producer = kind_of_producer(through[1])
-    producer.call("one", "warm")
+    producer.warm_up()
     yield producer
     producer.close()
 
@@ -241,7 +248,7 @@ def test_each_call_waits_for_a_server_that_is_back_in_time(
 ) -> None:
     proxy, address = through
     producer = kind_of_producer(address, timeout=20.0)
-    producer.call("one", "warm")
+    producer.warm_up()
     for kind in set(producer.KINDS) - {"connection"}:
         proxy.refuse()
         back = threading.Timer(0.3, proxy.heal)
@@ -390,7 +397,7 @@ def test_a_pool_that_is_full_is_said_and_nothing_is_stored(
     kind_of_producer: type[Producer], dsn: str, ledger: Ledger, database: Database
 ) -> None:
     producer = kind_of_producer(dsn, max_size=1)
-    producer.call("one", "warm")
+    producer.warm_up()
     with producer.transaction():
         for kind in set(producer.KINDS) - {"connection"}:
             ledger.call(producer, kind)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
+from bisect import bisect
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,11 +68,15 @@ def test_what_another_process_enqueues_is_found_by_polling(
     start(poll_interval=0.2, max_poll_interval=0.4)
     assert elsewhere.count() == 0  # it is connected
     until(lambda: len(claims) > 3)
-    before = len(claims)
-    until(lambda: len(claims) > before)  # it has just looked: none comes while the job is written
-    job_id, asleep = elsewhere.enqueue(hello), len(claims)
+    job_id = elsewhere.enqueue(hello)
     ended(queue, [job_id], timeout=2)
-    assert claims[asleep] - claims[asleep - 1] > 0.39  # not before its time
+    found = queue.get_job(job_id)
+    assert found is not None
+    assert found.started_at is not None
+    # By the look that took it, which came after a whole wait as those before it.
+    ago = time.time() - found.started_at.timestamp()
+    took = bisect(claims, time.monotonic() - ago + 0.002) - 1
+    assert claims[took] - claims[took - 1] > 0.39
 
 
 @pytest.mark.parametrize("kind", ["def", "async"])
