@@ -170,12 +170,12 @@ class Cluster:
         until(self._confirmed, 30, "a standby that confirms")
 
     def _confirmed(self) -> bool:
-        with psycopg.connect(self.only(self.primary.port)) as connection:
+        with psycopg.connect(self.only(self.primary.port, connect_timeout=30)) as connection:
             row = connection.execute("select 1 from pg_stat_replication where sync_state = 'sync'").fetchone()
         return row is not None
 
     def _alter(self, statement: str) -> None:
-        with psycopg.connect(self.only(self.primary.port), autocommit=True) as connection:
+        with psycopg.connect(self.only(self.primary.port, connect_timeout=30), autocommit=True) as connection:
             connection.execute(statement.encode())
             connection.execute("select pg_reload_conf()")
 

@@ -37,8 +37,8 @@ def test_a_rolling_deploy_under_load_loses_nothing_and_starts_nothing_twice(flee
 @pytest.mark.slow
 def test_what_does_not_end_in_time_runs_elsewhere_free_of_charge(fleet: Fleet, load: Load, queue: JobQueue) -> None:
     """A deploy of workers that are busy for longer than they are given."""
-    long = [queue.enqueue(handlers.awork, seconds=4) for _ in range(8)]
     workers = [fleet.start(Release(), "--shutdown-timeout=1") for _ in range(2)]
+    long = [queue.enqueue(handlers.awork, seconds=4) for _ in range(8)]
     until(lambda: {note.job_id for note in load.diary("start")} == set(long))
     began = time.monotonic()
     for worker in workers:

@@ -313,7 +313,7 @@ def claim_of_ten(databases: Databases, kinds: list[tuple[str, str, str]], rows: 
         return pinned, default
 
 
-@pytest.mark.parametrize("rows", [20_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rows", [20_000, pytest.param(1_000_000, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
 @pytest.mark.parametrize("kind", list(IN_THE_WAY))
 def test_what_is_in_the_way_does_not_make_a_claim_dearer(databases: Databases, kind: str, rows: int) -> None:
     """With 20,000 it touches 104 to 125 pages, with a million 114 to 135; 104 with nothing beside them.
