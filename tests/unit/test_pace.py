@@ -114,4 +114,4 @@ def test_what_is_held_can_start_soon_or_has_a_slot(types: dict[str, float], slot
     assert min(free, len(claims)) <= held <= len(claims)
     if held > free:
         before = sum(pace.of(kind) for kind in [*waiting, *(c.type for c in claims[: held - 1])])
-        assert before < UNSTARTED * slots
+        assert before < UNSTARTED * slots + 1e-9  # sums in another order
