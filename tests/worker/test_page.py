@@ -102,7 +102,7 @@ def test_start_returns_at_once_though_the_database_does_not_answer() -> None:
     worker = Worker(JobQueue(PostgresStorage("host=127.0.0.1 port=1 connect_timeout=2")), shutdown_timeout=1)
     before = time.monotonic()
     worker.start()
-    assert time.monotonic() - before < 0.2
+    assert time.monotonic() - before < 1.0
     worker.stop()
     assert not worker._worker_thread.is_alive()
 
@@ -214,7 +214,7 @@ def test_stop_is_safe_to_call_many_times(start: Start) -> None:
     before = time.monotonic()
     for _ in range(5):
         worker.stop()
-    assert time.monotonic() - before < 0.1
+    assert time.monotonic() - before < 1.0
 
 
 def test_stop_is_safe_before_start_and_leaves_it_startable(start: Start, queue: JobQueue) -> None:

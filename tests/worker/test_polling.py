@@ -156,7 +156,7 @@ def test_a_job_that_was_delayed_before_the_worker_started_starts_when_it_is_due(
     queue.options(delay=1.0).enqueue(mark)
     start(**LONG)
     until(lambda: moments)
-    assert 1.0 <= moments[0] - before < 1.3
+    assert 1.0 <= moments[0] - before < 2.0
 
 
 @pytest.mark.every_storage
@@ -171,7 +171,7 @@ def test_a_retry_starts_when_it_is_due(start: Start, queue: JobQueue) -> None:
 
     start(**LONG)
     ended(queue, [queue.enqueue(again)])
-    assert all(0.3 <= gap < 0.6 for gap in gaps(moments)), gaps(moments)
+    assert all(0.3 <= gap < 1.3 for gap in gaps(moments)), gaps(moments)
 
 
 @pytest.mark.every_storage
@@ -190,7 +190,7 @@ def test_a_delayed_job_is_started_when_due_by_the_worker_that_serves_its_queue_w
     for name in ("a", "a", "b", "c"):
         start(queues=[name], **LONG)
     until(lambda: len(late) == 8)
-    assert max(late) < 0.35, late
+    assert max(late) < 1.0, late
 
 
 def test_a_delayed_job_due_while_its_promoter_is_busy_is_started_by_an_idle_worker(

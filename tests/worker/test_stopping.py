@@ -146,7 +146,7 @@ def test_hasten_hands_back_at_once_what_runs(start: Start, queue: JobQueue, kind
     stopper.start()
     before = time.monotonic()
     worker.hasten()
-    assert time.monotonic() - before < 0.1
+    assert time.monotonic() - before < 1.0
     stopper.join(5)
     assert time.monotonic() - before < 2
     assert not worker._worker_thread.is_alive()
