@@ -37,7 +37,7 @@ from dbjobq.stage.progress import Progress, shown
 from dbjobq.stage.server import a_server, described
 from tests.benchmarks.peers import SYSTEMS
 from tests.benchmarks.peers.bare import Bare
-from tests.benchmarks.peers.system import Row, System
+from tests.benchmarks.peers.system import Queue, Row, System
 from tests.benchmarks.witness import Witness
 
 SLICES: Final = 10
@@ -135,7 +135,7 @@ class Comparison:
         }
 
     def _work_off_def(self, system: System) -> dict[str, Figures]:
-        if not system.has_threads:
+        if not isinstance(system, Queue) or not system.has_threads:
             return {}
         jobs = max(1, int(self._sizes.jobs * system.share))
         system.enqueue_many("noop_def", rows(jobs))
@@ -149,6 +149,7 @@ class Comparison:
             begun = time.monotonic()
             system.drain()
             return time.monotonic() - begun
+        assert isinstance(system, Queue)
         with self._worker(system, expected=jobs) as witness:
             first, _last = witness.wait_for("first"), witness.wait_for("last")
             self._wait_until_ended(system)
@@ -159,7 +160,7 @@ class Comparison:
             time.sleep(0.005)
 
     @contextmanager
-    def _worker(self, system: System, expected: int = 0) -> Generator[Witness]:
+    def _worker(self, system: Queue, expected: int = 0) -> Generator[Witness]:
         """Have a worker; at the end give the server time to notice that it is gone."""
         before = self._backends(system)
         with Witness(system, expected=expected) as witness:
@@ -173,7 +174,7 @@ class Comparison:
         return sum(int(found) for (found,) in self._admin.execute(count, [system.database]))
 
     def _ping(self, system: System) -> dict[str, Figures]:
-        if not system.has_worker:
+        if not isinstance(system, Queue):
             return {}
         committed: list[float] = []
         with self._worker(system) as witness:
@@ -189,7 +190,7 @@ class Comparison:
 
     def idle(self) -> Sample:
         """Have all workers do nothing for a while; return how many transactions each of them sent meanwhile."""
-        systems = [system for system in self._systems if system.has_worker]
+        systems = [system for system in self._systems if isinstance(system, Queue)]
         with ExitStack() as stack:
             for system in systems:
                 witness = stack.enter_context(self._worker(system))

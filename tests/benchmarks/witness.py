@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Self
 from tests.benchmarks.peers.handlers import EXPECTED, WITNESS
 
 if TYPE_CHECKING:
-    from tests.benchmarks.peers.system import System
+    from tests.benchmarks.peers.system import Queue
 
 TIMEOUT: Final = 300.0
 """Seconds that anything may take."""
@@ -26,7 +26,7 @@ class Witness:
         expected: How many `noop` jobs it will run.
     """
 
-    def __init__(self, system: System, *, expected: int = 0) -> None:
+    def __init__(self, system: Queue, *, expected: int = 0) -> None:
         self._pipe, theirs = os.pipe()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.benchmarks.peers.worker", system.name, system.dsn, system.database],

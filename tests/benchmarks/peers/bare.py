@@ -21,8 +21,6 @@ class Bare(System):
     settings: ClassVar[str] = (
         "INSERT on a held connection, COPY by `write_row`; marks 500 rows, then deletes them, in two transactions"
     )
-    has_worker: ClassVar[bool] = False
-    has_threads: ClassVar[bool] = False
     left: ClassVar[LiteralString] = "select exists (select from public.bare)"
     clear: ClassVar[LiteralString] = "truncate public.bare"
 
@@ -39,9 +37,6 @@ class Bare(System):
     def drain(self) -> None:
         """Work off all rows."""
         self._table.claim_and_delete()
-
-    async def work(self) -> None:
-        raise NotImplementedError
 
     def close(self) -> None:
         self._connection.close()

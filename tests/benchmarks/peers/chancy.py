@@ -10,7 +10,7 @@ from inspect import iscoroutinefunction
 from typing import Any, ClassVar, Final, LiteralString
 
 from tests.benchmarks.peers import handlers
-from tests.benchmarks.peers.system import Row, System
+from tests.benchmarks.peers.system import Queue, Row
 
 __all__ = ["Chancy"]
 
@@ -20,8 +20,8 @@ THREADS: Final = 8
 """As good as 32, better than 2."""
 
 
-class Chancy(System):
-    """See `System`."""
+class Chancy(Queue):
+    """See `Queue`."""
 
     name: ClassVar[str] = "Chancy"
     package: ClassVar[str] = "chancy"

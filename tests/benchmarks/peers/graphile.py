@@ -17,7 +17,7 @@ from typing import ClassVar, Final, LiteralString
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from tests.benchmarks.peers.system import Row, System, chunks
+from tests.benchmarks.peers.system import Queue, Row, chunks
 
 __all__ = ["Graphile"]
 
@@ -33,8 +33,8 @@ VARIABLES: Final = {
 }
 
 
-class Graphile(System):
-    """See `System`."""
+class Graphile(Queue):
+    """See `Queue`."""
 
     name: ClassVar[str] = "Graphile"
     settings: ClassVar[str] = (

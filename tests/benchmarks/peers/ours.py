@@ -9,15 +9,15 @@ from typing import ClassVar, Final, LiteralString
 from dbjobq import JobQueue, PostgresStorage, Worker, job
 from dbjobq.schema import migrate
 from tests.benchmarks.peers import handlers
-from tests.benchmarks.peers.system import Row, System
+from tests.benchmarks.peers.system import Queue, Row
 
 __all__ = ["Ours"]
 
 TYPES: Final = {name: job(name=f"compare.{name}")(function) for name, function in handlers.HANDLERS.items()}
 
 
-class Ours(System):
-    """See `System`."""
+class Ours(Queue):
+    """See `Queue`."""
 
     name: ClassVar[str] = "dbjobq"
     package: ClassVar[str] = "dbjobq"

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final, LiteralString
 from psycopg.conninfo import conninfo_to_dict
 
 from tests.benchmarks.peers import handlers
-from tests.benchmarks.peers.system import Row, System, chunks
+from tests.benchmarks.peers.system import Queue, Row, chunks
 
 __all__ = ["PgQueuer"]
 
@@ -22,8 +22,8 @@ BATCH: Final = 250
 """Jobs in one claim: the best of 10, 50, 100, 250 and 500. Its documentation says to raise it for short jobs."""
 
 
-class PgQueuer(System):
-    """See `System`."""
+class PgQueuer(Queue):
+    """See `Queue`."""
 
     name: ClassVar[str] = "PgQueuer"
     package: ClassVar[str] = "pgqueuer"

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any, ClassVar, Final, LiteralString
 
 from tests.benchmarks.peers import handlers
-from tests.benchmarks.peers.system import Row, System
+from tests.benchmarks.peers.system import Queue, Row
 
 __all__ = ["Procrastinate"]
 
@@ -17,8 +17,8 @@ POOL: Final = 20
 """Connections of the worker."""
 
 
-class Procrastinate(System):
-    """See `System`."""
+class Procrastinate(Queue):
+    """See `Queue`."""
 
     name: ClassVar[str] = "Procrastinate"
     package: ClassVar[str] = "procrastinate"

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from itertools import islice
 from typing import Any, ClassVar, LiteralString
 
-__all__ = ["Row", "System", "chunks"]
+__all__ = ["Queue", "Row", "System", "chunks"]
 
 Row = Mapping[str, Any]
 """The arguments of one job: `number` and `padding`."""
@@ -30,9 +30,6 @@ class System(ABC):
     """How it is used here, for people."""
     share: ClassVar[float] = 1.0
     """How many of the jobs it gets in bulk: slow systems are not waited for."""
-    has_worker: ClassVar[bool] = True
-    has_threads: ClassVar[bool] = True
-    """Its worker runs functions that are no coroutines, too."""
     left: ClassVar[LiteralString]
     """SQL: whether there is a job that has not ended."""
     clear: ClassVar[LiteralString]
@@ -59,12 +56,19 @@ class System(ABC):
         """Enqueue jobs in the best way it has for many."""
 
     @abstractmethod
-    async def work(self) -> None:
-        """Run jobs until this process is killed."""
-
-    @abstractmethod
     def close(self) -> None:
         """Give up what enqueueing has opened."""
+
+
+class Queue(System):
+    """One that has workers, in processes of their own."""
+
+    has_threads: ClassVar[bool] = True
+    """They run functions that are no coroutines, too."""
+
+    @abstractmethod
+    async def work(self) -> None:
+        """Run jobs until this process is killed."""
 
 
 def chunks(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:

@@ -7,13 +7,14 @@ import logging
 import sys
 
 from tests.benchmarks.peers import SYSTEMS
+from tests.benchmarks.peers.system import Queue
 
 
 def main() -> None:
     """Work, on uvloop where it is there: PgQueuer brings it, dbjobq uses it then, and so shall all."""
     name, dsn, database = sys.argv[1:]
     logging.basicConfig(level=logging.WARNING)
-    (system,) = (it for it in SYSTEMS if it.name == name)
+    (queue,) = (it for it in SYSTEMS if issubclass(it, Queue) and it.name == name)
     try:
         import uvloop
     except ImportError:
@@ -21,7 +22,7 @@ def main() -> None:
     else:
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(system(dsn, database).work())
+        runner.run(queue(dsn, database).work())
 
 
 if __name__ == "__main__":
