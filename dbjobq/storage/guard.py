@@ -24,7 +24,7 @@ __all__ = ["Guard"]
 _Waits: TypeAlias = set[tuple[SyncConnection | AsyncConnection, float]]
 
 PATIENCE: Final = 20.0
-"""Seconds that an answer may take before the server is asked whether it is still at it, every five from then on."""
+"""Seconds that an answer may take before the server is asked whether it is still at it."""
 BEHIND_A_POOLER: Final = 60.0
 """Seconds where it cannot be asked: a pooler may make us wait for one of its connections."""
 TAKES: Final = 5.0
@@ -55,8 +55,8 @@ class Guard:
     async def run(self) -> None:
         """Look after them until cancelled.
 
-        A connection is cut when two looks in a row find nobody at work for it. One may come just when an answer is on
-        its way, or between two statements of one exchange.
+        A connection is cut when two looks in a row, a quarter of the patience apart, find nobody at work for it. One
+        may come just when an answer is on its way, or between two statements of one exchange.
         """
         patience = BEHIND_A_POOLER if self._connections.pooled else PATIENCE
         doubted: _Waits = set()

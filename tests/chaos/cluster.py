@@ -169,13 +169,17 @@ class Cluster:
         self._alter("alter system set synchronous_standby_names = '*'")
         until(self._confirmed, 30, "a standby that confirms")
 
+    def _connected(self) -> psycopg.Connection[Any]:
+        """Return a connection to the primary, however long a busy machine takes for it after a failover."""
+        return psycopg.connect(self.only(self.primary.port, connect_timeout=30), autocommit=True)
+
     def _confirmed(self) -> bool:
-        with psycopg.connect(self.only(self.primary.port, connect_timeout=30)) as connection:
+        with self._connected() as connection:
             row = connection.execute("select 1 from pg_stat_replication where sync_state = 'sync'").fetchone()
         return row is not None
 
     def _alter(self, statement: str) -> None:
-        with psycopg.connect(self.only(self.primary.port, connect_timeout=30), autocommit=True) as connection:
+        with self._connected() as connection:
             connection.execute(statement.encode())
             connection.execute("select pg_reload_conf()")
 

@@ -23,18 +23,20 @@ STATE = "select state from pg_stat_activity where pid = %s"
 
 
 class Looks(Connections):
-    """Connections of a guard whose second look waits until it may; each tells that it has come."""
+    """Connections of a guard whose second look waits until it may; that and the third tell that they have come."""
 
     def __init__(self, dsn: str) -> None:
         super().__init__(dsn, listen_conninfo=None, schema="dbjobq", timeout=10.0, max_size=1)
-        self.may = asyncio.Event()
-        self.first, self.second, self.third = self._to_come = [asyncio.Event() for _ in range(3)]
+        self.second, self.may, self.third = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._number = 0
 
     async def async_connect(self, **kwargs: Any) -> AsyncConnection:
-        look = next((look for look in self._to_come if not look.is_set()), self.third)
-        look.set()
-        if look is self.second:
+        self._number += 1
+        if self._number == 2:
+            self.second.set()
             await self.may.wait()
+        elif self._number == 3:
+            self.third.set()
         return await super().async_connect(**kwargs)
 
 
