@@ -107,7 +107,10 @@ def nodes_of(plan: dict[str, Any]) -> Iterator[Node]:
 
 
 def explain(dsn: str, name: str, params: dict[str, Any], *, pinned: bool) -> Plan:
-    """Execute a statement for real, as often as it takes to settle its plan, and return what it did the last time."""
+    """Execute a statement for real until its plan has settled, then three times more, and return the cheapest of these.
+
+    A page of an index that happens to be full is split, and that is of the index, not of the plan: 8 pages and more.
+    """
     text = Statements("dbjobq")[name].decode()
     order = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", text)))
     for number, param in enumerate(order, 1):
@@ -122,14 +125,19 @@ def explain(dsn: str, name: str, params: dict[str, Any], *, pinned: bool) -> Pla
             cursor.mogrify(", ".join(["%s"] * len(order)).encode(), [params[param] for param in order]) if order else ""
         )
         call = f"explain (analyze, buffers, timing off, format json) execute hot{f'({values})' if values else ''}"
-        row: Any = None
-        for _ in range(2 if pinned else 7):  # the first one reads the catalogue; after five the plan may be generic
+        plans: list[Plan] = []
+        for _ in range(4 if pinned else 8):  # the first one reads the catalogue; after five the plan may be generic
             connection.execute("savepoint before")
-            row = connection.execute(call.encode()).fetchone()
+            plans.append(plan_of(connection.execute(call.encode()).fetchone()))
             connection.execute("rollback to before")
         connection.rollback()
-    nodes = list(nodes_of(row[0][0]["Plan"]))
-    return Plan(nodes, nodes[0].shared + unread(row[0][0]["Plan"], nodes))
+    return min(plans[-3:], key=lambda plan: plan.shared)
+
+
+def plan_of(explained: Any) -> Plan:
+    [[of_query]] = explained
+    nodes = list(nodes_of(of_query["Plan"]))
+    return Plan(nodes, nodes[0].shared + unread(of_query["Plan"], nodes))
 
 
 def unread(plan: dict[str, Any], nodes: list[Node]) -> int:
