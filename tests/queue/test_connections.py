@@ -455,7 +455,7 @@ def test_a_refused_connection_is_a_config_error_of_one_line(guarded: str, change
             assert says in text
             assert secret not in text
             assert "s3cret" not in text
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < 5
 
 
 async def acount(storage: PostgresStorage) -> int:
@@ -500,7 +500,7 @@ def test_a_server_that_is_not_there_is_unavailable(dsn: str) -> None:
         with PostgresStorage(address) as storage, pytest.raises(StorageUnavailable) as caught:
             JobQueue(storage).count()
         one_line(caught.value)
-        assert time.monotonic() - begin < 2
+        assert time.monotonic() - begin < 5
 
 
 def test_missing_tables_say_what_to_do(empty_dsn: str) -> None:

