@@ -124,11 +124,14 @@ class PostgresSession(Session):
             self._connection, self._worker, self._scan = connection, worker, Scan()
 
     async def _introduce(self, connection: AsyncConnection) -> int:
-        """Make the queues and the worker known, durably: a crash must not give their numbers to others."""
+        """Make the queues and the worker known, durably: a crash must not give their numbers to others.
+
+        Each queue by itself, since all who use a new one wait for who adds it; the worker's commit flushes them, too.
+        """
+        for name in self._queues or ():
+            await self._rows(connection, "intern", {"name": name})
         async with connection.transaction():
             await connection.execute(DURABLE)
-            for name in self._queues or ():
-                await self._rows(connection, "intern", {"name": name})
             await self._learn_queues(connection)
             if self._worker is not None:
                 return self._worker

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -11,6 +12,7 @@ import pytest
 
 from dbjobq import JobQueue, PostgresStorage
 from dbjobq.queue import WithOptions
+from dbjobq.storage.statements import Statements
 from dbjobq.storage.values import Notice
 from tests.storage.workers import BEAT, claim, ended, exchange, rescue, run, worker
 
@@ -104,6 +106,26 @@ def test_a_worker_in_a_rush_stops_the_notifying_until_somebody_sleeps(
             with database.notified() as heard:
                 queue.enqueue("f")
             assert len(heard) == 1
+
+    run(main())
+
+
+def test_a_worker_that_is_paused_while_it_says_so_holds_up_no_other_and_wakes_who_sleeps_when_it_goes_on(
+    storage: PostgresStorage, queue: JobQueue, database: Database, dsn: str
+) -> None:
+    queue.enqueue_many("f", ({} for _ in range(30)))
+
+    async def main() -> None:
+        async with worker(storage) as session, worker(storage, "asleep") as sleeper:
+            served = {"queues": f"{{{database.value('select id from dbjobq.queue')}}}"}
+            with psycopg.connect(dsn) as paused, closing(session.pulse()) as pulse:
+                paused.execute(Statements("dbjobq")["busy"], served)  # the end of its exchange is not sent
+                assert len(await asyncio.wait_for(claim(session, 30, rush=True), 5)) == 30
+                assert await asyncio.wait_for(asyncio.to_thread(pulse.beat, BEAT), 5)
+                await asyncio.wait_for(asleep(sleeper), 5)
+                with database.notified() as heard:
+                    paused.commit()
+                assert heard == [number(database)]
 
     run(main())
 
