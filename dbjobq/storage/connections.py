@@ -40,6 +40,15 @@ BOUNDED: Final = {
 }
 """What libpq leaves unbounded. A DSN's own values win."""
 
+KEPT_ALIVE: Final = {
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "15000",
+}
+"""The same for the server's end of a worker's connection: by default it keeps what a machine that vanished had locked
+for two hours."""
+
 _WHO: Final = "select pg_backend_pid()"
 _UNTOLD: Final = (
     "the DSN leads through a pooler such as PgBouncer: give a direct DSN for listening, too (listen_conninfo, "
@@ -279,7 +288,7 @@ class Connections:
         if self.pooled:
             return await self.async_connect()
         own = conninfo_to_dict(self.conninfo).get("options") or ""
-        pinned = " ".join(f"-c {name}={value}" for name, value in SESSION_SETTINGS.items())
+        pinned = " ".join(f"-c {name}={value}" for name, value in (SESSION_SETTINGS | KEPT_ALIVE).items())
         try:
             connection = await self.async_connect(prepare_threshold=0, options=f"{own} {pinned}".strip())
         except psycopg.OperationalError as error:

@@ -40,9 +40,10 @@ __all__ = ["PostgresSession"]
 
 AsyncCursor: TypeAlias = psycopg.AsyncCursor[Any]
 
-PINNED: Final = set_local(**SESSION_SETTINGS)
-PINNED_DURABLE: Final = set_local(**(SESSION_SETTINGS | {"synchronous_commit": "on"}))
-
+HAS_TRANSACTION_TIMEOUT: Final = 170_000
+"""PostgreSQL's version that can bound a transaction whose end does not come."""
+LONGEST: Final = 10.0
+"""Seconds that an exchange may take at least before the server ends it, however short the lease is."""
 DUE_EVERY: Final = 0.5
 """Seconds between looks at the next scheduled job while claims go on."""
 BUSY_EVERY: Final = 1.0
@@ -107,6 +108,7 @@ class PostgresSession(Session):
         self._busy_at = self._due_at = float("-inf")
         self._writers: set[str] = set()
         self._look_in = 0.0
+        self._pinned = self._pinned_durably = b""
 
     # Coming and going.
 
@@ -117,11 +119,26 @@ class PostgresSession(Session):
             try:
                 with self._guard.waiting(connection):
                     check_version(await self._rows(connection, "version"), self._connections.schema)
+                    await self._bound(connection)
                     worker = await self._introduce(connection)
             except BaseException:
                 await _hang_up(connection)
                 raise
             self._connection, self._worker, self._scan = connection, worker, Scan()
+
+    async def _bound(self, connection: AsyncConnection) -> None:
+        """Have the server end a transaction whose end does not come: this worker is paused, or cut off (0012).
+
+        It has locks on what it claims and what it has finished, which nobody can rescue before.
+        """
+        bound: dict[str, str] = {}
+        if connection.info.server_version >= HAS_TRANSACTION_TIMEOUT:
+            bound["transaction_timeout"] = f"{max(self._ttl, LONGEST) * 1000:.0f}"
+        if self._connections.pooled:
+            self._pinned = set_local(**SESSION_SETTINGS, **bound)
+            self._pinned_durably = set_local(**(SESSION_SETTINGS | bound | {"synchronous_commit": "on"}))
+        elif bound:
+            await connection.execute("select set_config('transaction_timeout', %(transaction_timeout)s, false)", bound)
 
     async def _introduce(self, connection: AsyncConnection) -> int:
         """Make the queues and the worker known, durably: a crash must not give their numbers to others.
@@ -235,7 +252,7 @@ class PostgresSession(Session):
         sql, results = self._statements, it.plain or it.other
         async with it.connection.pipeline():
             if self._connections.pooled:
-                await it.connection.execute(PINNED_DURABLE if results else PINNED)
+                await it.connection.execute(self._pinned_durably if results else self._pinned)
             elif results:
                 await it.connection.execute(DURABLE)
             if it.plain:

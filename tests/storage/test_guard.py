@@ -1,4 +1,4 @@
-"""The guard leaves a connection alone that is between two statements when it looks.
+"""The guard leaves a connection alone that is between two statements when it looks, and gives up one that stays so.
 
 That it ends those over which no answer will come is tried with workers, in tests/worker/test_silence.py.
 """
@@ -19,6 +19,7 @@ from dbjobq.storage.statements import Statements
 from tests.storage.database import Database
 from tests.support.waiting import until
 
+THERE = "select pid from pg_stat_activity where pid = %s"
 STATE = "select state from pg_stat_activity where pid = %s"
 
 
@@ -58,6 +59,33 @@ def test_a_connection_is_left_alone_that_only_one_look_finds_idle(
                 looks.may.set()
                 await looks.third.wait()
                 await statement
+        looking.cancel()
+        with suppress(asyncio.CancelledError):
+            await looking
+
+    asyncio.run(main())
+
+
+def test_a_connection_is_given_up_of_whose_exchange_the_server_has_not_got_the_rest(
+    dsn: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server calls it active; but what was sent after that went nowhere."""
+    monkeypatch.setattr(guard, "PATIENCE", 0.2)
+
+    async def main() -> None:
+        watch = Guard(
+            Connections(dsn, listen_conninfo=None, schema="dbjobq", timeout=10.0, max_size=1), Statements("dbjobq")
+        )
+        looking = asyncio.create_task(watch.run())
+        async with asyncio.timeout(20):
+            connection = await psycopg.AsyncConnection.connect(dsn, autocommit=True)
+            pid = connection.info.backend_pid
+            with suppress(psycopg.OperationalError):  # of the pipeline's end
+                async with connection.pipeline():
+                    await connection.execute("select 1")
+                    with watch.waiting(connection):
+                        await asyncio.to_thread(until, lambda: not database.rows(THERE, pid), what="its end")
+            await connection.close()
         looking.cancel()
         with suppress(asyncio.CancelledError):
             await looking
