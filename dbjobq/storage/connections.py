@@ -44,10 +44,10 @@ KEPT_ALIVE: Final = {
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
-    "tcp_user_timeout": "15000",
+    "tcp_user_timeout": "30000",  # longer than theirs: it counts, too, while a worker is too busy to read
 }
-"""The same for the server's end of a worker's connection: by default it keeps what a machine that vanished had locked
-for two hours."""
+"""Much the same for the server's end of a worker's connection, which by default keeps what a machine that vanished had
+locked for two hours. A DSN's own options win."""
 
 _WHO: Final = "select pg_backend_pid()"
 _UNTOLD: Final = (
@@ -288,9 +288,12 @@ class Connections:
         if self.pooled:
             return await self.async_connect()
         own = conninfo_to_dict(self.conninfo).get("options") or ""
-        pinned = " ".join(f"-c {name}={value}" for name, value in (SESSION_SETTINGS | KEPT_ALIVE).items())
+        alive, pinned = (
+            " ".join(f"-c {name}={value}" for name, value in settings.items())
+            for settings in (KEPT_ALIVE, SESSION_SETTINGS)
+        )
         try:
-            connection = await self.async_connect(prepare_threshold=0, options=f"{own} {pinned}".strip())
+            connection = await self.async_connect(prepare_threshold=0, options=f"{alive} {own} {pinned}")
         except psycopg.OperationalError as error:
             if "unsupported startup parameter" in str(error):  # PgBouncer's words
                 raise ConfigError(_UNTOLD) from error

@@ -29,6 +29,8 @@ BEHIND_A_POOLER: Final = 60.0
 """Seconds where it cannot be asked: a pooler may make us wait for one of its connections."""
 TAKES: Final = 5.0
 """Seconds that asking may take."""
+HALFWAY: Final = 15
+"""How many times as long a server may wait for the rest of what it is sent: much may be on its way, slowly."""
 
 
 class Guard:
@@ -80,6 +82,6 @@ class Guard:
             other = await self._connections.async_connect()
             with watched(other, Deadline(TAKES)):
                 async with other:
-                    pid = {"pid": connection.info.backend_pid}
-                    return (await (await other.execute(self._statements["at_work"], pid)).fetchone()) is not None
+                    asked = {"pid": connection.info.backend_pid, "rest": PATIENCE * HALFWAY}
+                    return (await (await other.execute(self._statements["at_work"], asked)).fetchone()) is not None
         return False

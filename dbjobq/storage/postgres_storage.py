@@ -123,11 +123,11 @@ class PostgresStorage(BaseStorage):
 
         def call(_: bool) -> Call[int]:
             for _try in range(_TRIES):
-                for (number,) in (yield self._send("intern", {"name": name})):
+                for number, _ in (yield self._send("intern", {"name": name})):
                     return int(number)
             raise StorageUnavailable(f"queue {name!r} could not be added; try again")
 
-        return self._request(call, atomic=True, alone=alone)
+        return self._request(call, alone=alone)
 
     def _knowing(self, name: str) -> _Knowing | None:
         """A queue's number must not depend on the transaction that first uses it: it is made, and committed, before."""

@@ -42,8 +42,10 @@ AsyncCursor: TypeAlias = psycopg.AsyncCursor[Any]
 
 HAS_TRANSACTION_TIMEOUT: Final = 170_000
 """PostgreSQL's version that can bound a transaction whose end does not come."""
-LONGEST: Final = 10.0
-"""Seconds that an exchange may take at least before the server ends it, however short the lease is."""
+AT_LEAST: Final = 10.0
+"""Seconds that the server lets an exchange take, however short the lease is."""
+AT_MOST: Final = 2**31 / 1000 - 1
+"""The longest that PostgreSQL can count."""
 DUE_EVERY: Final = 0.5
 """Seconds between looks at the next scheduled job while claims go on."""
 BUSY_EVERY: Final = 1.0
@@ -108,7 +110,8 @@ class PostgresSession(Session):
         self._busy_at = self._due_at = float("-inf")
         self._writers: set[str] = set()
         self._look_in = 0.0
-        self._pinned = self._pinned_durably = b""
+        self._longest = max(ttl, AT_LEAST)
+        self._lax, self._durable = b"", DURABLE  # what precedes an exchange without results, and what must not be lost
 
     # Coming and going.
 
@@ -133,22 +136,31 @@ class PostgresSession(Session):
         """
         bound: dict[str, str] = {}
         if connection.info.server_version >= HAS_TRANSACTION_TIMEOUT:
-            bound["transaction_timeout"] = f"{max(self._ttl, LONGEST) * 1000:.0f}"
+            bound["transaction_timeout"] = f"{min(self._longest, AT_MOST) * 1000:.0f}"
         if self._connections.pooled:
-            self._pinned = set_local(**SESSION_SETTINGS, **bound)
-            self._pinned_durably = set_local(**(SESSION_SETTINGS | bound | {"synchronous_commit": "on"}))
+            self._lax = set_local(**SESSION_SETTINGS, **bound)
+            self._durable = set_local(**(SESSION_SETTINGS | bound | {"synchronous_commit": "on"}))
         elif bound:
             await connection.execute("select set_config('transaction_timeout', %(transaction_timeout)s, false)", bound)
 
-    async def _introduce(self, connection: AsyncConnection) -> int:
-        """Make the queues and the worker known, durably: a crash must not give their numbers to others.
+    @contextmanager
+    def _in_time(self) -> Generator[None]:
+        """Ask for twice the time where the server may have ended an exchange for the time it took: it is made again."""
+        began = time.monotonic()
+        try:
+            yield
+        except StorageUnavailable:
+            if time.monotonic() - began >= self._longest:
+                self._longest *= 2
+            raise
+        self._longest = max(self._ttl, AT_LEAST)
 
-        Each queue by itself, since all who use a new one wait for who adds it; the worker's commit flushes them, too.
-        """
+    async def _introduce(self, connection: AsyncConnection) -> int:
+        """Make the queues and the worker known, durably: a crash must not give their numbers to others."""
         for name in self._queues or ():
             await self._rows(connection, "intern", {"name": name})
         async with connection.transaction():
-            await connection.execute(DURABLE)
+            await connection.execute(self._durable)
             await self._learn_queues(connection)
             if self._worker is not None:
                 return self._worker
@@ -224,7 +236,7 @@ class PostgresSession(Session):
             ask_due=want > 0 and (promote or measure or now - self._due_at > DUE_EVERY),
             say_busy=want > 0 and how["rush"] and now - self._busy_at > BUSY_EVERY,
         )
-        with self._asking(connection):
+        with self._in_time(), self._asking(connection):
             if self._stale_queues:
                 await self._learn_queues(connection)
             try:
@@ -251,10 +263,8 @@ class PostgresSession(Session):
     async def _send(self, it: _Exchange) -> None:
         sql, results = self._statements, it.plain or it.other
         async with it.connection.pipeline():
-            if self._connections.pooled:
-                await it.connection.execute(self._pinned_durably if results else self._pinned)
-            elif results:
-                await it.connection.execute(DURABLE)
+            if settings := self._durable if results else self._lax:
+                await it.connection.execute(settings)
             if it.plain:
                 await it.completed.execute(sql["finish_completed"], held_params(o.claim for o in it.plain))
             if it.other:
@@ -336,7 +346,7 @@ class PostgresSession(Session):
 
     async def _finish_one(self, connection: AsyncConnection, outcome: Outcome) -> bool:
         async with connection.transaction():
-            await connection.execute(DURABLE)
+            await connection.execute(self._durable)
             cursor = await connection.execute(self._statements["finish"], finish_params([outcome]))
         return cursor.rowcount == 1 or not await self._refused(connection, [outcome], set())
 
@@ -376,7 +386,7 @@ class PostgresSession(Session):
         connection, worker = self._opened()
         with self._asking(connection):
             async with connection.transaction():
-                await connection.execute(DURABLE)
+                await connection.execute(self._durable)
                 rows = await self._rows(connection, "release_worker", {"worker": worker, **held_params(keep)})
             return [row[0] for row in rows]
 

@@ -8,7 +8,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -20,13 +20,21 @@ from dbjobq.embedded import EmbeddedPostgres
 from dbjobq.schema import migrate
 from dbjobq.storage import session as session_module
 from dbjobq.storage.session import HAS_TRANSACTION_TIMEOUT, PostgresSession
-from tests.storage.workers import claim, ended, exchange, run, worker
-from tests.support.faultproxy import drop_packets
+from tests.storage.workers import claim, ended, exchange, rescue, run, worker
+from tests.support.faultproxy import drop_packets, proxied
 
 if TYPE_CHECKING:
+    from dbjobq.storage.values import Claim
     from tests.storage.database import Database
 
 TTL = 1.0
+
+
+@pytest.fixture
+def bounded(database: Database) -> None:
+    """For servers that can bound a transaction."""
+    if database.value("select current_setting('server_version_num')::int") < HAS_TRANSACTION_TIMEOUT:
+        pytest.skip("PostgreSQL has transaction_timeout from 17 on")
 
 
 @asynccontextmanager
@@ -36,74 +44,116 @@ async def half_sent(storage: PostgresStorage) -> AsyncGenerator[PostgresSession]
     await session.open()
     held = (await session.step([], 2, beat=TTL, promote=False, progress={}, rush=False)).claims
     connection, number = session._opened()
-    with suppress(psycopg.OperationalError):  # the end can be sent no more
-        async with connection.pipeline():
-            finished = {"ids": f"{{{held[0].id}}}", "claims": f"{{{held[0].claim}}}"}
-            await connection.execute(storage.statements["finish_completed"], finished)
-            wanted = {
-                "queues": f"{{{session._served[0]}}}",
-                "limit": 100,
-                "lease": None,
-                "worker": number,
-                "beat": None,
-            }
-            await connection.execute(storage.statements["claim"], wanted)
-            yield session
-    await session.close()
+    pipeline = AsyncExitStack()
+    await pipeline.enter_async_context(connection.pipeline())
+    if session._lax:
+        await connection.execute(session._lax)
+    finished = {"ids": f"{{{held[0].id}}}", "claims": f"{{{held[0].claim}}}"}
+    await connection.execute(storage.statements["finish_completed"], finished)
+    wanted = {"queues": f"{{{session._served[0]}}}", "limit": 100, "lease": None, "worker": number, "beat": None}
+    await connection.execute(storage.statements["claim"], wanted)
+    try:
+        yield session
+    finally:
+        with suppress(psycopg.OperationalError):  # it can be sent no more
+            await pipeline.aclose()
+        await session.close()
 
 
 async def others_get(storage: PostgresStorage, jobs: int, seconds: float) -> None:
     """Wait until another worker has claimed, or rescued, so many."""
     async with worker(storage, "other") as other, asyncio.timeout(seconds):
-        pulse = other.pulse()
         assert await claim(other) == []
         got = 0
         while got < jobs:
-            await asyncio.to_thread(pulse.rescue)
+            await asyncio.to_thread(rescue, storage)
             claims = await claim(other, 100)
             await exchange(other, [ended(c) for c in claims])
             got += len(claims)
             await asyncio.sleep(0.1)
-        await asyncio.to_thread(pulse.close)
 
 
+@pytest.mark.usefixtures("bounded")
+@pytest.mark.parametrize("way", ["direct", "as behind a pooler"])
 def test_jobs_of_a_worker_that_is_paused_within_an_exchange_come_back_and_it_goes_on(
-    storage: PostgresStorage, queue: JobQueue, database: Database, monkeypatch: pytest.MonkeyPatch
+    dsn: str, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if database.value("select current_setting('server_version_num')::int") < HAS_TRANSACTION_TIMEOUT:
-        pytest.skip("PostgreSQL has transaction_timeout from 17 on")
-    monkeypatch.setattr(session_module, "LONGEST", TTL)
-    queue.enqueue_many("f", ({} for _ in range(10)))
+    monkeypatch.setattr(session_module, "AT_LEAST", 3.0)
+    with PostgresStorage(dsn, listen_conninfo=None if way == "direct" else dsn) as storage:
+        queue = JobQueue(storage)
+        queue.enqueue_many("f", ({} for _ in range(10)))
 
-    async def main() -> None:
-        async with half_sent(storage) as session:
-            await others_get(storage, 10, 30)
-            with pytest.raises(StorageUnavailable):
-                await exchange(session, want=1)
-            await session.close()
-            await session.open()
-            queue.enqueue("f")
-            assert len(await claim(session)) == 1
+        async def main() -> None:
+            async with half_sent(storage) as session:
+                await others_get(storage, 10, 30)
+                with pytest.raises(StorageUnavailable):
+                    await exchange(session, want=1)
+                await session.close()
+                await session.open()
+                queue.enqueue("f")
+                assert len(await claim(session)) == 1
 
-    run(main())
-    assert queue.count("completed") == 10
+        run(main())
+        assert queue.count("completed") == 10
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("iptables") is None, reason="needs root and iptables")
 def test_jobs_of_a_worker_whose_machine_is_gone_within_an_exchange_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the server's keepalives alone; they take 25 seconds."""
-    monkeypatch.setattr(session_module, "LONGEST", 3600.0)
+    """By what the worker has the server ask its kernel for, alone; that takes 35 seconds."""
+    monkeypatch.setattr(session_module, "AT_LEAST", 3600.0)
     with EmbeddedPostgres(tcp=True) as server:
         migrate(server.dsn())
+        port = int(str(conninfo_to_dict(server.dsn(tcp=True))["port"]))
         with PostgresStorage(server.dsn(tcp=True)) as far, PostgresStorage(server.dsn()) as near:
             queue = JobQueue(near)
             queue.enqueue_many("f", ({} for _ in range(10)))
 
             async def main() -> None:
                 async with half_sent(far):
-                    with drop_packets(int(str(conninfo_to_dict(server.dsn(tcp=True))["port"]))):
+                    with drop_packets(port):
                         await others_get(near, 10, 50)
 
             run(main())
             assert queue.count("completed") == 10
+
+
+@pytest.mark.usefixtures("bounded")
+def test_an_exchange_that_is_merely_slow_is_given_more_time_until_it_has_enough(
+    dsn: str, queue: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not str(conninfo_to_dict(dsn)["host"]).startswith("/"):
+        pytest.skip("over TCP the kernel may hold all of it")
+    monkeypatch.setattr(session_module, "AT_LEAST", 0.5)
+    proxy, through = proxied(dsn)
+    with proxy, PostgresStorage(through) as storage:
+        queue.enqueue_many("f", ({"text": "x" * 1_000_000} for _ in range(4)))
+        proxy.delay(0.03)
+
+        async def main() -> None:
+            session = storage.session("w1", None, 0.5)
+            await session.open()
+            failures = 0
+            claims: list[Claim] = []
+            while not claims:
+                try:
+                    claims = await claim(session, 4)
+                except StorageUnavailable:
+                    failures += 1
+                    await session.close()
+                    await session.open()
+            assert failures >= 1
+            assert len(claims) == 4
+            assert session._longest == 0.5  # for the next connection
+            await session.close()
+
+        run(main())
+
+
+def test_a_lease_may_be_longer_than_the_server_can_count(storage: PostgresStorage) -> None:
+    async def main() -> None:
+        session = storage.session("w1", None, 100 * 365 * 86_400.0)
+        await session.open()
+        await session.close()
+
+    run(main())
