@@ -354,3 +354,27 @@ def test_only_a_transactional_job_may_fail_with_its_connection() -> None:
     said = story.findings().violations
     assert [one for one in said if "rolled back" in one] == []
     assert [one for one in said if one.startswith("job plainer: no fault explains why attempt 1 was charged")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "at", "pid", "may"),
+    [
+        ("chaos.effect", 19.0, 2, True),
+        ("chaos.effect", 20.5, 2, True),  # its result was written, its COMMIT was not answered yet
+        ("chaos.effect", 23.0, 2, False),
+        ("chaos.effect", 20.5, 1, False),
+        ("chaos.noop", 20.5, 2, False),
+    ],
+)
+def test_only_whose_commit_may_be_unheard_may_be_refused_what_was_counted(
+    kind: str, at: float, pid: int, may: bool
+) -> None:
+    story = Story(faults=[Happened("reply lost after commit", at, at + 0.1, frozenset({pid}))])
+    story.job("unheard", type=kind)
+    run = story.run("unheard", start=19.5)
+    story.effects |= {"unheard": (run,)} if kind == "chaos.effect" else {}
+    story.end("unheard")
+    story.refusals.append(Refusal(job="unheard", pid=2))
+    assert [said for said in story.findings().violations if "unheard" in said] == (
+        [] if may else ["job unheard: process 2 was refused, and its result was counted"]
+    )

@@ -119,14 +119,16 @@ class Evidence:
     def commit_unheard(self, job_id: str, pid: int) -> bool:
         """Tell whether a job's own transaction was committed, but its worker may not have heard so.
 
-        Then what it made of that, a failure, was refused.
+        Then what it made of that, a failure, was refused. The result is written one statement before the COMMIT, so the
+        fault may have begun in between.
         """
         at = self.tables.done[job_id].finished_at
-        return self.tables.jobs[job_id].type in EFFECTS and self._explaining("transaction", at, [pid]) is not None
+        fault = self._explaining("transaction", at, [pid], before=UNWRITTEN)
+        return self.tables.jobs[job_id].type in EFFECTS and fault is not None
 
-    def _explaining(self, what: Excuse, at: float, pids: Sequence[int]) -> Happened | None:
+    def _explaining(self, what: Excuse, at: float, pids: Sequence[int], before: float = 0.0) -> Happened | None:
         for fault in self.faults:
-            near = fault.at <= at <= fault.healed + self.lease + UNWRITTEN
+            near = fault.at - before <= at <= fault.healed + self.lease + UNWRITTEN
             if near and fault.may(what, self.lease) and any(map(fault.touched, pids)):
                 return fault
         return None
