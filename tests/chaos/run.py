@@ -77,6 +77,7 @@ def run(*, seed: int, seconds: float, faults: Sequence[str], lease: float = 3.0,
 
 
 def _all_at_work(world: World) -> bool:
+    time.sleep(0.1)  # for the proxies, which are in this process
     ledger = read(world.folder)
     return {slot.life.pid for slot in world.workers} | {producer.pid for producer in world.producers} <= ledger.pids
 
