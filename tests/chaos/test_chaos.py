@@ -23,12 +23,7 @@ def check(outcome: Outcome) -> None:
     assert all(line.injected and line.recovered == line.injected for line in outcome.lines)
 
 
-def in_turn(number: int) -> pytest.MarkDecorator:
-    """Leave the machine to two at a time (`--dist loadgroup`): more of them starve workers, which no fault explains."""
-    return pytest.mark.xdist_group(f"chaos {number % 2}")
-
-
-@pytest.mark.parametrize("fault", [pytest.param(fault, marks=in_turn(n)) for n, fault in enumerate(KINDS)])
+@pytest.mark.parametrize("fault", KINDS)
 def test_nothing_is_lost_and_what_happens_twice_is_explained(fault: str) -> None:
     if lacking := missing(fault):
         pytest.skip(lacking)
@@ -38,7 +33,6 @@ def test_nothing_is_lost_and_what_happens_twice_is_explained(fault: str) -> None
     check(outcome)
 
 
-@in_turn(len(KINDS))
 def test_nothing_is_lost_when_everything_happens_at_once() -> None:
     faults = [fault for fault in KINDS if missing(fault) is None]
     outcome = run(seed=SEED, seconds=40.0, faults=faults, lease=SHORT, pace=0.6)
