@@ -8,7 +8,7 @@ import re
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from math import ceil
 from typing import Any, Final, TypeAlias
@@ -288,12 +288,9 @@ class Connections:
         if self.pooled:
             return await self.async_connect()
         own = conninfo_to_dict(self.conninfo).get("options") or ""
-        alive, pinned = (
-            " ".join(f"-c {name}={value}" for name, value in settings.items())
-            for settings in (KEPT_ALIVE, SESSION_SETTINGS)
-        )
+        options = f"{_options(KEPT_ALIVE)} {own} {_options(SESSION_SETTINGS)}"
         try:
-            connection = await self.async_connect(prepare_threshold=0, options=f"{alive} {own} {pinned}")
+            connection = await self.async_connect(prepare_threshold=0, options=options)
         except psycopg.OperationalError as error:
             if "unsupported startup parameter" in str(error):  # PgBouncer's words
                 raise ConfigError(_UNTOLD) from error
@@ -330,6 +327,10 @@ class Connections:
     def _limits(self) -> dict[str, Any]:
         # The pool's own reconnect_timeout doubles to minutes; at 5 s a request starts the next attempt.
         return {"min_size": 1, "max_size": self._max_size, "timeout": self.timeout, "reconnect_timeout": 5.0}
+
+
+def _options(settings: Mapping[str, str]) -> str:
+    return " ".join(f"-c {name}={value}" for name, value in settings.items())
 
 
 def _is_pooler(connection: SyncConnection | AsyncConnection, row: tuple[Any, ...] | None) -> bool:

@@ -110,7 +110,7 @@ class PostgresSession(Session):
         self._busy_at = self._due_at = float("-inf")
         self._writers: set[str] = set()
         self._look_in = 0.0
-        self._longest = max(ttl, AT_LEAST)
+        self._longest = self._usual = max(ttl, AT_LEAST)
         self._lax, self._durable = b"", DURABLE  # what precedes an exchange without results, and what must not be lost
 
     # Coming and going.
@@ -153,7 +153,7 @@ class PostgresSession(Session):
             if time.monotonic() - began >= self._longest:
                 self._longest *= 2
             raise
-        self._longest = max(self._ttl, AT_LEAST)
+        self._longest = self._usual
 
     async def _introduce(self, connection: AsyncConnection) -> int:
         """Make the queues and the worker known, durably: a crash must not give their numbers to others."""

@@ -6,7 +6,8 @@ That it ends those over which no answer will come is tried with workers, in test
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -23,11 +24,14 @@ THERE = "select pid from pg_stat_activity where pid = %s"
 STATE = "select state from pg_stat_activity where pid = %s"
 
 
+SETTINGS: dict[str, Any] = {"listen_conninfo": None, "schema": "dbjobq", "timeout": 10.0, "max_size": 1}
+
+
 class Looks(Connections):
     """Connections of a guard whose second look waits until it may; that and the third tell that they have come."""
 
     def __init__(self, dsn: str) -> None:
-        super().__init__(dsn, listen_conninfo=None, schema="dbjobq", timeout=10.0, max_size=1)
+        super().__init__(dsn, **SETTINGS)
         self.second, self.may, self.third = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._number = 0
 
@@ -41,6 +45,20 @@ class Looks(Connections):
         return await super().async_connect(**kwargs)
 
 
+@asynccontextmanager
+async def on_guard(connections: Connections) -> AsyncGenerator[Guard]:
+    """A guard that looks, for 20 seconds at most."""
+    watch = Guard(connections, Statements("dbjobq"))
+    looking = asyncio.create_task(watch.run())
+    try:
+        async with asyncio.timeout(20):
+            yield watch
+    finally:
+        looking.cancel()
+        with suppress(asyncio.CancelledError):
+            await looking
+
+
 def test_a_connection_is_left_alone_that_only_one_look_finds_idle(
     dsn: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -48,9 +66,7 @@ def test_a_connection_is_left_alone_that_only_one_look_finds_idle(
 
     async def main() -> None:
         looks = Looks(dsn)
-        watch = Guard(looks, Statements("dbjobq"))
-        looking = asyncio.create_task(watch.run())
-        async with asyncio.timeout(20), await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+        async with on_guard(looks) as watch, await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
             with watch.waiting(connection):
                 await looks.second.wait()
                 statement = asyncio.create_task(connection.execute("select pg_sleep(2)"))
@@ -59,9 +75,6 @@ def test_a_connection_is_left_alone_that_only_one_look_finds_idle(
                 looks.may.set()
                 await looks.third.wait()
                 await statement
-        looking.cancel()
-        with suppress(asyncio.CancelledError):
-            await looking
 
     asyncio.run(main())
 
@@ -73,12 +86,9 @@ def test_a_connection_is_given_up_of_whose_exchange_the_server_has_not_got_the_r
     monkeypatch.setattr(guard, "PATIENCE", 0.2)
 
     async def main() -> None:
-        watch = Guard(
-            Connections(dsn, listen_conninfo=None, schema="dbjobq", timeout=10.0, max_size=1), Statements("dbjobq")
-        )
-        looking = asyncio.create_task(watch.run())
-        async with asyncio.timeout(20):
-            connection = await psycopg.AsyncConnection.connect(dsn, autocommit=True)
+        connections = Connections(dsn, **SETTINGS)
+        async with on_guard(connections) as watch:
+            connection = await connections.async_connect()
             pid = connection.info.backend_pid
             with suppress(psycopg.OperationalError):  # of the pipeline's end
                 async with connection.pipeline():
@@ -86,8 +96,5 @@ def test_a_connection_is_given_up_of_whose_exchange_the_server_has_not_got_the_r
                     with watch.waiting(connection):
                         await asyncio.to_thread(until, lambda: not database.rows(THERE, pid), what="its end")
             await connection.close()
-        looking.cancel()
-        with suppress(asyncio.CancelledError):
-            await looking
 
     asyncio.run(main())
