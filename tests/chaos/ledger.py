@@ -1,7 +1,7 @@
 """What producers and workers do, written down before and after they do it: a file of JSON lines for each process.
 
-A line is one `write`, so a process that is killed leaves whole lines; what it had not begun is not there. Times are the
-machine's clock, which is the server's, too.
+A line is one `write`; what a process that is killed had not begun is not there, and of what it was about to write there
+may be a part, which does not count. Times are the machine's clock, which is the server's, too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["FOLDER", "Book", "Call", "Execution", "Ledger", "read"]
+__all__ = ["FOLDER", "Book", "Call", "Execution", "Ledger", "read", "whole_lines"]
 
 FOLDER: Final = "DBJOBQ_CHAOS_LEDGER"
 """The environment variable that names the folder."""
@@ -116,5 +116,10 @@ def read(folder: Path) -> Ledger:
 
 def _lines(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
     for path in paths:
-        with path.open() as file:
-            yield from map(json.loads, file)
+        yield from map(json.loads, whole_lines(path))
+
+
+def whole_lines(path: Path) -> Iterator[str]:
+    """Yield a file's lines, but not one whose writer was killed before its end."""
+    with path.open() as file:
+        yield from (line for line in file if line.endswith("\n"))

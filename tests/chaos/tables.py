@@ -10,6 +10,8 @@ from typing import Any
 
 import psycopg
 
+from tests.chaos.ledger import whole_lines
+
 __all__ = ["Done", "Failure", "JobRow", "Refusal", "Tables", "read_log", "read_tables"]
 
 
@@ -119,6 +121,6 @@ def _grouped(pairs: Iterable[tuple[Any, ...]]) -> dict[str, tuple[str, ...]]:
 
 def read_log(pid: int, path: Path) -> Iterator[Refusal]:
     """Yield the results that a worker was refused, from its log."""
-    for line in path.read_text().splitlines():
+    for line in whole_lines(path):
         if '"event": "job.refused"' in line:
             yield Refusal(job=json.loads(line)["job_id"], pid=pid)

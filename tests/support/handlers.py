@@ -17,9 +17,13 @@ DIARY = "DBJOBQ_TEST_DIARY"
 
 
 def note(word: str, context: JobContext) -> None:
-    """Add a line: what happened, to which job, in which process."""
+    """Add a line: what happened, to which job, in which process.
+
+    Lines are 64 bytes each, so that none lies on two pages of the file: of such a line a reader may see the first part
+    alone, and a process that is killed may leave no more.
+    """
     with Path(os.environ[DIARY]).open("a") as diary:
-        diary.write(f"{word} {context.job.id} {os.getpid()}\n")
+        diary.write(f"{word} {context.job.id} {os.getpid()}".ljust(63) + "\n")
 
 
 @job(retry=0.1)
