@@ -21,6 +21,7 @@ from dbjobq import binaries
 from dbjobq.binaries import find_bindir
 from dbjobq.embedded import EmbeddedPostgres
 from dbjobq.errors import ConfigError
+from tests.support.process import runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -134,13 +135,7 @@ def test_the_server_goes_when_its_owner_is_killed() -> None:
         pid = int((socket_dir(dsn) / "data" / "postmaster.pid").read_text().split()[0])
         owner.kill()
         assert eventually(lambda: not socket_dir(dsn).exists())
-        assert eventually(lambda: not alive(pid))
-
-
-def alive(pid: int) -> bool:
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
-    return False
+        assert eventually(lambda: not runs(pid))
 
 
 def test_the_server_goes_when_its_owner_ends_without_a_word() -> None:

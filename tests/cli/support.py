@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from click.testing import CliRunner, Result
 
 from dbjobq.cli import main
+from tests.support.process import runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -102,13 +103,4 @@ def started(
 
 def all_gone(pids: list[int]) -> None:
     """Wait until these processes have ended."""
-    eventually(lambda: all(gone(pid) for pid in pids))
-
-
-def gone(pid: int) -> bool:
-    """Whether a process has ended; one that nobody has waited for yet has, too."""
-    with contextlib.suppress(ProcessLookupError, FileNotFoundError):
-        os.kill(pid, 0)
-        status = Path(f"/proc/{pid}/stat")
-        return Path("/proc/self").exists() and status.read_text().rpartition(")")[2].split()[0] == "Z"
-    return True
+    eventually(lambda: not any(map(runs, pids)))

@@ -209,7 +209,7 @@ def test_a_worker_does_all_that_workers_do(
         assert BEGUN.wait(10)
         until(lambda: database.value("select max(expires_at) > now() from dbjobq.worker"))
         assert queue.cancel(stuck)
-        assert TOLD.wait(5)
+        assert TOLD.wait(10)
         until(lambda: queue.count("completed") == 5)
     assert queue.count("pending") == queue.count("running") == queue.count("failed") == 0
     assert {"job.rescued", "job.retry", "job.lost"} <= events()

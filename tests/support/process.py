@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -84,6 +85,15 @@ class WorkerProcess:
         self._process.wait()
         if self._process.stdin is not None:
             self._process.stdin.close()
+
+
+def runs(pid: int) -> bool:
+    """Tell whether a process is there, and no zombie."""
+    with suppress(FileNotFoundError, ProcessLookupError):  # the second if it goes while it is read
+        os.kill(pid, 0)
+        status = Path(f"/proc/{pid}/stat")
+        return not Path("/proc/self").exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
 
 
 def read_diary(path: Path) -> list[Note]:

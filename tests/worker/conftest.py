@@ -121,17 +121,38 @@ def claims(backend: str, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The moments at which workers of this process ask for jobs, as they come: none more because a look was slow."""
     monkeypatch.setattr(scan, "DEAR", float("inf"))
     moments: list[float] = []
+
+    def note(_: Sequence[Outcome], want: int) -> None:
+        if want:
+            moments.append(time.monotonic())
+
+    overhear(backend, monkeypatch, note)
+    return moments
+
+
+@pytest.fixture
+def returned(backend: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The ids of the jobs that workers of this process return to their queue, as they do so."""
+    ids: list[str] = []
+
+    def note(outcomes: Sequence[Outcome], _: int) -> None:
+        ids.extend(outcome.claim.id for outcome in outcomes if outcome.event == "release")
+
+    overhear(backend, monkeypatch, note)
+    return ids
+
+
+def overhear(backend: str, monkeypatch: pytest.MonkeyPatch, note: Callable[[Sequence[Outcome], int], None]) -> None:
+    """Have `note` told, before each exchange of this process's workers, its outcomes and how many jobs it asks for."""
     kind = PostgresSession if backend == "postgres" else SqliteSession
     original: Any = kind.step
 
     async def step(self: Session, outcomes: Sequence[Outcome], want: int, **how: Unpack[Exchange]) -> Step:
-        if want:
-            moments.append(time.monotonic())
+        note(outcomes, want)
         answer: Step = await original(self, outcomes, want, **how)
         return answer
 
     monkeypatch.setattr(kind, "step", step)
-    return moments
 
 
 class Processes:

@@ -40,7 +40,7 @@ def test_a_running_async_job_that_is_cancelled_is_interrupted_within_a_second(
 
     start()
     job_id = queue.enqueue(slow)
-    assert began.wait(5)
+    assert began.wait(10)
     before = time.monotonic()
     assert queue.cancel(job_id)
     until(lambda: told, 3)
@@ -68,7 +68,7 @@ def test_a_running_def_job_that_is_cancelled_is_told_within_a_second(start: Star
 
     start()
     job_id = queue.enqueue(slow)
-    assert began.wait(5)
+    assert began.wait(10)
     before = time.monotonic()
     assert queue.cancel(job_id)
     until(lambda: told)
@@ -107,7 +107,7 @@ def test_a_job_that_is_cancelled_while_it_ends_is_one_or_the_other(start: Start,
     ids = queue.enqueue_many(short, [{"n": n} for n in range(60)])
     outcomes: dict[str, bool] = {}
     for job_id in ids:
-        assert began.acquire(timeout=5)
+        assert began.acquire(timeout=10)
         outcomes[job_id] = queue.cancel(job_id)
     settled(queue)
     for job_id, cancelled in outcomes.items():
@@ -130,7 +130,7 @@ def test_a_notice_of_a_cancellation_that_did_not_happen_is_not_believed(
 
     start()
     job_id = queue.enqueue(work)
-    assert began.wait(5)
+    assert began.wait(10)
     database.rows("select pg_notify('dbjobq', 'c' || %s)", job_id)
     other = queue.enqueue(work)
     assert queue.cancel(other)  # its notice comes after the forged one
@@ -159,10 +159,10 @@ def test_a_job_cancelled_and_revived_while_its_function_still_runs_ends_once_by_
 
     start()
     job_id = queue.enqueue(slow)
-    assert began.acquire(timeout=5)
+    assert began.acquire(timeout=10)
     assert queue.cancel(job_id)
     assert queue.retry(job_id)
-    assert began.acquire(timeout=5)
+    assert began.acquire(timeout=10)
     ended(queue, [job_id])
     first.set()
     lasting(lambda: result_of(queue, job_id) == 2, 0.3)

@@ -26,8 +26,8 @@ def test_jobs_of_a_killed_worker_run_elsewhere_within_the_lease_and_one_attempt_
     until(lambda: "worker.started" in other.log())
     before = time.monotonic()
     victim.kill()
-    until(lambda: len(processes.diary("start")) == 6, 5)
-    assert time.monotonic() - before < 2.0 + 1.0
+    until(lambda: len(processes.diary("start")) == 6)
+    assert time.monotonic() - before < 2.0 + 3.0
     for job_id in ids:
         found = get(queue, job_id)
         assert (found.status, found.attempts) == ("running", 1)
@@ -95,9 +95,9 @@ def test_a_worker_that_comes_back_from_a_pause_works_on(queue: JobQueue, process
     until(lambda: processes.diary("start"))
     paused.pause()
     other = processes.start(lease=2.0)
-    until(lambda: len(processes.diary("start")) == 2, 5)
+    until(lambda: len(processes.diary("start")) == 2)
     paused.resume()
-    until(lambda: f"job.fenced {first}" in paused.log() or f"job.lost {first}" in paused.log(), 5)
+    until(lambda: f"job.fenced {first}" in paused.log() or f"job.lost {first}" in paused.log())
     job_id = queue.enqueue(handlers.returning)
     ended(queue, [job_id])
     assert get(queue, job_id).result == paused.pid
@@ -147,7 +147,7 @@ def test_a_job_without_retries_is_never_started_twice(queue: JobQueue, processes
     ended(queue, [job_id], "failed")
     if fault == "pause":
         victim.resume()
-        until(lambda: "job.refused" in victim.log() or "job.lost" in victim.log(), 5)
+        until(lambda: "job.refused" in victim.log() or "job.lost" in victim.log())
     lasting(lambda: len(processes.diary("start")) == 1, 1.0)
     assert get(queue, job_id).status == "failed"
 
@@ -170,7 +170,7 @@ def test_jobs_claimed_ahead_on_a_paused_worker_are_not_started_when_it_comes_bac
     settled(queue)
     starts = Counter(note.job_id for note in processes.diary("start"))
     paused.resume()
-    until(lambda: "worker.lapsed" in paused.log() or "job.refused" in paused.log() or "job.lost" in paused.log(), 5)
+    until(lambda: "worker.lapsed" in paused.log() or "job.refused" in paused.log() or "job.lost" in paused.log())
     again = queue.enqueue(function)
     ended(queue, [again])
     after = Counter(note.job_id for note in processes.diary("start"))

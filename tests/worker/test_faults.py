@@ -95,7 +95,7 @@ def test_a_result_that_cannot_be_written_in_the_time_the_server_allows_is_kept_a
     @job
     def work() -> str:
         running.set()
-        go_on.wait(10)
+        go_on.wait(20)
         return "kept"
 
     with PostgresStorage(make_conninfo(dsn, options="-c statement_timeout=200ms")) as storage:
@@ -122,7 +122,7 @@ def test_a_result_whose_reply_is_lost_is_sent_again_and_not_taken_for_a_late_one
     @job(retry=0.2)
     def work() -> str | None:
         ran.append(1)
-        go_on.wait(10)
+        go_on.wait(20)
         if kind == "retry" and len(ran) == 1:
             raise ValueError
         return "kept" if kind == "result" else None
@@ -134,7 +134,7 @@ def test_a_result_whose_reply_is_lost_is_sent_again_and_not_taken_for_a_late_one
         until(lambda: ran)
         proxy.delay(0.5)  # each way: half a second passes between the commit and its reply's arrival
         go_on.set()
-        until(lambda: database.value("select count(*) from dbjobq.lease") == 0, 5)
+        until(lambda: database.value("select count(*) from dbjobq.lease") == 0)
         proxy.reset()
         proxy.delay(0)
         ended(queue, [job_id])
@@ -165,11 +165,11 @@ def test_a_claim_whose_reply_is_lost_goes_back_free_of_charge_for_its_jobs_were_
         ran.clear()
         proxy.delay(0.5)
         job_id = queue.enqueue(work, max_retries=0)
-        until(lambda: database.value("select count(*) from dbjobq.lease") == 1, 5)
+        until(lambda: database.value("select count(*) from dbjobq.lease") == 1)
         proxy.reset()
         proxy.delay(0)
         assert ran == []
-        ended(queue, [job_id], timeout=6)
+        ended(queue, [job_id])
         found = queue.get_job(job_id)
         assert found is not None
         assert found.attempts == 0
@@ -191,11 +191,11 @@ def test_a_claim_whose_reply_is_lost_is_rescued_though_its_worker_is_kept_busy(
         ended(queue, [queue.enqueue(work, n=-1)])
         proxy.delay(0.5)
         job_id = queue.enqueue(work, n=0)
-        until(lambda: database.value("select count(*) from dbjobq.lease") == 1, 5)
+        until(lambda: database.value("select count(*) from dbjobq.lease") == 1)
         proxy.reset()
         proxy.delay(0)
         busy = queue.enqueue_many(work, [{"n": n} for n in range(1, 150)])
-        ended(queue, [job_id], timeout=6)
+        ended(queue, [job_id])
         ended(queue, busy, timeout=20)
         worker.stop()
 
@@ -223,8 +223,8 @@ def test_a_black_holed_workers_jobs_are_taken_over_and_its_late_result_refused(
         direct = start(lease=3.0)
         before = time.monotonic()
         proxy.blackhole()
-        ended(queue, [job_id], timeout=6)
-        assert time.monotonic() - before < 3.0 + 1.0
+        ended(queue, [job_id])
+        assert time.monotonic() - before < 3.0 + 4.0
         assert by == [holed.worker_id, direct.worker_id]
         go_on.set()
         proxy.heal()
@@ -261,7 +261,7 @@ def test_a_worker_that_cannot_renew_ends_its_coroutines_before_others_may_take_t
         until(lambda: story)
         start(lease=3.0)
         proxy.blackhole()
-        ended(queue, [job_id], timeout=6)
+        ended(queue, [job_id])
         assert story == ["start", "cancelled", "start"]
         assert events.jobs("job.fenced") == [job_id]
         proxy.heal()
@@ -312,7 +312,7 @@ def test_a_result_from_a_short_black_hole_is_accepted(start: Start, queue: JobQu
         worker = start(JobQueue(storage), lease=30.0)
         start(lease=30.0)
         job_id = queue.enqueue(work)
-        assert began.wait(5)
+        assert began.wait(10)
         proxy.blackhole()
         go_on.set()
         time.sleep(1.0)  # the hole's length
@@ -341,7 +341,7 @@ def test_a_worker_in_a_black_hole_that_stays_starts_nothing_it_claimed_before(
         ended(queue, [queue.enqueue(work, n=-1)])
         proxy.delay(0.3)
         queue.enqueue_many(work, [{"n": n} for n in range(20)])
-        until(lambda: queue.count("running") > 0, 5)
+        until(lambda: queue.count("running") > 0)
         proxy.blackhole()
         start(lease=2.0)
         settled(queue, 8)
@@ -376,14 +376,14 @@ def test_a_database_that_is_away_for_a_while_costs_no_attempt(
     @job
     def work() -> str:
         began.set()
-        go_on.wait(10)
+        go_on.wait(20)
         return "kept"
 
     proxy, through = proxied(dsn)
     with proxy, PostgresStorage(through) as storage:
         worker = start(JobQueue(storage), lease=30.0)
         job_id = queue.enqueue(work)
-        assert began.wait(5)
+        assert began.wait(10)
         proxy.refuse()
         go_on.set()
         until(lambda: events.of("database.lost"))

@@ -98,7 +98,7 @@ def next_one(queue: JobQueue) -> Callable[[], None]:
         await asyncio.sleep(0)
 
     def check() -> None:
-        ended(queue, [queue.enqueue(kind) for _ in range(3) for kind in (coroutine, sync)], timeout=5)
+        ended(queue, [queue.enqueue(kind) for _ in range(3) for kind in (coroutine, sync)])
 
     return check
 
@@ -123,7 +123,7 @@ def test_whatever_a_def_raises_is_its_jobs_failure(
         do()
 
     worker = start()
-    assert_failed(queue, queue.enqueue(sync), error, timeout=5)
+    assert_failed(queue, queue.enqueue(sync), error)
     next_one()
     assert worker._worker_thread.is_alive()
 
@@ -143,7 +143,7 @@ def test_whatever_an_async_def_raises_is_its_jobs_failure(
         do()
 
     worker = start()
-    assert_failed(queue, queue.enqueue(coroutine), error, timeout=5)
+    assert_failed(queue, queue.enqueue(coroutine), error)
     next_one()
     assert worker._worker_thread.is_alive()
 
@@ -168,7 +168,7 @@ def test_whatever_a_transactional_handler_raises_is_its_jobs_failure(
 
     start()
     job_id = queue.enqueue(sync if kind == "def" else coroutine)
-    assert_failed(queue, job_id, error, timeout=5)
+    assert_failed(queue, job_id, error)
     next_one()
 
 
@@ -196,9 +196,9 @@ def test_a_task_that_a_handler_starts_cannot_end_the_worker(
     worker = start()
     job_id = queue.enqueue(parent)
     if awaited:
-        assert_failed(queue, job_id, type(error).__name__, timeout=5)
+        assert_failed(queue, job_id, type(error).__name__)
     else:
-        ended(queue, [job_id], timeout=5)
+        ended(queue, [job_id])
     next_one()
     assert worker._worker_thread.is_alive()
     kept.clear()
@@ -232,11 +232,11 @@ def test_a_job_that_cancels_its_own_task_fails_alone(
         guilty.append(queue.enqueue(cancels_itself))
         others += [queue.enqueue(innocent), queue.enqueue(sync_innocent)]
     start()
-    ended(queue, others, timeout=5)
+    ended(queue, others)
     if then != "return":
-        ended(queue, guilty, "failed", timeout=5)
+        ended(queue, guilty, "failed")
     else:
-        settled(queue, 5)
+        settled(queue)
     next_one()
 
 
@@ -260,8 +260,8 @@ def test_a_job_that_cancels_its_own_task_leaves_alone_those_claimed_with_it(
     ids = queue.enqueue_many(mixed, [{"guilty": n % 10 == 0} for n in range(100)])
     others = queue.enqueue_many(sync_innocent, [dict[str, int]()] * 20)
     innocent = [job_id for n, job_id in enumerate(ids) if n % 10]
-    ended(queue, innocent + others, timeout=5)
-    until(lambda: database.value("select count(*) from dbjobq.lease") == 0, 5)
+    ended(queue, innocent + others)
+    until(lambda: database.value("select count(*) from dbjobq.lease") == 0)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -290,7 +290,7 @@ def test_a_job_that_wrecks_the_event_loop_ends_at_worst_its_worker_which_says_so
     survived = wrecked._worker_thread.is_alive()
     assert survived or wrecked.error is not None
     start(lease=2.0)
-    ended(queue, ids, timeout=6)
+    ended(queue, ids)
     wrecked.stop()
 
 
@@ -311,9 +311,9 @@ def test_a_job_that_swallows_its_cancellation_is_cancelled_all_the_same(
 
     start()
     job_id = queue.enqueue(stubborn)
-    assert began.wait(5)
+    assert began.wait(10)
     assert queue.cancel(job_id)
-    assert swallowed.wait(3)
+    assert swallowed.wait(10)
     next_one()
     found = queue.get_job(job_id)
     assert found is not None
@@ -333,7 +333,7 @@ def test_a_job_that_swallows_its_timeout_ends_when_its_function_does(
 
     start()
     job_id = queue.enqueue(stubborn)
-    settled(queue, 5)
+    settled(queue)
     found = queue.get_job(job_id)
     assert found is not None
     assert (found.status, found.result) in {("failed", None), ("completed", "late")}

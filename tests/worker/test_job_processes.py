@@ -27,22 +27,15 @@ from dbjobq.runtime import processes as runtime_processes
 from tests.support import apart
 from tests.support.faultproxy import proxied
 from tests.support.looking import error_of, get, result_of
+from tests.support.process import runs
 from tests.support.waiting import ended, failed_once, lasting, until
 from tests.worker.conftest import Events, Processes, Start
 
 everywhere = pytest.mark.every_storage
 
 
-def runs(pid: int) -> bool:
-    """Tell whether a process is there and no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def gone(pid: int, timeout: float = 5.0) -> None:
-    until(lambda: not runs(pid), timeout, f"the end of process {pid}")
+def gone(pid: int) -> None:
+    until(lambda: not runs(pid), what=f"the end of process {pid}")
 
 
 def noted(file: Path, timeout: float = 15.0) -> list[int]:
@@ -65,12 +58,17 @@ def no_process_left() -> Iterator[Callable[[], set[int]]]:
     """The processes that this one has started; when the test has stopped its workers, none is left."""
     children = Path(f"/proc/{os.getpid()}/task")
 
+    def is_ours(pid: int) -> bool:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            return b"runtime.child" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return False
+
     def there() -> set[int]:
         pids: set[int] = set()
         for thread in children.iterdir():
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError, ProcessLookupError):
                 pids |= set(map(int, (thread / "children").read_text().split()))
-        return {pid for pid in pids if runs(pid) and b"runtime.child" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+        return {pid for pid in pids if runs(pid) and is_ours(pid)}
 
     yield there
     assert there() == set()
@@ -307,7 +305,7 @@ def test_when_the_worker_is_killed_its_jobs_end_with_it(
     assert all(map(runs, pids))
     worker.kill()
     for pid in pids:
-        gone(pid, timeout=3)
+        gone(pid)
 
 
 def test_a_job_whose_lease_cannot_be_renewed_is_killed_before_others_may_take_it(
@@ -593,7 +591,7 @@ def test_what_a_job_leaves_behind_is_not_in_the_way_of_the_next_nor_of_the_end(
     ended(queue, [queue.enqueue(kind)])
     assert result(queue, queue.enqueue(apart.pid)) == pid
     worker.stop()
-    gone(pid, timeout=3)
+    gone(pid)
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])

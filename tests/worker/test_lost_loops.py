@@ -73,7 +73,7 @@ def test_a_job_that_blocks_every_loop_it_gets_fails_in_the_end_and_the_worker_wo
     assert worker.current_jobs == []
     before = time.monotonic()
     worker.stop()
-    assert time.monotonic() - before < 2.0  # nobody waits for what holds nothing
+    assert time.monotonic() - before < 5.0  # nobody waits for what holds nothing
 
 
 def test_a_transaction_beside_what_blocks_the_loop_is_ended_before_its_job_runs_again(
@@ -158,7 +158,7 @@ def test_a_timeout_counts_too_where_a_task_of_the_jobs_own_blocks_the_loop(
 
     start(stuck_after=None)
     failing = queue.enqueue(waits)
-    assert blocker.began.wait(5)
+    assert blocker.began.wait(10)
     ended(queue, [queue.enqueue(anext_one)])
     ended(queue, [failing], "failed")
 
@@ -209,12 +209,12 @@ def test_joining_waits_for_what_a_thread_still_holds_that_came_back(queue: JobQu
     worker = Worker(queue, poll_interval=0.05, concurrency=2, stuck_after=STUCK_AFTER, shutdown_timeout=10.0)
     worker.start()
     queue.enqueue(blocks, which=0)
-    assert blocked[0].wait(5)
+    assert blocked[0].wait(10)
     ended(queue, [queue.enqueue(anext_one)])
     works_on = queue.enqueue(works)
     until(lambda: get(queue, works_on).status == "running")
     queue.enqueue(blocks, which=1)
-    assert blocked[1].wait(5)
+    assert blocked[1].wait(10)
     ended(queue, [queue.enqueue(anext_one)])
     stopping = threading.Thread(target=worker.stop)
     stopping.start()

@@ -39,7 +39,7 @@ SIGNATURE = re.compile(r"(@property\n)?def \w+\([^)]*\)( -> [^:\n]+)?\s*")
 SIGNATURES = [block for block in BLOCKS if SIGNATURE.fullmatch(block)]
 EXAMPLES = [block for block in BLOCKS if block not in SIGNATURES]
 SIGNALS = next(block for block in EXAMPLES if "signal.pause()" in block)
-LATE = 0.2
+LATE = 0.5
 """Seconds that a poll may come late on a busy machine; none may come early."""
 
 
@@ -195,7 +195,7 @@ def told(page: Page, block: str, queue: JobQueue, capsys: pytest.CaptureFixture[
 
     @job(name="page.hold")
     def hold() -> None:
-        go_on.wait(10)
+        go_on.wait(20)
 
     def begin() -> None:
         queue.enqueue(hold)

@@ -62,7 +62,7 @@ def running(queue: JobQueue) -> Iterator[tuple[Worker, str]]:
     worker = Worker(queue, poll_interval=0.05, max_poll_interval=0.2, concurrency=2, lease=1.5, shutdown_timeout=1.0)
     job_id = queue.enqueue(hold)
     worker.start()
-    assert began.wait(5), repr(worker.error)
+    assert began.wait(10), repr(worker.error)
     yield worker, job_id
     go_on.set()
     worker.stop()

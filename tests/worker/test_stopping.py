@@ -82,8 +82,8 @@ def test_what_runs_when_the_time_is_over_goes_back_at_once_and_free_of_charge(
 
     worker = start(shutdown_timeout=1.0)
     job_id = queue.enqueue(hold if kind == "def" else ahold)
-    assert began.wait(5)
-    assert 0.8 < seconds(worker) < 2.0
+    assert began.wait(10)
+    assert 0.8 < seconds(worker) < 6.0
     assert not worker._worker_thread.is_alive()
     back = queue.get_job(job_id)
     assert back is not None
@@ -105,16 +105,16 @@ def test_what_was_claimed_ahead_goes_back_at_once_while_the_running_job_finishes
         order.append(n)
         if n == 0:
             began.set()
-            go_on.wait(10)
+            go_on.wait(20)
 
     worker = start()
     ended(queue, queue.enqueue_many(hop, [{"n": -1}] * 300))
     order.clear()
     ids = queue.enqueue_many(hop, [{"n": n} for n in range(30)])
-    assert began.wait(5)
+    assert began.wait(10)
     stopper = threading.Thread(target=worker.stop)
     stopper.start()
-    until(lambda: queue.count("running") == 1, 2)
+    until(lambda: queue.count("running") == 1)
     assert {j.id for j in queue.get_pending_jobs()} == set(ids[1:])
     assert stopper.is_alive()
     go_on.set()
@@ -141,7 +141,7 @@ def test_hasten_hands_back_at_once_what_runs(start: Start, queue: JobQueue, kind
 
     worker = start(shutdown_timeout=30)
     job_id = queue.enqueue(hold if kind == "def" else ahold)
-    assert began.wait(5)
+    assert began.wait(10)
     stopper = threading.Thread(target=worker.stop)
     stopper.start()
     before = time.monotonic()
@@ -174,7 +174,7 @@ def test_a_job_that_may_start_only_once_has_failed_if_it_did_not_end_in_time(
 
     worker = start(shutdown_timeout=0.2)
     job_id, waiting = [queue.enqueue(hold if kind == "def" else ahold) for _ in range(2)]
-    assert began.wait(5)
+    assert began.wait(10)
     worker.stop()
     go_on.set()
     failed, other = queue.get_job(job_id), queue.get_job(waiting)
@@ -205,7 +205,7 @@ def test_a_def_job_that_never_returns_does_not_hold_up_stopping_and_is_back_in_t
 
     worker = start(shutdown_timeout=0.5)
     job_id = queue.enqueue(never)
-    assert began.wait(5)
+    assert began.wait(10)
     assert seconds(worker) < 3
     back = queue.get_job(job_id)
     assert back is not None
@@ -228,7 +228,7 @@ def test_an_async_job_that_will_not_be_cancelled_does_not_hold_up_stopping_for_e
     worker = Worker(queue, poll_interval=0.05, shutdown_timeout=0.5)
     worker.start()
     job_id = queue.enqueue(stubborn)
-    assert began.wait(5)
+    assert began.wait(10)
     assert seconds(worker) < 7
     back = queue.get_job(job_id)
     assert back is not None
@@ -249,7 +249,7 @@ def test_an_async_job_that_blocks_the_loop_does_not_hold_up_stopping_for_ever(qu
     worker = Worker(queue, poll_interval=0.05, shutdown_timeout=0.5)
     worker.start()
     job_id = queue.enqueue(blocks)
-    assert began.wait(5)
+    assert began.wait(10)
     assert seconds(worker) < 6.5
     worker._worker_thread.join(5)
     found = queue.get_job(job_id)
@@ -275,7 +275,7 @@ def test_stopping_while_the_database_is_away_is_bounded(
         worker = Worker(JobQueue(storage), poll_interval=0.05, max_poll_interval=0.2, shutdown_timeout=1.0)
         worker.start()
         job_id = queue.enqueue(hold)
-        assert began.wait(5)
+        assert began.wait(10)
         if not busy:
             go_on.set()
             ended(queue, [job_id])
@@ -303,7 +303,7 @@ def test_a_result_that_is_ready_when_the_database_goes_is_written_when_it_is_bac
         worker = Worker(JobQueue(storage), poll_interval=0.05, shutdown_timeout=10)
         worker.start()
         job_id = queue.enqueue(hold)
-        assert began.wait(5)
+        assert began.wait(10)
         proxy.refuse()
         go_on.set()
         stopper = threading.Thread(target=worker.stop)
@@ -328,7 +328,7 @@ def test_a_stopped_worker_leaves_no_connection(start: Start, queue: JobQueue, ds
         worker.stop()
     queue.close()
     others = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
-    until(lambda: database.value(others) == 0, 3)
+    until(lambda: database.value(others) == 0)
 
 
 @pytest.mark.every_storage
@@ -338,12 +338,12 @@ def test_a_retry_of_a_stopping_worker_is_written(start: Start, queue: JobQueue) 
     @job(retry=100)
     def fails() -> None:
         began.set()
-        go_on.wait(5)
+        go_on.wait(20)
         raise ValueError
 
     worker = start()
     job_id = queue.enqueue(fails)
-    assert began.wait(5)
+    assert began.wait(10)
     stopper = threading.Thread(target=worker.stop)
     stopper.start()
     go_on.set()

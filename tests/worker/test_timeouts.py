@@ -26,7 +26,7 @@ def test_a_job_that_overruns_its_timeout_fails_at_that_time(
 
     @job(timeout=limit, max_retries=0, name=f"overrun.{kind}.{said}")
     def sync(ctx: JobContext) -> str:
-        by = time.monotonic() + 3
+        by = time.monotonic() + 10
         while not ctx.cancelled and time.monotonic() < by:
             time.sleep(0.005)
         stopped.append(ctx.cancelled)
@@ -35,7 +35,7 @@ def test_a_job_that_overruns_its_timeout_fails_at_that_time(
     @job(timeout=limit, max_retries=0, name=f"aoverrun.{kind}.{said}")
     async def coroutine(ctx: JobContext) -> str:
         try:
-            await asyncio.sleep(3)
+            await asyncio.sleep(10)
         except asyncio.CancelledError:
             stopped.append(True)
             raise
@@ -49,8 +49,8 @@ def test_a_job_that_overruns_its_timeout_fails_at_that_time(
     start()
     before = time.monotonic()
     job_id = options.enqueue(function)
-    ended(queue, [job_id], "failed", timeout=3)
-    assert 0.3 <= time.monotonic() - before < 1.5
+    ended(queue, [job_id], "failed")
+    assert 0.3 <= time.monotonic() - before < 5
     assert error_of(queue, job_id).startswith("TimeoutError: the attempt took longer than its timeout of 0.3 s")
     until(lambda: stopped == [True])
     ended(queue, [queue.enqueue(next_one)])
@@ -125,7 +125,7 @@ def test_a_late_result_of_a_def_job_that_overran_changes_nothing(start: Start, q
     start()
     job_id = queue.enqueue(late)
     ended(queue, [job_id], "failed")
-    assert ends.wait(3)
+    assert ends.wait(10)
     lasting(lambda: [j.id for j in queue.get_failed_jobs()] == [job_id], 0.3)
     found = queue.get_job(job_id)
     assert found is not None
