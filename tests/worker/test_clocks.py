@@ -72,7 +72,7 @@ def test_its_jobs_are_not_taken_while_it_lives_and_are_when_it_is_gone(
     until(lambda: "worker.started" in right.log())
     lasting(lambda: get(queue, job_id).attempts == 0, 2.0)
     wrong.kill()
-    until(lambda: len(processes.diary("start")) == 2, 1.5 + 1.5, "the rescue")
+    until(lambda: len(processes.diary("start")) == 2, what="the rescue")
     assert get(queue, job_id).attempts == 1
 
 
@@ -87,5 +87,5 @@ def test_it_takes_no_jobs_from_the_living_and_those_of_the_dead_in_time(
     until(lambda: "worker.started" in wrong.log())
     lasting(lambda: get(queue, job_id).attempts == 0, 2.0)
     right.kill()
-    until(lambda: len(processes.diary("start")) == 2, 1.5 + 1.5, "the rescue")
+    until(lambda: len(processes.diary("start")) == 2, what="the rescue")
     assert processes.diary("start")[1].pid == wrong.pid

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from functools import partial
 
 import psycopg
 import pytest
 
 from dbjobq import JobQueue
-from tests.support import handlers
+from tests.support import handlers, waiting
 from tests.support.looking import get
-from tests.support.waiting import ended, lasting, settled, until
+from tests.support.waiting import lasting
 from tests.worker.conftest import Processes
+
+# A process has to start, beside others.
+ended = partial(waiting.ended, timeout=30.0)
+settled = partial(waiting.settled, timeout=30.0)
+until = partial(waiting.until, timeout=30.0)
 
 
 @pytest.mark.every_storage
@@ -57,7 +63,7 @@ def test_a_kill_under_load_loses_nothing(queue: JobQueue, processes: Processes) 
         until(lambda n=n: len(processes.diary("end")) > 300 * (n + 1))  # type: ignore[misc]
         victim.kill()
     processes.start(lease=2.0, concurrency=5)
-    ended(queue, ids, timeout=30)
+    ended(queue, ids)
     assert len(queue.list_jobs()) == 3000
     assert queue.count("running") == 0
     assert max(j.attempts for j in queue.list_jobs()) <= 2
@@ -123,32 +129,32 @@ def test_a_job_that_kills_its_process_every_time_fails_after_its_retries_with_an
 ) -> None:
     job_id = queue.enqueue(handlers.die, max_retries=retries)
     for n in range(retries + 1):
-        victim = processes.start(lease=1.0)
+        victim = processes.start(lease=2.0)
         until(lambda victim=victim: not victim.alive())  # type: ignore[misc]
         assert len(processes.diary("start")) == n + 1
-    survivor = processes.start(lease=1.0)
+    survivor = processes.start(lease=2.0)
     ended(queue, [job_id], "failed")
     found = get(queue, job_id)
     assert found.attempts == retries + 1
     assert (found.error or "").startswith("WorkerLost: ")
     assert f"this was attempt {retries + 1} of {retries + 1}" in (found.error or "")
-    lasting(survivor.alive, 1.5)
+    lasting(survivor.alive, 3.0)
     assert len(processes.diary("start")) == retries + 1
     assert "job.dead" in survivor.log()
 
 
 @pytest.mark.parametrize("fault", ["kill", "pause"])
 def test_a_job_without_retries_is_never_started_twice(queue: JobQueue, processes: Processes, fault: str) -> None:
-    victim = processes.start(lease=1.0)
+    victim = processes.start(lease=2.0)
     job_id = queue.enqueue(handlers.work, max_retries=0, seconds=1)
     until(lambda: processes.diary("start"))
     getattr(victim, fault)()
-    processes.start(lease=1.0)
+    processes.start(lease=2.0)
     ended(queue, [job_id], "failed")
     if fault == "pause":
         victim.resume()
         until(lambda: "job.refused" in victim.log() or "job.lost" in victim.log())
-    lasting(lambda: len(processes.diary("start")) == 1, 1.0)
+    lasting(lambda: len(processes.diary("start")) == 1, 2.0)
     assert get(queue, job_id).status == "failed"
 
 
@@ -158,7 +164,7 @@ def test_jobs_claimed_ahead_on_a_paused_worker_are_not_started_when_it_comes_bac
 ) -> None:
     function = handlers.work if kind == "def" else handlers.awork
     paused = processes.start(lease=2.0)
-    ended(queue, queue.enqueue_many(function, [dict[str, int]()] * 400), timeout=20)
+    ended(queue, queue.enqueue_many(function, [dict[str, int]()] * 400))
     begun = len(processes.diary("start"))
     ids = queue.enqueue_many(function, [{"seconds": 0.2}, *([{"seconds": 0.0}] * 20)])
     until(lambda: len(processes.diary("start")) > begun)
@@ -184,16 +190,16 @@ def test_a_job_that_kills_its_worker_costs_those_held_with_it_one_attempt_at_mos
     queue: JobQueue, processes: Processes
 ) -> None:
     """They have not started; and they must not fail with a neighbour that kills every worker."""
-    first = processes.start(lease=1.0)
-    ended(queue, queue.enqueue_many(handlers.awork, [dict[str, int]()] * 300), timeout=20)
+    first = processes.start(lease=2.0)
+    ended(queue, queue.enqueue_many(handlers.awork, [dict[str, int]()] * 300))
     killer = queue.enqueue(handlers.die, max_retries=2, priority=9)
     others = queue.enqueue_many(handlers.awork, [dict[str, int]()] * 100)
     until(lambda: not first.alive())
     for _ in range(2):
-        victim = processes.start(lease=1.0)
+        victim = processes.start(lease=2.0)
         until(lambda victim=victim: not victim.alive())  # type: ignore[misc]
-    processes.start(lease=1.0)
-    ended(queue, others, timeout=20)
+    processes.start(lease=2.0)
+    ended(queue, others)
     ended(queue, [killer], "failed")
     assert get(queue, killer).attempts == 3
     assert max(get(queue, job_id).attempts for job_id in others) <= 1
@@ -202,15 +208,15 @@ def test_a_job_that_kills_its_worker_costs_those_held_with_it_one_attempt_at_mos
 def test_jobs_without_retries_do_not_end_with_a_worker_that_has_not_started_them(
     queue: JobQueue, processes: Processes, dsn: str
 ) -> None:
-    first = processes.start(lease=1.0)
-    ended(queue, queue.enqueue_many(handlers.awork, [dict[str, int]()] * 300), timeout=20)
+    first = processes.start(lease=2.0)
+    ended(queue, queue.enqueue_many(handlers.awork, [dict[str, int]()] * 300))
     with psycopg.connect(dsn) as connection:  # so that one claim gets them all
         once = queue.options(max_retries=0, connection=connection)
         killer = once.enqueue(handlers.die_at_once)
         others = once.enqueue_many(handlers.awork, [dict[str, int]()] * 50)
     until(lambda: not first.alive())
-    processes.start(lease=1.0)
-    ended(queue, others, timeout=20)
+    processes.start(lease=2.0)
+    ended(queue, others)
     ended(queue, [killer], "failed")
     assert queue.count("failed") == 1
 

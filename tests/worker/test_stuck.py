@@ -370,10 +370,12 @@ def test_the_slot_of_a_def_that_never_returns_is_free_again_when_its_job_is_over
 def test_a_job_that_holds_the_gil_past_the_lease_runs_elsewhere_and_its_late_result_is_refused(
     queue: JobQueue, processes: Processes
 ) -> None:
-    hog = processes.start(lease=1.5)
+    both = {process.pid: process for process in (processes.start(lease=1.5), processes.start(lease=1.5))}
+    until(lambda: all("worker.started" in process.log() for process in both.values()))
     job_id = queue.enqueue(handlers.hold_gil, seconds=5)
-    until(lambda: processes.diary("start"))
-    other = processes.start(lease=1.5)
+    (first,) = until(lambda: processes.diary("start"))
+    hog = both.pop(first.pid)
+    (other,) = both.values()
     until(lambda: len(processes.diary("start")) == 2, 4, "the rescue")
     ended(queue, [job_id])
     assert (get(queue, job_id).result, get(queue, job_id).attempts) == (other.pid, 1)
