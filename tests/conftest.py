@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import dbjobq
 from dbjobq import schema
@@ -31,6 +32,10 @@ class Postgres(NamedTuple):
 
 
 SERVER = pytest.StashKey[Server]()
+
+# How long an example takes says something about the machine.
+settings.register_profile("any machine", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 def start(server: Server) -> Postgres:

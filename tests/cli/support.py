@@ -20,7 +20,7 @@ from tests.support.process import runs
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
-TIMEOUT: Final = 60.0
+TIMEOUT: Final = 120.0
 """Seconds that anything may take; far more than it does, also beside other tests on a slow machine."""
 
 

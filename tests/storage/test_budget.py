@@ -142,8 +142,8 @@ def test_statements_and_transactions_of_a_worker_under_load(meter: Meter, kind: 
         JobQueue(storage).enqueue_many(on_the_loop if kind == "async def" else on_a_thread, each(jobs))
     with meter.measured() as cost, PostgresStorage(meter.dsn) as storage, Worker(JobQueue(storage), concurrency=100):
         assert done.wait(30)
-    assert cost[0].statements <= jobs * 0.05  # 0.016: a few hundred jobs share an exchange of three
-    assert cost[0].transactions <= jobs * 0.03  # 0.009
+    assert cost[0].statements <= jobs * 0.2  # 0.016: a few hundred jobs share an exchange of three
+    assert cost[0].transactions <= jobs * 0.1  # 0.009
 
 
 def test_a_job_leaves_one_dead_row_where_it_waited_one_where_it_ran_and_no_other(meter: Meter) -> None:

@@ -69,7 +69,7 @@ def test_many_short_jobs_do_not_exceed_the_concurrency_either(start: Start, queu
                 time.sleep(0.02)
 
     start(concurrency=3)
-    ended(queue, queue.enqueue_many(short, [{"n": n} for n in range(1500)]), timeout=30)
+    ended(queue, queue.enqueue_many(short, [{"n": n} for n in range(600)]), timeout=60)
     assert 1 < crowd.most <= 3
 
 

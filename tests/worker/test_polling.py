@@ -27,8 +27,6 @@ from tests.support.server import Databases
 from tests.support.waiting import ended, lasting, settled, until
 from tests.worker.conftest import LISTENERS, Events, Start
 
-LATE = 0.09
-"""Seconds that a poll may come late on a busy machine."""
 LONG: dict[str, Any] = {"poll_interval": 20.0, "max_poll_interval": 30.0}
 
 
@@ -40,14 +38,14 @@ def gaps(moments: list[float], since: int = 0) -> list[float]:
 def assert_waits(claims: list[float], begin: Callable[[], int], expected: list[float]) -> None:
     """Check the waits between claims, from the one that `begin` returns on.
 
-    Of three times one must be as expected: the machine may hold up any claim, and the test itself.
+    A claim may be late, but not by as much again; and of three times one must be so, since the machine may hold up any.
     """
     tried: list[list[float]] = []
     for _ in range(3):
         since = begin()
         until(lambda since=since: len(claims) > since + len(expected))  # type: ignore[misc]
         found = gaps(claims, since)[: len(expected)]
-        if all(e - 0.01 <= f <= e + LATE for f, e in zip(found, expected, strict=True)):
+        if all(e - 0.01 <= f < 2 * e - 0.01 for f, e in zip(found, expected, strict=True)):
             return
         tried.append([round(f, 3) for f in found])
     raise AssertionError(f"waits {tried}, expected {expected}")
