@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Opened = Callable[[str], AbstractContextManager[Any]]
     AsyncOpened = Callable[[str], AbstractAsyncContextManager[Any]]
 
-IMPATIENT = "-c lock_timeout=50ms"
+IMPATIENT = "-c lock_timeout=500ms"
 
 
 @contextmanager

@@ -79,7 +79,7 @@ def test_a_statement_that_was_cancelled_says_so_and_is_not_sent_again(
 
 
 def test_a_connection_that_is_well_is_kept(dsn: str, ended: str, database: Database) -> None:
-    address = make_conninfo(dsn, options="-c lock_timeout=50ms", application_name="kept")
+    address = make_conninfo(dsn, options="-c lock_timeout=500ms", application_name="kept")
     with PostgresStorage(address, max_size=1) as storage:
         queue = JobQueue(storage)
         queue.count()
