@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 
 import dbjobq
 from dbjobq import schema
+from dbjobq.storage import scan
 from tests.storage.backstage import Backstage, backstage_of
 from tests.support.server import Databases, NoServer, Server
 from tests.support.storages import storage_at
@@ -143,3 +144,9 @@ def backstage(address: str) -> Iterator[Backstage]:
     """What a test does to its database behind the queue's back."""
     with backstage_of(address) as backstage:
         yield backstage
+
+
+@pytest.fixture
+def cheap_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No look is taken for dear because the machine is slow: after one, a job may be found later than at once."""
+    monkeypatch.setattr(scan, "DEAR", float("inf"))

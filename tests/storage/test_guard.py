@@ -22,8 +22,6 @@ from tests.support.waiting import until
 
 THERE = "select pid from pg_stat_activity where pid = %s"
 STATE = "select state from pg_stat_activity where pid = %s"
-
-
 SETTINGS: dict[str, Any] = {"listen_conninfo": None, "schema": "dbjobq", "timeout": 10.0, "max_size": 1}
 
 

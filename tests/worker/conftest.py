@@ -16,7 +16,6 @@ from typing import Any, Final, Protocol, Unpack
 import pytest
 
 from dbjobq import JobQueue, Worker
-from dbjobq.storage import scan
 from dbjobq.storage.base import Exchange, Session
 from dbjobq.storage.session import PostgresSession
 from dbjobq.storage.sqlite_jobs import SqliteSession
@@ -117,9 +116,8 @@ def events(caplog: pytest.LogCaptureFixture) -> Events:
 
 
 @pytest.fixture
-def claims(backend: str, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def claims(backend: str, monkeypatch: pytest.MonkeyPatch, cheap_looks: None) -> list[float]:
     """The moments at which workers of this process ask for jobs, as they come: none more because a look was slow."""
-    monkeypatch.setattr(scan, "DEAR", float("inf"))
     moments: list[float] = []
 
     def note(_: Sequence[Outcome], want: int) -> None:

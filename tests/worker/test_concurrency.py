@@ -11,7 +11,6 @@ import pytest
 
 from dbjobq import JobQueue, job
 from dbjobq.runtime import pace
-from dbjobq.storage import scan
 from tests.support.waiting import ended, heard, until
 from tests.worker.conftest import Start
 
@@ -151,10 +150,8 @@ def test_a_job_behind_a_long_one_goes_back_to_the_queue_for_another_worker(
     ended(queue, first)
 
 
-def test_jobs_that_were_handed_back_keep_their_order(
-    start: Start, queue: JobQueue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(scan, "DEAR", float("inf"))  # where whole looks are, near ones may pass over them for a while
+@pytest.mark.usefixtures("cheap_looks")  # where whole looks are dear, near ones may pass over them for a while
+def test_jobs_that_were_handed_back_keep_their_order(start: Start, queue: JobQueue) -> None:
     began, go_on = threading.Event(), threading.Event()
     order: list[int] = []
 

@@ -84,7 +84,8 @@ def test_a_job_that_another_process_cancels_is_told_within_a_second(
     start: Start, queue: JobQueue, elsewhere: JobQueue, kind: str
 ) -> None:
     start(lease=30.0)
-    assert seconds_until_told(queue, kind, elsewhere.cancel) < 5.0  # the heartbeats are 10 s apart
+    # Of three times: the machine may stand still for longer.
+    assert min(seconds_until_told(queue, kind, elsewhere.cancel) for _ in range(3)) < 1.0
 
 
 def test_a_worker_on_a_database_in_memory_is_woken_by_every_thread(start: Start) -> None:
