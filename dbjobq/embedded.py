@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import fcntl
 import os
 import pwd
 import secrets
@@ -39,16 +38,20 @@ from urllib.parse import quote
 import psycopg
 
 from dbjobq.binaries import find_bindir
+from dbjobq.datadir import Account, DataDir
 from dbjobq.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Mapping
     from types import FrameType
 
 __all__ = ["EmbeddedPostgres", "main"]
 
 START_TIMEOUT: Final = 30
 """Seconds a server may take to answer, or a stopping one to be gone."""
+
+PID_FILE: Final = "data/postmaster.pid"
+"""Of a running server, below its directory."""
 
 THROWAWAY: Final[Mapping[str, str]] = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 """Settings for data that nobody wants to see again after a crash."""
@@ -62,25 +65,26 @@ rm -rf -- "$3"
 
 
 @dataclass(frozen=True, slots=True)
-class _Account:
-    """The account the server runs as: our own, unless we are root, which PostgreSQL refuses."""
+class _Runner:
+    """Runs the server's programs as its account: our own, unless we are root, which PostgreSQL refuses."""
 
-    uid: int | None = None
-    gid: int | None = None
+    account: Account
+    other: bool
+    """The account is not our own."""
 
     @classmethod
-    def choose(cls) -> _Account:
+    def choose(cls) -> _Runner:
         """Our own account; for root, `postgres` or else `nobody`."""
         if os.geteuid() != 0:
-            return cls()
+            return cls(Account(os.geteuid(), os.getegid()), other=False)
         users = {user.pw_name: user for user in pwd.getpwall()}
         user = users.get("postgres") or users["nobody"]
-        return cls(user.pw_uid, user.pw_gid)
+        return cls(Account(user.pw_uid, user.pw_gid), other=True)
 
     def give(self, path: Path) -> None:
-        """Make the account the owner of this file or directory."""
-        if self.uid is not None and self.gid is not None:
-            os.chown(path, self.uid, self.gid, follow_symlinks=False)
+        """Make the account the owner of a file or directory that we have made, where no other account reaches it."""
+        if self.other:
+            os.chown(path, *self.account, follow_symlinks=False)
 
     def run(self, command: list[str]) -> tuple[int, str]:
         """Run a command as the account.
@@ -97,9 +101,9 @@ class _Account:
                     stderr=output,
                     cwd="/",
                     check=False,
-                    user=self.uid,
-                    group=self.gid,
-                    extra_groups=None if self.uid is None else [],
+                    user=self.account.uid if self.other else None,
+                    group=self.account.gid if self.other else None,
+                    extra_groups=[] if self.other else None,
                 )
             except PermissionError as error:
                 return 126, str(error)
@@ -107,7 +111,10 @@ class _Account:
             return done.returncode, output.read().decode(errors="replace")
 
     def usable(self, bindir: Path, base: Path) -> Path:
-        """The binaries, copied to `base` if the account cannot reach them: a venv below /root, say."""
+        """The binaries, copied to `base` if the account cannot reach them: a venv below /root, say.
+
+        `base` is still ours alone: root copies nothing to where another account could lay a link.
+        """
         code, _ = self.run([str(bindir / "postgres"), "-V"])
         if code == 0:
             return bindir
@@ -131,9 +138,9 @@ class _Account:
             stderr=subprocess.DEVNULL,
             cwd="/",
             start_new_session=True,  # the terminal's Ctrl-C is for us
-            user=self.uid,
-            group=self.gid,
-            extra_groups=None if self.uid is None else [],
+            user=self.account.uid if self.other else None,
+            group=self.account.gid if self.other else None,
+            extra_groups=[] if self.other else None,
         )
 
 
@@ -147,12 +154,12 @@ class _Address:
     tcp: bool
 
     @classmethod
-    def read(cls, pidfile: Path) -> _Address | None:
+    def read(cls, place: DataDir) -> _Address | None:
         """Read the file; None if there is none, or not all of it yet."""
         try:
-            pid, _, _, port, socket_dir, host, *_ = pidfile.read_text().splitlines()
+            pid, _, _, port, socket_dir, host, *_ = (place.read(PID_FILE) or "").splitlines()
             return cls(int(pid), int(port), Path(socket_dir), bool(host))
-        except (FileNotFoundError, ValueError):
+        except ValueError:
             return None
 
     def dsn(self, dbname: str) -> str:
@@ -183,7 +190,8 @@ class EmbeddedPostgres:
     """A PostgreSQL server of our own, running from construction until `stop()` or the end of this process.
 
     Args:
-        datadir: a directory that keeps the data, made if it is not there; by default they are thrown away.
+        datadir: a directory that keeps the data, made if it is not there; by default they are thrown away. One that is
+            there must belong to the account that runs the server: our own; for root, `postgres` or else `nobody`.
         bindir: where `initdb`, `pg_ctl` and `postgres` are; by default `find_bindir()` looks for them.
         major: the PostgreSQL major version; by default that of the data, else the newest of the wheel's.
         tcp: listen on 127.0.0.1 too, on a free port.
@@ -204,7 +212,7 @@ class EmbeddedPostgres:
         settings: Mapping[str, str] | None = None,
         tempdir: str | os.PathLike[str] | None = None,
     ) -> None:
-        self._account = _Account.choose()
+        self._runner = _Runner.choose()
         self._guard: subprocess.Popen[bytes] | None = None
         self._owner = os.getpid()
         self._durable = datadir is not None
@@ -213,11 +221,10 @@ class EmbeddedPostgres:
         if datadir is None:
             self._start(None, Path(bindir or find_bindir(major)), tcp=tcp)
             return
-        home = Path(datadir).expanduser().absolute()
-        with self._locked(home):
-            if address := _running(home / "data"):
+        with DataDir(Path(datadir).expanduser().absolute(), self._runner.account) as home, home.locked():
+            if address := _running(home):
                 self._address = address
-                self._password = (home / "password").read_text()
+                self._password = _password(home)
             else:
                 self._start(home, Path(bindir or find_bindir(major or _version(home))), tcp=tcp)
 
@@ -251,7 +258,7 @@ class EmbeddedPostgres:
             guard.stdin.write(b"\n")  # not only the end of file: a forked child may hold the pipe open
         guard.stdin.close()
         guard.wait()
-        shutil.rmtree(self._address.socket_dir, ignore_errors=True)
+        shutil.rmtree(self._base, ignore_errors=True)  # not what the server's files say: root does as it is told
 
     def __enter__(self) -> Self:
         return self
@@ -259,28 +266,17 @@ class EmbeddedPostgres:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    @contextlib.contextmanager
-    def _locked(self, home: Path) -> Generator[None]:
-        """Hold the durable directory's lock: looking for a running server and starting one are one step."""
-        try:
-            home.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._account.give(home)
-            with (home / "lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                yield
-        except PermissionError as error:
-            raise ConfigError(f"no access to the data directory {home}: {error}") from error
-
-    def _start(self, home: Path | None, bindir: Path, *, tcp: bool) -> None:
+    def _start(self, home: DataDir | None, bindir: Path, *, tcp: bool) -> None:
         """Start a server, and the guard that will stop it."""
-        base = Path(tempfile.mkdtemp(prefix="dbjobq-pg-", dir=self._tempdir))
-        cluster = (home or base) / "data"
+        self._base = base = Path(tempfile.mkdtemp(prefix="dbjobq-pg-", dir=self._tempdir))
         try:
-            self._account.give(base)
-            self._check_access(home or base)
-            bindir = self._account.usable(bindir, base)
-            self._password = self._init(cluster, bindir)
-            self._launch(cluster, bindir, base, tcp=tcp)
+            bindir = self._runner.usable(bindir, base)
+            self._runner.give(base)
+            self._check_access(base if home is None else home.path)
+            with DataDir(base, self._runner.account) as temporary:
+                place = home or temporary
+                self._password = self._init(place, bindir)
+                self._launch(place, temporary, bindir, tcp=tcp)
         except BaseException:
             shutil.rmtree(base, ignore_errors=True)
             raise
@@ -288,81 +284,88 @@ class EmbeddedPostgres:
 
     def _check_access(self, directory: Path) -> None:
         """Say at once when the server's account cannot write to where its data are to be."""
-        code, _ = self._account.run(["/bin/sh", "-c", 'test -w "$1"', "sh", str(directory)])
+        code, _ = self._runner.run(["/bin/sh", "-c", 'test -w "$1"', "sh", str(directory)])
         if code:
             raise ConfigError(
                 f"PostgreSQL cannot run as root, and the account it runs as has no access to {directory}: "
                 "choose a directory whose parents others may enter, or another user"
             )
 
-    def _init(self, cluster: Path, bindir: Path) -> str:
+    def _init(self, place: DataDir, bindir: Path) -> str:
         """Make the database cluster if it is not there yet; return its superuser's password."""
-        password_file = cluster.parent / "password"
-        if cluster.exists():
-            return password_file.read_text()
+        if place.has("data"):
+            return _password(place)
         password = secrets.token_hex(16)
-        password_file.touch(mode=0o600)
-        password_file.write_text(password)
-        self._account.give(password_file)
-        unfinished = cluster.with_name("data.new")  # renamed at the end: what is there is whole
-        shutil.rmtree(unfinished, ignore_errors=True)
-        options = ["-U", "postgres", f"--pwfile={password_file}", "--encoding=UTF8", "--no-locale"]
+        place.write("password", password)
+        place.remove("data.new")
+        unfinished = place.path / "data.new"  # renamed at the end: what is there is whole
+        options = ["-U", "postgres", f"--pwfile={place.path / 'password'}", "--encoding=UTF8", "--no-locale"]
         access = ["--auth-local=trust", "--auth-host=scram-sha-256"]
         sync = [] if self._durable else ["--no-sync"]
         self._run(bindir / "initdb", "-D", unfinished, *options, *access, *sync)
-        unfinished.rename(cluster)
+        place.rename("data.new", "data")
         return password
 
-    def _launch(self, cluster: Path, bindir: Path, base: Path, *, tcp: bool) -> None:
+    def _launch(self, place: DataDir, temporary: DataDir, bindir: Path, *, tcp: bool) -> None:
         """Start the server and the guard, and take note of the address."""
         settings = {
-            "unix_socket_directories": str(base),
+            "unix_socket_directories": str(temporary.path),
             "listen_addresses": "127.0.0.1" if tcp else "",
             "port": str(_free_port() if tcp else 5432),
             **self._settings,
         }
         options = " ".join("-c " + shlex.quote(f"{name}={value}") for name, value in settings.items())
-        pg_ctl, log = bindir / "pg_ctl", base / "log"
-        self._guard = self._account.guard(pg_ctl, cluster, base)  # first, so that no moment is without it
+        pg_ctl, cluster = bindir / "pg_ctl", place.path / "data"
+        # First, so that no moment is without it:
+        self._guard = self._runner.guard(pg_ctl, cluster, temporary.path)
         try:
             start = ["-w", "-t", str(START_TIMEOUT), "-o", options, "start"]
-            self._run(pg_ctl, "-D", cluster, "-l", log, *start, log=log)
-            address = _Address.read(cluster / "postmaster.pid")
+            self._run(pg_ctl, "-D", cluster, "-l", temporary.path / "log", *start, said=temporary)
+            address = _Address.read(place)
             if address is None:
-                raise ConfigError(f"PostgreSQL ended right after its start{_tail(log)}")
+                raise ConfigError(f"PostgreSQL ended right after its start{_tail(temporary)}")
         except BaseException:
             self._guard.communicate(b"\n")
             raise
         self._address = address
 
-    def _run(self, program: Path, *args: str | Path, log: Path | None = None) -> None:
+    def _run(self, program: Path, *args: str | Path, said: DataDir | None = None) -> None:
         """Run one of the server's programs; if it fails, ConfigError with what it said and the log's end."""
-        code, output = self._account.run([str(program), *map(str, args)])
+        code, output = self._runner.run([str(program), *map(str, args)])
         if code:
-            raise ConfigError(f"{program.name} failed (exit code {code}): {output.strip()}{_tail(log)}")
+            raise ConfigError(f"{program.name} failed (exit code {code}): {output.strip()}{_tail(said)}")
 
 
-def _running(cluster: Path) -> _Address | None:
+def _running(home: DataDir) -> _Address | None:
     """The server that runs on this cluster, once it answers; None if there is none, or no more."""
-    pidfile = cluster / "postmaster.pid"
     deadline = time.monotonic() + START_TIMEOUT
-    while pidfile.exists():
-        address = _Address.read(pidfile)
+    while home.has(PID_FILE):
+        address = _Address.read(home)
         if address and address.answers():
             return address
         if address and not address.alive():
             return None  # left behind by a crash; PostgreSQL clears it away itself
         if time.monotonic() > deadline:
-            raise ConfigError(f"the server of {pidfile} does not answer; if there is none, remove that file")
+            raise ConfigError(
+                f"the server of {home.path / PID_FILE} does not answer; if there is none, remove that file"
+            )
         time.sleep(0.05)
     return None
 
 
-def _version(home: Path) -> int | None:
+def _version(home: DataDir) -> int | None:
     """The major version of the data there, None if there are none."""
-    with contextlib.suppress(FileNotFoundError):
-        return int((home / "data" / "PG_VERSION").read_text())
-    return None
+    try:
+        return int(home.read("data/PG_VERSION") or "")
+    except ValueError:
+        return None
+
+
+def _password(place: DataDir) -> str:
+    """The superuser's password, which was made with the data."""
+    if (password := place.read("password")) is None:
+        raise ConfigError(f"{place.path} has data, but no file `password`: it was not made by dbjobq, or not all of it")
+    return password
 
 
 def _free_port() -> int:
@@ -372,9 +375,10 @@ def _free_port() -> int:
         return port
 
 
-def _tail(log: Path | None) -> str:
-    """The end of a log file, on lines of its own."""
-    return f"\n{log.read_text(errors='replace')[-2000:]}" if log and log.exists() else ""
+def _tail(temporary: DataDir | None) -> str:
+    """The end of the server's log, on lines of its own."""
+    said = "" if temporary is None else temporary.read("log")
+    return f"\n{said[-2000:]}" if said else ""
 
 
 def main() -> None:

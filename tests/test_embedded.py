@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -262,3 +264,157 @@ def test_the_directory_in_the_environment_must_hold_binaries(monkeypatch: pytest
     monkeypatch.setenv("DBJOBQ_PG_BINDIR", str(tmp_path))
     with pytest.raises(ConfigError, match="holds no initdb"):
         find_bindir()
+
+
+# Whose the directory is.
+
+SERVER = "postgres" if os.geteuid() == 0 and any(user.pw_name == "postgres" for user in pwd.getpwall()) else "nobody"
+ACCOUNT = pwd.getpwnam(SERVER) if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
+"""Who runs the servers of these tests."""
+
+
+def owners(path: Path) -> dict[str, tuple[int, int, int]]:
+    """Who owns a directory and all that is in it, and who may do what there."""
+    return {
+        str(file): (found.st_uid, found.st_gid, found.st_mode)
+        for file in (path, *path.rglob("*"))
+        for found in [file.lstat()]
+    }
+
+
+def of_the_account(path: Path) -> Path:
+    path.mkdir(mode=0o700)
+    os.chown(path, ACCOUNT.pw_uid, ACCOUNT.pw_gid)
+    return path
+
+
+def refusal(home: Path) -> str:
+    with pytest.raises(ConfigError) as refused:
+        EmbeddedPostgres(home).stop()
+    return str(refused.value)
+
+
+@as_root
+@pytest.mark.parametrize("empty", [True, False])
+def test_root_gives_no_directory_away_that_is_there(place: Path, empty: bool) -> None:
+    home = place / "home"
+    home.mkdir()
+    if not empty:
+        (home / "letters").write_text("private")
+    before = owners(place)
+    said = refusal(home)
+    assert f"{home} exists and belongs to root, not to {SERVER}" in said
+    assert "name one that does not exist yet" in said
+    assert owners(place) == before
+
+
+@as_root
+def test_root_uses_a_directory_of_the_server_s_account(place: Path) -> None:
+    with EmbeddedPostgres(of_the_account(place / "home")) as server:
+        assert query(server.dsn(), "SELECT 1") == [(1,)]
+    assert {owner for owner, _, _ in owners(place / "home").values()} == {ACCOUNT.pw_uid}
+
+
+def as_another(home: Path, uid: int, gid: int) -> subprocess.CompletedProcess[str]:
+    """Start a server as an account that is neither root's nor the directory's."""
+    become = f"import os; os.setgroups([]); os.setgid({gid}); os.setuid({uid})"
+    script = OWNER.replace("server =", f"{become}\nserver =")  # when all is imported, which root alone may read
+    return subprocess.run(
+        [sys.executable, "-c", script, str(home)], capture_output=True, text=True, check=False, timeout=60, input=""
+    )
+
+
+def test_somebody_else_s_directory_is_refused_in_words(place: Path) -> None:
+    """As whom we are: root's for others, the account's for root; `/` is root's own."""
+    foreign = Path("/") if os.geteuid() else place
+    assert "exists and belongs to root" in refusal(foreign)
+
+
+@as_root
+def test_an_account_that_is_not_root_takes_no_directory_of_others(place: Path) -> None:
+    other = pwd.getpwnam("daemon")
+    place.chmod(0o777)
+    (place / "home").mkdir()
+    (place / "home").chmod(0o770)
+    os.chown(place / "home", ACCOUNT.pw_uid, other.pw_gid)  # it may write there, as one of the group
+    before = owners(place)
+    done = as_another(place / "home", other.pw_uid, other.pw_gid)
+    assert f"belongs to {SERVER}, not to daemon" in done.stderr, done.stderr
+    assert owners(place) == before
+
+
+def test_a_directory_that_everybody_may_write_to_is_refused(place: Path) -> None:
+    of_the_account(place / "home").chmod(0o777)
+    assert "every account may write to" in refusal(place / "home")
+    assert list((place / "home").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["lock", "password"])
+@pytest.mark.parametrize("how", ["symlink_to", "hardlink_to"])
+def test_no_link_in_the_place_of_a_file_is_followed(place: Path, name: str, how: str) -> None:
+    victim = place / "victim"
+    victim.write_text("precious")
+    victim.chmod(0o600)
+    if how == "hardlink_to" and os.geteuid():
+        pytest.skip("a second name of a file of one's own is one's own")
+    home = of_the_account(place / "home")
+    getattr(home / name, how)(victim)
+    before = owners(place)
+    if name == "lock":
+        said = refusal(home)
+        assert "a link lies where a file should be" in said or "is not a plain file" in said
+        assert owners(place) == before
+    else:  # left behind by a start that was broken off: made anew
+        EmbeddedPostgres(home).stop()
+        assert (home / name).lstat().st_uid == ACCOUNT.pw_uid
+        assert victim.stat().st_uid == os.geteuid()
+    assert victim.read_text() == "precious"
+    assert victim.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("name", ["lock", "password"])
+def test_what_is_no_file_is_refused_and_not_waited_for(place: Path, name: str) -> None:
+    home = of_the_account(place / "home")
+    if name == "password":
+        of_the_account(home / "data")
+    os.mkfifo(home / name)
+    assert "is not a plain file" in refusal(home)
+
+
+def test_a_password_is_not_read_through_a_link(place: Path) -> None:
+    with EmbeddedPostgres(place / "home"):
+        pass
+    (place / "secret").write_text("root's alone")
+    (place / "home" / "password").unlink()
+    (place / "home" / "password").symlink_to(place / "secret")
+    assert "a link lies where a file should be" in refusal(place / "home")
+
+
+def test_a_directory_may_be_reached_through_a_link_of_the_user_s(place: Path) -> None:
+    of_the_account(place / "large-disk")
+    (place / "home").symlink_to(place / "large-disk")
+    with EmbeddedPostgres(place / "home") as server:
+        assert query(server.dsn(), "SELECT 1") == [(1,)]
+
+
+@pytest.mark.parametrize("what", ["file", "dangling"])
+def test_what_is_no_directory_is_named(place: Path, what: str) -> None:
+    home = place / "home"
+    if what == "file":
+        home.write_text("")
+    else:
+        home.symlink_to(place / "nowhere")
+    assert f"no access to the data directory {home}" in refusal(home)
+
+
+def test_stopping_removes_our_directory_and_not_what_the_server_s_files_name(place: Path) -> None:
+    """Whoever has taken over the server's account must not have root remove what they like."""
+    victim = of_the_account(place / "victim")
+    server = EmbeddedPostgres()
+    base = socket_dir(server.dsn())
+    pidfile = base / "data" / "postmaster.pid"
+    assert str(base) in pidfile.read_text()
+    vars(server)["_address"] = dataclasses.replace(vars(server)["_address"], socket_dir=victim)
+    server.stop()
+    assert victim.exists()
+    assert eventually(lambda: not base.exists())
