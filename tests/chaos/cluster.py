@@ -16,7 +16,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from dbjobq.binaries import find_bindir
-from dbjobq.embedded import _Account
+from dbjobq.embedded import _Runner
 from tests.support.ports import free_port
 from tests.support.waiting import until
 
@@ -47,7 +47,7 @@ def can_replicate() -> bool:
 class Node:
     """One server of the cluster, and its data."""
 
-    def __init__(self, account: _Account, bindir: Path, home: Path) -> None:
+    def __init__(self, account: _Runner, bindir: Path, home: Path) -> None:
         self._account, self._bindir, self._home = account, bindir, home
         home.mkdir()
         account.give(home)
@@ -99,7 +99,7 @@ class Cluster:
     """
 
     def __init__(self, *, standby: bool) -> None:
-        account = _Account.choose()
+        account = _Runner.choose()
         home = tempfile.mkdtemp(prefix="dbjobq-chaos-", dir=MEMORY if MEMORY.is_dir() else None)
         self._home = Path(home)
         account.give(self._home)
