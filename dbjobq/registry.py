@@ -6,6 +6,7 @@ import importlib
 import inspect
 import re
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from dbjobq.context import JobContext
 from dbjobq.errors import UnknownJobType
 from dbjobq.retry import DEFAULT_RETRY, RetryPolicy
 
-__all__ = ["Task", "find", "home_of", "job", "registered", "task_of"]
+__all__ = ["Task", "find", "home_of", "job", "known", "openable", "registered", "task_of"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -273,28 +274,57 @@ def _add(task: Task) -> Task:
     return task
 
 
+def known(name: str, imports: Iterable[str] = ()) -> Task | None:
+    """Return the task of a job type as far as that takes no import; see `find`."""
+    if (task := _tasks.get(name)) is not None:
+        return task
+    for module in imports:
+        if name.startswith(f"{module}.") and (function := _defined_in(module, name[len(module) + 1 :])) is not None:
+            return _by_function.get(function) or _add(_make_task(function, name=name))
+    return None
+
+
+def openable(name: str, imports: Iterable[str]) -> list[str]:
+    """Return the modules that may be imported for a job type, the innermost first (contract §3).
+
+    These lie below a name of `imports` that is a package, have plain names (never `__main__`, nor `__init__` a second
+    time), and are not loaded: what is loaded has registered what it has.
+    """
+    packages = [module for module in imports if hasattr(sys.modules.get(module), "__path__")]
+    parts = name.split(".")
+    found: list[str] = []
+    for end in range(len(parts) - 1, 0, -1):
+        module = ".".join(parts[:end])
+        above = sys.modules.get(".".join(parts[: end - 1]))
+        if (
+            any(module.startswith(f"{package}.") for package in packages)
+            and all(map(_plain, parts[:end]))
+            and module not in sys.modules
+            and (above is None or hasattr(above, "__path__"))
+        ):
+            found.append(module)
+    return found
+
+
+def _plain(part: str) -> bool:
+    """Whether an `import` statement could name a module so, and this is none of those that Python runs by itself."""
+    return part.isidentifier() and unicodedata.normalize("NFKC", part) == part and not part.startswith("__")
+
+
 def find(name: str, imports: Iterable[str] = ()) -> Task:
     """Return the task of a job type, for a worker that was told of some modules (contract §3).
 
     A row in the table must not make a worker call whatever it names: only what registered itself, was enqueued by
-    reference here, or is a function defined in a module named to the worker. Another module is imported only if it lies
-    under such a module's package, and must then register the name.
+    reference here, or is a function defined in a module named to the worker. Another module is imported only if it is
+    `openable`, and must then register the name.
 
     Raises:
         UnknownJobType: There is none; says where it was looked for and what to do.
     """
-    if (task := _tasks.get(name)) is not None:
-        return task
     imports = list(imports)
-    for module in imports:
-        if name.startswith(f"{module}.") and (function := _defined_in(module, name[len(module) + 1 :])) is not None:
-            return _by_function.get(function) or _add(_make_task(function, name=name))
-    packages = {_package(module) for module in imports} - {""}
-    parts = name.split(".")
-    for end in range(len(parts) - 1, 0, -1):
-        module = ".".join(parts[:end])
-        if not any(module == package or module.startswith(f"{package}.") for package in packages):
-            continue
+    if (task := known(name, imports)) is not None:
+        return task
+    for module in openable(name, imports):
         try:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
@@ -311,12 +341,6 @@ def find(name: str, imports: Iterable[str] = ()) -> Task:
         f"this worker looked in {where}. Decorate the function with @job in a module that is named to the worker "
         f"(dbjobq worker MODULE, or Worker(…, imports=[…])), and deploy it there",
     )
-
-
-def _package(module: str) -> str:
-    """The package a named module belongs to: itself, or what it lies in."""
-    loaded = sys.modules.get(module)
-    return module if hasattr(loaded, "__path__") else module.rpartition(".")[0]
 
 
 def _defined_in(module: str, qualname: str) -> Callable[..., Any] | None:

@@ -18,11 +18,12 @@ from typing import Final, NamedTuple
 
 from dbjobq.attempt import completed, failed, unfinished
 from dbjobq.handler import OVERRUN, within
-from dbjobq.registry import Task, find, registered
+from dbjobq.registry import Task, registered
 from dbjobq.runtime.alarm import Alarm
 from dbjobq.runtime.config import WorkerConfig
 from dbjobq.runtime.handlers import Handlers
 from dbjobq.runtime.lease import Lease
+from dbjobq.runtime.opener import Opener
 from dbjobq.runtime.pace import BATCH, Pace
 from dbjobq.runtime.slot import Slot, Verdict
 from dbjobq.runtime.threads import Chunk, Threads
@@ -67,6 +68,7 @@ class Executor:
         self._config, self._storage, self._lease, self._alarm = config, storage, lease, alarm
         self.pace = Pace(config.concurrency)
         self.handlers = Handlers(storage, worker_id, config.imports)
+        self._opener = Opener(config.imports)
         self._buffer: deque[Claim] = deque()
         self._outcomes: list[Outcome] = []
         self._loop = asyncio.get_running_loop()
@@ -335,9 +337,16 @@ class Executor:
             if not self._lease.alive():
                 self._release(claim)
                 continue
-            task = tasks.get(claim.type) or self._find(claim)
+            task = tasks.get(claim.type)
             if task is None:
-                continue
+                if jobs:
+                    took(last, jobs, clock() - since)
+                task = await self._find(slot, claim)
+                jobs, since = 0, clock()
+                if slot.relieved and task is None:
+                    return
+                if task is None:
+                    continue
             if jobs and claim.type != last:
                 took(last, jobs, clock() - since)
                 jobs, since = 0, clock()
@@ -396,11 +405,23 @@ class Executor:
         while task.cancelling():
             task.uncancel()
 
-    def _find(self, claim: Claim) -> Task | None:
+    async def _find(self, slot: Slot, claim: Claim) -> Task | None:
+        """Return the task of a type that nobody has registered yet; None if the job's outcome is known instead."""
+        me = slot.task
+        assert me is not None  # noqa: S101 - it is this task
         try:
-            return find(claim.type, self._config.imports)
-        except BaseException as error:  # a module may do anything when it is imported, sys.exit included
-            self._ended(failed(claim, error))
+            if (task := self._opener.quickly(claim.type)) is not None:
+                return task
+            slot.claim = claim
+            return await self._opener.find(claim)
+        except BaseException as error:  # a module may do anything when it is imported
+            if self._closing or isinstance(error, GeneratorExit):
+                raise
+            if not slot.verdict:
+                self._ended(failed(claim, error))
+            await self._absorb(me)
+        finally:
+            slot.claim, slot.verdict = None, ""
         return None
 
     def _ended(self, outcome: Outcome) -> None:

@@ -15,7 +15,7 @@ import pytest
 import dbjobq
 from dbjobq import JobContext, NotSupported, RetryPolicy, UnknownJobType, job, registry
 from dbjobq.models import Job
-from dbjobq.registry import Task, find, task_of
+from dbjobq.registry import Task, find, openable, task_of
 from dbjobq.retry import DEFAULT_RETRY
 
 PACKAGES = str(Path(__file__).parent / "packages")
@@ -365,19 +365,78 @@ def test_functions_defined_in_a_named_module_are_found() -> None:
     assert find("custom-name").function is mail.renamed
 
 
-@pytest.mark.parametrize("named", ["shop", "shop.mail"])
-def test_a_module_of_a_named_ones_package_is_imported_and_must_register(named: str) -> None:
-    importlib.import_module(named)
+def test_a_module_of_a_named_package_is_imported_and_must_register() -> None:
+    importlib.import_module("shop")
     assert "shop.lazy" not in sys.modules
-    assert find("shop.lazy.registered", [named]).function() == "lazy"
+    assert find("shop.lazy.registered", ["shop"]).function() == "lazy"
+    with pytest.raises(UnknownJobType):
+        find("shop.lazy.unregistered", ["shop"])
 
 
-def test_a_module_of_another_package_is_not_imported() -> None:
+def test_a_package_without_an_init_is_one() -> None:
+    importlib.import_module("shop.spread")
+    assert find("shop.spread.lazy.registered", ["shop.spread"]).function() == "lazy"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "shop.lazy.registered",  # beside the named module, not below it
+        "outsider.outside",
+        "this.s",
+        "antigravity.fly",
+        "shop.mail.lazy.registered",
+    ],
+)
+def test_a_module_that_is_not_below_a_named_package_is_not_imported(name: str) -> None:
+    for named in ("shop.mail", "shop.spread"):
+        importlib.import_module(named)
+    before = set(sys.modules)
+    with pytest.raises(UnknownJobType):
+        find(name, ["shop.mail", "shop.spread"])
+    assert set(sys.modules) == before
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "shop.__main__.f",
+        "shop.__main__",
+        "shop.__main__.__main__.f",
+        "shop.__init__.f",
+        "shop.__init__.__main__.f",
+        "shop.spread.__main__.f",
+        "shop.spread.__init__.lazy.registered",
+        "shop.__pycache__.lazy.registered",
+        "shop..lazy.registered",
+        "shop...lazy.registered",
+        "shop./lazy.registered",
+        "shop.\uff4cazy.registered",  # what Python's parser, and some file systems, take for an l
+        "shop.lazy\0.registered",
+        "shop. lazy.registered",
+        "shop.os.system",
+        "shop.mail.os.system",
+        "SHOP.lazy.registered",
+    ],
+    ids=ascii,
+)
+def test_what_is_no_plain_name_of_a_module_opens_nothing(name: str) -> None:
+    """`shop/__main__.py` and `shop/spread/__main__.py` interrupt whoever imports them."""
+    for named in ("shop", "shop.mail", "shop.spread"):
+        importlib.import_module(named)
+    before = set(sys.modules)
+    with pytest.raises(UnknownJobType):
+        find(name, ["shop"])
+    assert set(sys.modules) == before
+
+
+def test_what_is_loaded_is_not_imported_again() -> None:
+    """Its import may have failed half-way elsewhere, or have taken the name away: it had its chance to register."""
     importlib.import_module("shop.mail")
-    for name in ("outsider.outside", "this.s", "antigravity.fly"):
-        with pytest.raises(UnknownJobType):
-            find(name, ["shop.mail"])
-        assert name.partition(".")[0] not in sys.modules
+    assert openable("shop.mail.nothing", ["shop"]) == []
+    assert openable("shop.mail.Letters.nothing", ["shop"]) == []
+    assert openable("shop.lazy.registered", ["shop"]) == ["shop.lazy"]
+    assert openable("shop.lazy.Class.method", ["shop"]) == ["shop.lazy.Class", "shop.lazy"]
 
 
 @pytest.mark.parametrize(
@@ -385,9 +444,9 @@ def test_a_module_of_another_package_is_not_imported() -> None:
     [("broken", "the import broke"), ("missing", "no_such_module_anywhere"), ("leaving", "not on this machine")],
 )
 def test_an_import_that_fails_is_an_unknown_type_with_its_cause(module: str, says: str) -> None:
-    importlib.import_module("shop.mail")
+    importlib.import_module("shop")
     with pytest.raises(UnknownJobType, match=says) as caught:
-        find(f"shop.{module}.f", ["shop.mail"])
+        find(f"shop.{module}.f", ["shop"])
     assert caught.value.__cause__ is not None
     assert f"shop.{module}" in str(caught.value)
 

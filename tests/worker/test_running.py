@@ -12,7 +12,7 @@ import pytest
 
 from dbjobq import ConfigError, Discard, JobContext, JobQueue, Retry, RetryPolicy, Worker, job
 from tests.support.looking import error_of, result_of
-from tests.support.waiting import ended, failed_once
+from tests.support.waiting import ended, failed_once, until
 from tests.worker.conftest import Start
 
 pytestmark = pytest.mark.every_storage
@@ -119,6 +119,92 @@ def test_a_row_cannot_make_a_worker_call_what_was_not_registered(start: Start, q
     assert "UnknownJobType" in error_of(queue, job_id)
 
 
+SLOW_MODULE = """
+import time
+from pathlib import Path
+from threading import current_thread
+from dbjobq import job
+
+here = Path(__file__).parent
+(here / "began").touch()
+while not (here / "go").exists():
+    time.sleep(0.01)
+
+@job
+def registered():
+    return current_thread().name
+imported_by = current_thread().name
+"""
+
+
+@pytest.fixture
+def slow_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A package with a module whose import takes until there is a file `go` in it, and a program."""
+    package = tmp_path / "path" / f"slow_{tmp_path.name}"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "slow.py").write_text(SLOW_MODULE)
+    (package / "other.py").write_text("from dbjobq import job\n@job\ndef registered(): ...\n")
+    (package / "__main__.py").write_text("from pathlib import Path\nPath(__file__).with_name('ran').touch()\n")
+    monkeypatch.syspath_prepend(package.parent)  # type: ignore[no-untyped-call, unused-ignore]
+    yield package
+    (package / "go").touch()
+    for name in [name for name in sys.modules if name.partition(".")[0] == package.name]:
+        del sys.modules[name]
+
+
+def test_a_module_is_imported_beside_the_event_loop_once_and_the_log_names_the_job(
+    start: Start, queue: JobQueue, slow_package: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    @job
+    async def fine() -> None: ...
+
+    caplog.set_level(logging.INFO, "dbjobq.worker")
+    start(imports=[slow_package.name], concurrency=3)
+    slow = [queue.enqueue(f"{slow_package.name}.slow.registered") for _ in range(2)]
+    until((slow_package / "began").exists)
+    ended(queue, [queue.enqueue(fine)])
+    (slow_package / "go").touch()
+    ended(queue, slow)
+    assert sys.modules[f"{slow_package.name}.slow"].imported_by == "dbjobq-import"
+    (said,) = [record for record in caplog.records if record.getMessage() == "module.importing"]
+    assert vars(said)["job_id"] in slow
+    assert vars(said)["modules"] == f"{slow_package.name}.slow"
+
+
+def test_a_job_whose_module_is_being_imported_can_be_cancelled(
+    start: Start, queue: JobQueue, slow_package: Path
+) -> None:
+    @job
+    async def fine() -> None: ...
+
+    start(imports=[slow_package.name])
+    slow = queue.enqueue(f"{slow_package.name}.slow.registered")
+    until((slow_package / "began").exists)
+    assert queue.cancel(slow)
+    ended(queue, [queue.enqueue(fine)])  # in the only slot
+    ended(queue, [slow], "cancelled")
+    (slow_package / "go").touch()
+    ended(queue, [queue.enqueue(f"{slow_package.name}.slow.registered")])
+
+
+def test_a_worker_stops_while_a_module_is_being_imported(start: Start, queue: JobQueue, slow_package: Path) -> None:
+    worker = start(imports=[slow_package.name], shutdown_timeout=0.1)
+    slow = queue.enqueue(f"{slow_package.name}.slow.registered")
+    until((slow_package / "began").exists)
+    worker.stop()
+    ended(queue, [slow], "pending")
+    assert queue.get_job(slow).attempts == 0  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("named", ["", ".other"])
+def test_no_row_runs_the_program_of_a_package(start: Start, queue: JobQueue, slow_package: Path, named: str) -> None:
+    start(imports=[slow_package.name + named])
+    ids = [queue.enqueue(f"{slow_package.name}.__main__{rest}", max_retries=0) for rest in ("", ".x", ".__main__.x")]
+    ended(queue, ids, "failed")
+    assert not (slow_package / "ran").exists()
+
+
 MODULE = """
 import dbjobq
 @dbjobq.job
@@ -164,7 +250,7 @@ def test_a_module_that_cannot_be_imported_fails_the_job_not_the_worker(
     @job
     def fine() -> None: ...
 
-    start(imports=[f"{package}.tasks"])
+    start(imports=package)
     job_id = queue.enqueue(f"{package}.{module}.function", max_retries=0)
     ended(queue, [job_id], "failed")
     assert f"{package}.{module}" in error_of(queue, job_id) or "SystemExit" in error_of(queue, job_id)

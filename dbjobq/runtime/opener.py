@@ -1,0 +1,75 @@
+"""Imports the modules in which job types are that a worker meets for the first time: never on its event loop.
+
+A module may take seconds to import, or never end, and a row of the table decides when. So a thread does it, one for
+each job type however many of its jobs have come; it is a daemon, which keeps no worker from ending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from threading import Thread
+from typing import TypeAlias
+
+from dbjobq.registry import Task, find, known, openable
+from dbjobq.storage.values import Claim
+from dbjobq.telemetry import job_fields, worker_log
+
+__all__ = ["Opener"]
+
+_Answer: TypeAlias = "asyncio.Future[Task | BaseException]"
+
+
+class Opener:
+    """Finds tasks by the names of job types. Used on the worker's loop.
+
+    Args:
+        imports: The modules that the worker was told of.
+    """
+
+    def __init__(self, imports: Sequence[str]) -> None:
+        self._imports = imports
+        self._opening: dict[str, _Answer] = {}
+
+    def quickly(self, name: str) -> Task | None:
+        """Return the task of a job type if that takes no import.
+
+        Raises:
+            UnknownJobType: No import could find it either.
+        """
+        task = known(name, self._imports)
+        return task if task is not None or openable(name, self._imports) else find(name, self._imports)
+
+    async def find(self, claim: Claim) -> Task:
+        """Return the task of a job's type, imported by a thread.
+
+        Raises:
+            UnknownJobType: There is none.
+            BaseException: What the module has raised beyond an Exception.
+        """
+        answer = self._opening.get(claim.type)
+        if answer is None:
+            modules = ", ".join(openable(claim.type, self._imports))
+            worker_log.info("module.importing", extra=job_fields(claim, modules=modules))
+            answer = self._opening[claim.type] = asyncio.get_running_loop().create_future()
+            answer.add_done_callback(lambda _: self._opening.pop(claim.type))
+            Thread(target=self._import, args=(claim.type, answer), name="dbjobq-import", daemon=True).start()
+        found = await asyncio.shield(answer)
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    def _import(self, name: str, answer: _Answer) -> None:
+        found: Task | BaseException
+        try:
+            found = find(name, self._imports)
+        except BaseException as error:  # a module may do anything when it is imported
+            found = error
+        with suppress(RuntimeError):  # the loop has ended meanwhile
+            answer.get_loop().call_soon_threadsafe(_answer, answer, found)
+
+
+def _answer(answer: _Answer, found: Task | BaseException) -> None:
+    if not answer.done():
+        answer.set_result(found)

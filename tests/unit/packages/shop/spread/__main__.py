@@ -1,0 +1,3 @@
+"""A program: nothing that a row names may run it."""
+
+raise KeyboardInterrupt
