@@ -220,6 +220,41 @@ def test_a_result_that_comes_after_cancel_is_refused(storage: BaseStorage, queue
     run(main())
 
 
+def test_a_result_that_comes_after_another_of_the_same_claim_is_refused(storage: BaseStorage, queue: JobQueue) -> None:
+    """Somebody wrote in the place of a blocked loop that the job failed; later that loop says that it completed."""
+    one = queue.enqueue("f", max_retries=0)
+
+    async def main() -> None:
+        async with worker(storage) as session:
+            (held,) = await claim(session)
+            assert storage.finish([ended(held, "fail")]).run() == {one}
+            late = [ended(held)]
+            assert (await exchange(session, late)).refused == late
+            assert (await exchange(session, [ended(held, "fail")])).refused == []
+
+    run(main())
+    assert stored(queue, one).status == "failed"
+
+
+def test_a_result_that_comes_after_that_of_the_next_claim_is_refused(
+    storage: BaseStorage, queue: JobQueue, backstage: Backstage
+) -> None:
+    """Both say the same; only one of them was written, and whoever sent the other must know."""
+    queue.enqueue("f")
+
+    async def main() -> None:
+        async with worker(storage, "old") as old, worker(storage, "new") as new:
+            (stale,) = await claim(old)
+            backstage.kill("old")
+            assert len(rescue(storage)) == 1
+            (fresh,) = await claim(new)
+            assert (await exchange(new, [ended(fresh)])).refused == []
+            late = [ended(stale)]
+            assert (await exchange(old, late)).refused == late
+
+    run(main())
+
+
 def test_outcomes_sent_again_are_not_refused_and_count_once(storage: BaseStorage, queue: JobQueue) -> None:
     ids = queue.enqueue_many("f", [{"n": n} for n in range(6)], max_retries=1)
     keyed = queue.options(unique_key="k").enqueue("f")
@@ -365,6 +400,24 @@ def test_a_job_that_kills_every_worker_starts_at_most_max_retries_plus_1_times(
 
     run(main())
     assert (stored(queue, one).status, stored(queue, one).attempts) == ("failed", 3)
+
+
+def test_a_rescued_job_is_marked_until_it_ends(storage: BaseStorage, queue: JobQueue, backstage: Backstage) -> None:
+    """Its worker died with it, perhaps of it: nobody claims it ahead beside others, however often it goes back."""
+    queue.enqueue("f")
+
+    async def main() -> None:
+        async with worker(storage, "gone") as gone, worker(storage, "next") as other:
+            (held,) = await claim(gone)
+            assert not held.suspect
+            backstage.kill("gone")
+            assert len(rescue(storage)) == 1
+            for _ in range(2):
+                (held,) = await claim(other)
+                assert held.suspect
+                await exchange(other, [ended(held, "release")])
+
+    run(main())
 
 
 def test_the_largest_max_retries_can_be_rescued(storage: BaseStorage, queue: JobQueue, backstage: Backstage) -> None:
@@ -522,6 +575,8 @@ def test_progress_is_seen_while_the_job_runs_and_only_by_its_claim(storage: Base
             stale = held._replace(claim="0")
             said = {held: '{"done": 5}', stale: '{"done": 0}'}
             await session.step([], 0, beat=None, promote=False, progress=said, rush=False)
+            assert queue.get_progress(one) == {"done": 5}
+            await session.step([], 0, beat=None, promote=False, progress={stale: '{"done": 0}'}, rush=False)
             assert queue.get_progress(one) == {"done": 5}
 
     run(main())

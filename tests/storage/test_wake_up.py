@@ -133,7 +133,7 @@ def test_a_worker_that_is_paused_while_it_says_so_holds_up_no_other_and_wakes_wh
 def test_retry_release_rescue_and_promotion_notify_a_worker_that_sleeps(
     storage: PostgresStorage, queue: JobQueue, database: Database, backstage: Backstage
 ) -> None:
-    queue.enqueue_many("f", [{"n": n} for n in range(4)], max_retries=5)
+    queue.enqueue_many("f", [{"n": n} for n in range(6)], max_retries=5)
 
     async def main() -> None:
         async with worker(storage, "busy") as busy, worker(storage, "asleep") as session:
@@ -155,6 +155,28 @@ def test_retry_release_rescue_and_promotion_notify_a_worker_that_sleeps(
                 backstage.kill("busy")
                 rescue(storage)
             assert heard == [woken]
+            queue.enqueue_many("f", [{}, {}], max_retries=5)
+            await claim(session)
+            await asleep(session)
+            with database.notified() as heard:
+                assert await session.release()
+            assert heard == [woken]
+
+    run(main())
+
+
+def test_whoever_makes_scheduled_jobs_ready_wakes_others_for_those_it_does_not_take(
+    storage: PostgresStorage, queue: JobQueue, database: Database, backstage: Backstage
+) -> None:
+    queue.options(delay=60).enqueue_many("f", [{}, {}])
+
+    async def main() -> None:
+        async with worker(storage, "busy") as busy, worker(storage, "asleep") as session:
+            await asleep(session)
+            backstage.skip(61)
+            with database.notified() as heard:
+                assert len(await claim(busy, 1)) == 1
+            assert heard == [number(database)]
 
     run(main())
 

@@ -10,21 +10,23 @@ import asyncio
 import statistics
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Unpack
 
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
 from dbjobq import JobQueue, PostgresStorage, Retry, Worker, job
+from dbjobq.runtime.poller import Poller
+from dbjobq.storage.base import Exchange
 from dbjobq.storage.session import PostgresSession
-from dbjobq.storage.values import Idle
+from dbjobq.storage.values import Idle, Outcome, Step
 from tests.storage.database import Database
 from tests.support.faultproxy import proxied
 from tests.support.server import Databases
-from tests.support.waiting import ended, lasting, settled, until
+from tests.support.waiting import ended, heard, lasting, settled, until
 from tests.worker.conftest import LISTENERS, Events, Start
 
 LONG: dict[str, Any] = {"poll_interval": 20.0, "max_poll_interval": 30.0}
@@ -300,6 +302,36 @@ def test_a_transaction_that_commits_between_a_claim_and_the_look_for_open_ones_i
         monkeypatch.setattr(PostgresSession, "idle", idle)
         start(**LONG)
         assert done.wait(10)
+
+
+def test_a_notification_that_comes_while_the_answer_to_a_claim_is_under_way_is_not_forgotten(
+    start: Start, queue: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claim could not see that job yet: the notification stands for it, and nothing else before the next poll."""
+    begun, done, told = threading.Event(), threading.Event(), threading.Event()
+    step, wake, slipped = PostgresSession.step, Poller.wake, list[str]()
+
+    @job
+    async def mark() -> None:
+        done.set() if slipped else begun.set()
+
+    def woken(self: Poller) -> None:
+        wake(self)
+        told.set()
+
+    async def claims(self: PostgresSession, outcomes: Sequence[Outcome], want: int, **how: Unpack[Exchange]) -> Step:
+        answer = await step(self, outcomes, want, **how)
+        if begun.is_set() and want and not answer.claims and not slipped:
+            told.clear()
+            slipped.append(await asyncio.to_thread(queue.enqueue, mark))
+            await heard(told)
+        return answer
+
+    monkeypatch.setattr(PostgresSession, "step", claims)
+    monkeypatch.setattr(Poller, "wake", woken)
+    start(**LONG)
+    queue.enqueue(mark)
+    assert done.wait(15)
 
 
 def test_a_worker_that_waits_for_an_open_transaction_does_not_spin(

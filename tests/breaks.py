@@ -1,0 +1,140 @@
+"""The breaks of `tests/mutants.py`: each a mistake somebody could make, and the tests that must turn red for it."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+__all__ = ["BREAKS", "Break"]
+
+
+class Break(NamedTuple):
+    """One mistake: in a file, the right text by a wrong one."""
+
+    name: str
+    file: str
+    right: str
+    wrong: str
+    tests: tuple[str, ...]
+
+
+SQL: Final = "dbjobq/storage/sql/"
+RUNTIME: Final = "dbjobq/runtime/"
+
+_LIVES: Final = ("tests/storage/test_life_cycle.py",)
+_FENCING: Final = ("tests/storage/test_fencing.py",)
+_WAKING: Final = ("tests/storage/test_wake_up.py",)
+_UNIQUE: Final = ("tests/queue/test_unique.py",)
+_CRASH: Final = ("tests/storage/test_server_crash.py",)
+_DURABLE: Final = ("tests/storage/test_durable.py",)
+_LIFE: Final = ("tests/worker/test_life.py",)
+_POLLING: Final = ("tests/worker/test_polling.py",)
+
+BREAKS: Final = (
+    # Fences.
+    Break("a result of another claim", SQL + "finish.sql", " and lease.claim = sent.claim", "", _FENCING),
+    Break("a completion of another claim", SQL + "finish_completed.sql", " and lease.claim = sent.claim", "", _FENCING),
+    Break("progress of another claim", SQL + "progress.sql", " and lease.claim = sent.claim", "", _FENCING),
+    Break("claims that wait for each other", SQL + "claim.sql", "for update skip locked", "for update", _LIVES),
+    Break("a heartbeat that revives", SQL + "heartbeat.sql", " and expires_at > clock_timestamp()", "", _FENCING),
+    Break("accepted ignores the status", SQL + "accepted.sql", " and done.status = event", "", _FENCING),
+    Break("accepted ignores the claim", SQL + "accepted.sql", " and done.claim = sent.claim", "", _FENCING),
+    Break(
+        "rescue marks no suspect",
+        SQL + "rescue.sql",
+        "job_id, true from bodies where",
+        "job_id, false from bodies where",
+        _FENCING,
+    ),
+    Break(
+        "rescue is free of charge", SQL + "rescue.sql", "attempts + 1, job_id, true", "attempts, job_id, true", _FENCING
+    ),
+    Break(
+        "rescue keeps the claim's number",
+        SQL + "rescue.sql",
+        "insert into {schema}.failure (attempts,",
+        "insert into {schema}.failure (claim, attempts,",
+        _FENCING,
+    ),
+    # Durability.
+    Break(
+        "results are not durable",
+        "dbjobq/storage/session.py",
+        "self._durable if results else self._lax",
+        "self._lax",
+        _DURABLE,
+    ),
+    Break(
+        "a last start is not flushed",
+        SQL + "claim.sql",
+        "case when body.max_retries <= moved.attempts then",
+        "case when false then",
+        _CRASH,
+    ),
+    Break(
+        "a heartbeat waits for the standby",
+        SQL + "heartbeat.sql",
+        "set_config('synchronous_commit', 'off', true)",
+        "id",
+        _CRASH,
+    ),
+    # Lives.
+    Break("a life of one and a half leases", RUNTIME + "lease.py", "TTL: Final = 0.66", "TTL: Final = 1.5", _LIFE),
+    Break(
+        "a lease counted from the answer",
+        RUNTIME + "heartbeat.py",
+        "self._lease.renewed(sent_at)",
+        "self._lease.renewed(now())",
+        _LIFE,
+    ),
+    # Keys.
+    Break(
+        "a key stays behind when its id is taken",
+        SQL + "enqueue_checked.sql",
+        "%(unique_key)s::text is not null and not exists (select from known)",
+        "%(unique_key)s::text is not null",
+        _UNIQUE,
+    ),
+    Break("finish frees no key", SQL + "finish.sql", "event in (2, 3)\n), again", "false\n), again", _UNIQUE),
+    Break("cancel frees no key", SQL + "cancel.sql", "and exists (select from gone)", "and false", _UNIQUE),
+    Break(
+        "rescue frees no key",
+        SQL + "rescue.sql",
+        "unique_key.job_id = bodies.job_id and attempts >= max_retries",
+        "false",
+        _UNIQUE,
+    ),
+    # Waking.
+    Break(
+        "a notification that comes during a claim is forgotten",
+        RUNTIME + "poller.py",
+        "progress=progress, rush=rush)\n",
+        "progress=progress, rush=rush)\n        self._told = self._told and not want\n",
+        _POLLING,
+    ),
+    Break(
+        "what was told is never forgotten",
+        RUNTIME + "poller.py",
+        "        self._told = self._told and not want\n",
+        "",
+        _POLLING,
+    ),
+    Break("a hand-back wakes nobody", SQL + "finish.sql", "event in (5, 6))", "event = 5)", _WAKING),
+    Break("a retry wakes nobody", SQL + "finish.sql", "event in (5, 6))", "event = 6)", _WAKING),
+    Break(
+        "a hand-back of all wakes nobody",
+        SQL + "release_worker.sql",
+        "where wanted and id in",
+        "where false and id in",
+        _WAKING,
+    ),
+    Break("rescue wakes nobody", SQL + "rescue.sql", "where wanted and id in", "where false and id in", _WAKING),
+    Break("promotion wakes nobody", SQL + "promote.sql", "where wanted and id in", "where false and id in", _WAKING),
+    Break("open writers are not looked for", SQL + "writers.sql", "mode = 'RowExclusiveLock'", "false", _WAKING),
+    Break(
+        "a snapshot of before the sleep notifies nobody",
+        SQL + "notify.sql",
+        " or current_setting('transaction_isolation') <> 'read committed'",
+        "",
+        _WAKING,
+    ),
+)
