@@ -19,9 +19,9 @@ from psycopg import errors as pg
 
 from dbjobq.checks import check_seconds
 from dbjobq.errors import StorageUnavailable
-from dbjobq.storage.connections import SyncConnection, resolve_conninfo
 from dbjobq.storage.faults import is_conflict, translated
 from dbjobq.storage.statements import Statements
+from dbjobq.storage.way import SyncConnection, Way
 from dbjobq.telemetry import schema_log
 
 if TYPE_CHECKING:
@@ -134,10 +134,10 @@ def migrating(conninfo: str | None, schema: str, patience: Patience) -> Generato
     """
     from sqlalchemy import create_engine, pool
 
-    dsn = resolve_conninfo(conninfo)
+    way = Way(conninfo)
 
     def connect() -> SyncConnection:
-        return psycopg.connect(dsn, prepare_threshold=None)
+        return way.connect(autocommit=False, prepare_threshold=None)
 
     by, statements = time.monotonic() + patience.timeout, Statements(schema)
     with translated(schema), closing(connect()) as holder:

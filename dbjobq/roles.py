@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Literal
 
-import psycopg
 from psycopg import errors, sql
 
 from dbjobq.errors import ConfigError
-from dbjobq.storage.connections import resolve_conninfo
 from dbjobq.storage.faults import translated
 from dbjobq.storage.statements import check_schema_name
 from dbjobq.storage.version import VERSION_TABLE
+from dbjobq.storage.way import Way
 
 __all__ = ["KINDS", "Kind", "grant", "grant_sql"]
 
@@ -100,7 +99,7 @@ def grant(role: str, kind: Kind, conninfo: str | None = None, schema: str = "dbj
     """
     statements = grant_sql(role, kind, schema)
     try:
-        with translated(schema), psycopg.connect(resolve_conninfo(conninfo), prepare_threshold=None) as connection:
+        with translated(schema), Way(conninfo).connect(autocommit=False, prepare_threshold=None) as connection:
             for statement in statements:
                 connection.execute(statement.encode())
     except errors.UndefinedObject as error:

@@ -14,14 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
-import psycopg
-
 from dbjobq.errors import ConfigError, SchemaError
 from dbjobq.locks import Patience, Turn, migrating
-from dbjobq.storage.connections import resolve_conninfo
 from dbjobq.storage.faults import translated
 from dbjobq.storage.statements import Statements, check_schema_name
 from dbjobq.storage.version import HEAD, VERSION_TABLE, check_version
+from dbjobq.storage.way import Way
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -196,7 +194,7 @@ def leads_back(conninfo: str | None, schema: str, *, to: str) -> bool:
 def _found(conninfo: str | None, schema: str) -> list[tuple[str, str | None]]:
     """Return what `version.sql` finds; no row where there are no tables."""
     statements = Statements(schema)
-    with translated(schema), psycopg.connect(resolve_conninfo(conninfo), prepare_threshold=None) as connection:
+    with translated(schema), Way(conninfo).connect(autocommit=False, prepare_threshold=None) as connection:
         table = f"{quoted(schema)}.{VERSION_TABLE}"
         if connection.execute("select to_regclass(%s)", (table,)).fetchone() == (None,):
             return []

@@ -21,9 +21,9 @@ from dbjobq.errors import DBJobQError
 from dbjobq.queue import JobQueue
 from dbjobq.stage.server import a_server, described, own_schema, signals_restored
 from dbjobq.stage.workers import StartWorker, WorkerProcess, Workers
-from dbjobq.storage.connections import resolve_conninfo
 from dbjobq.storage.faults import translated
 from dbjobq.storage.postgres_storage import PostgresStorage
+from dbjobq.storage.way import resolve_conninfo
 
 __all__ = ["DURABLE", "Sizes", "Stage", "staged"]
 

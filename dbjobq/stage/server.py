@@ -13,8 +13,8 @@ import psycopg
 from psycopg import sql
 
 from dbjobq import schema
-from dbjobq.storage.connections import resolve_conninfo
 from dbjobq.storage.faults import translated
+from dbjobq.storage.way import Way
 
 __all__ = ["a_server", "described", "ignore_signals", "own_schema", "signals_restored"]
 
@@ -46,7 +46,7 @@ def own_schema(dsn: str, prefix: str) -> Generator[str]:
     try:
         yield name
     finally:
-        with translated(name), psycopg.connect(resolve_conninfo(dsn)) as connection:
+        with translated(name), Way(dsn).connect(autocommit=False) as connection:
             connection.execute(sql.SQL("drop schema if exists {} cascade").format(sql.Identifier(name)))
 
 

@@ -1,19 +1,17 @@
-"""How this process reaches PostgreSQL: connection settings, and the pools for the sync and the async side."""
+"""How this process reaches PostgreSQL: the pools for the sync and the async side, and connections beside them."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import re
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import AsyncGenerator, Generator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from math import ceil
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
-import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
@@ -23,22 +21,9 @@ from dbjobq.storage.deadline import Deadline, Watchman, watched
 from dbjobq.storage.lane import Lane
 from dbjobq.storage.lender import Lender
 from dbjobq.storage.statements import SESSION_SETTINGS
+from dbjobq.storage.way import AsyncConnection, SyncConnection, Way
 
-__all__ = ["Connections", "resolve_conninfo"]
-
-SyncConnection: TypeAlias = psycopg.Connection[Any]
-AsyncConnection: TypeAlias = psycopg.AsyncConnection[Any]
-
-BOUNDED: Final = {
-    "connect_timeout": 10,
-    "keepalives": 1,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 15_000,  # milliseconds; keepalives do not run while data is unacknowledged
-    "application_name": "dbjobq",
-}
-"""What libpq leaves unbounded. A DSN's own values win."""
+__all__ = ["Connections"]
 
 KEPT_ALIVE: Final = {
     "tcp_keepalives_idle": "10",
@@ -54,24 +39,6 @@ _UNTOLD: Final = (
     "the DSN leads through a pooler such as PgBouncer: give a direct DSN for listening, too (listen_conninfo, "
     "--listen-dsn, DBJOBQ_LISTEN_DSN), or, where there is no direct way, the same one, and workers only poll"
 )
-
-
-def resolve_conninfo(conninfo: str | None) -> str:
-    """Return a connection string that has bounded timeouts.
-
-    Args:
-        conninfo: A DSN or URL; None reads `DBJOBQ_DSN`, then libpq's `PG*` variables (contract §7).
-
-    Raises:
-        ConfigError: It cannot be parsed.
-    """
-    given = os.environ.get("DBJOBQ_DSN", "") if conninfo is None else conninfo
-    try:
-        known: dict[str, Any] = {**BOUNDED, **conninfo_to_dict(given)}
-        return make_conninfo(**known)
-    except psycopg.ProgrammingError as error:
-        said = re.sub(r'"[^"]*"', '"…"', str(error).strip())  # libpq quotes what it cannot read: perhaps a password
-        raise ConfigError(f"the DSN cannot be read: {said}") from None
 
 
 class Connections:
@@ -95,7 +62,6 @@ class Connections:
         timeout: float,
         max_size: int,
     ) -> None:
-        self.pooled = listen_conninfo is not None
         self.schema = schema
         self.timeout = check_seconds(timeout, "timeout", above_zero=True)
         self._max_size = max_size
@@ -117,17 +83,16 @@ class Connections:
             conninfo = make_conninfo(conninfo.conninfo, **_libpq_options(conninfo.kwargs or {}))
         elif conninfo is not None and not isinstance(conninfo, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
             raise TypeError(f"conninfo={conninfo!r}: must be a DSN or a psycopg_pool pool")
-        self.conninfo = resolve_conninfo(conninfo)
-        self.listen_conninfo = resolve_conninfo(listen_conninfo) if listen_conninfo is not None else self.conninfo
-        self._kwargs: dict[str, Any] = {"autocommit": True}
-        if self.pooled:
-            self._kwargs["prepare_threshold"] = None
+        self.pooled = listen_conninfo is not None
+        """Whether it was said that a pooler is on the way."""
+        self.way = Way(conninfo, pooled=self.pooled)
+        self.direct = self.way if listen_conninfo is None else Way(listen_conninfo)
 
     def arguments(self) -> dict[str, Any]:
         """Return what makes the same for another process, with pools of its own."""
         return {
-            "conninfo": self.conninfo,
-            "listen_conninfo": self.listen_conninfo if self.pooled else None,
+            "conninfo": self.way.conninfo,
+            "listen_conninfo": self.direct.conninfo if self.pooled else None,
             "schema": self.schema,
             "timeout": self.timeout,
             "max_size": self._max_size,
@@ -175,7 +140,7 @@ class Connections:
                         self._heed(first, first.execute(_WHO).fetchone())
                     limits = self._limits()
                     self._pool = Lender(
-                        ConnectionPool(self.conninfo, kwargs=self._kwargs, open=True, name="dbjobq", **limits)
+                        ConnectionPool(self.way.conninfo, kwargs=self.way.kwargs(), open=True, name="dbjobq", **limits)
                     )
                 pool = self._pool
             finally:
@@ -197,11 +162,11 @@ class Connections:
 
     def connect(self, deadline: Deadline | None = None) -> SyncConnection:
         """Return a new connection of one's own."""
-        return psycopg.connect(self.conninfo, **self._kwargs, **self._within(deadline))
+        return self.way.connect(**self._within(deadline))
 
     def connect_directly(self) -> SyncConnection:
         """Return a new connection of one's own that goes past the pooler."""
-        return psycopg.connect(self.listen_conninfo, **self._kwargs)
+        return self.direct.connect()
 
     def pooler(self) -> bool:
         """Tell whether a pooler answers."""
@@ -244,7 +209,7 @@ class Connections:
                 with nullcontext() if deadline is None else watched(first, deadline):
                     self._heed(first, await (await first.execute(_WHO)).fetchone())
             pool = AsyncConnectionPool(
-                self.conninfo, kwargs=self._kwargs, open=False, name="dbjobq-async", **self._limits()
+                self.way.conninfo, kwargs=self.way.kwargs(), open=False, name="dbjobq-async", **self._limits()
             )
             pool = self._pools.setdefault(loop, pool)
             await pool.open()
@@ -277,7 +242,7 @@ class Connections:
 
     async def async_connect(self, **kwargs: Any) -> AsyncConnection:
         """Return a new connection of one's own."""
-        return await psycopg.AsyncConnection.connect(self.conninfo, **{**self._kwargs, **kwargs})
+        return await self.way.aconnect(**kwargs)
 
     async def connect_session(self) -> AsyncConnection:
         """Return a worker's connection, its plans pinned (behind a pooler they are pinned by each transaction).
@@ -287,14 +252,7 @@ class Connections:
         """
         if self.pooled:
             return await self.async_connect()
-        own = conninfo_to_dict(self.conninfo).get("options") or ""
-        options = f"{_options(KEPT_ALIVE)} {own} {_options(SESSION_SETTINGS)}"
-        try:
-            connection = await self.async_connect(prepare_threshold=0, options=options)
-        except psycopg.OperationalError as error:
-            if "unsupported startup parameter" in str(error):  # PgBouncer's words
-                raise ConfigError(_UNTOLD) from error
-            raise
+        connection = await self.way.aconnect(first=KEPT_ALIVE, last=SESSION_SETTINGS, prepare_threshold=0)
         if _is_pooler(connection, await (await connection.execute(_WHO, prepare=False)).fetchone()):
             await connection.close()
             raise ConfigError(_UNTOLD)
@@ -302,7 +260,7 @@ class Connections:
 
     async def connect_listener(self) -> AsyncConnection:
         """Return a direct connection for LISTEN."""
-        return await psycopg.AsyncConnection.connect(self.listen_conninfo, autocommit=True, prepare_threshold=None)
+        return await self.direct.aconnect(prepare_threshold=None)
 
     async def aclose(self) -> None:
         """Close the running loop's pool, unless it is the user's."""
@@ -316,21 +274,17 @@ class Connections:
         """Return what bounds a connection's making: libpq and psycopg give as much time to each host."""
         if deadline is None:
             return {}
-        hosts = str(conninfo_to_dict(self.conninfo).get("host") or "").count(",") + 1
+        hosts = str(conninfo_to_dict(self.way.conninfo).get("host") or "").count(",") + 1
         return {"connect_timeout": max(ceil(deadline.left / hosts), 2)}
 
     def _heed(self, connection: SyncConnection | AsyncConnection, row: tuple[Any, ...] | None) -> None:
         """Prepare nothing if a pooler answers: the next transaction may find what others have prepared."""
         if _is_pooler(connection, row):
-            self._kwargs = {**self._kwargs, "prepare_threshold": None}
+            self.way.pooled = True
 
     def _limits(self) -> dict[str, Any]:
         # The pool's own reconnect_timeout doubles to minutes; at 5 s a request starts the next attempt.
         return {"min_size": 1, "max_size": self._max_size, "timeout": self.timeout, "reconnect_timeout": 5.0}
-
-
-def _options(settings: Mapping[str, str]) -> str:
-    return " ".join(f"-c {name}={value}" for name, value in settings.items())
 
 
 def _is_pooler(connection: SyncConnection | AsyncConnection, row: tuple[Any, ...] | None) -> bool:

@@ -15,9 +15,10 @@ from typing import Final, TypeAlias
 
 import psycopg
 
-from dbjobq.storage.connections import AsyncConnection, Connections, SyncConnection
+from dbjobq.storage.connections import Connections
 from dbjobq.storage.deadline import Deadline, cut, watched
 from dbjobq.storage.statements import Statements
+from dbjobq.storage.way import AsyncConnection, SyncConnection
 
 __all__ = ["Guard"]
 

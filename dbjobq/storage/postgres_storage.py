@@ -87,7 +87,7 @@ class PostgresStorage(BaseStorage):
         self._dequeuer: int | None = None
 
     def __repr__(self) -> str:
-        where = conninfo_to_dict(self.connections.conninfo)
+        where = conninfo_to_dict(self.connections.way.conninfo)
         return f"PostgresStorage({where.get('host', 'local')}/{where.get('dbname', '')}, schema={self.schema!r})"
 
     def recipe(self) -> Recipe:

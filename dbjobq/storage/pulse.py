@@ -9,12 +9,13 @@ from typing import Any
 import psycopg
 
 from dbjobq.storage.base import Pulse
-from dbjobq.storage.connections import Connections, SyncConnection
+from dbjobq.storage.connections import Connections
 from dbjobq.storage.deadline import cut
 from dbjobq.storage.faults import translated
 from dbjobq.storage.guard import Guard
 from dbjobq.storage.statements import DURABLE, Statements
 from dbjobq.storage.values import Claim, Outcome, Rescued
+from dbjobq.storage.way import SyncConnection
 from dbjobq.storage.wire import finish_params, held_params
 
 __all__ = ["PostgresPulse"]

@@ -14,7 +14,7 @@ import psycopg
 from dbjobq.errors import StorageUnavailable
 from dbjobq.serialize import storable_text
 from dbjobq.storage.base import Exchange, Session
-from dbjobq.storage.connections import AsyncConnection, Connections
+from dbjobq.storage.connections import Connections
 from dbjobq.storage.deadline import cut
 from dbjobq.storage.faults import first_line, forget_prepared, is_passing, translated
 from dbjobq.storage.guard import Guard
@@ -23,6 +23,7 @@ from dbjobq.storage.scan import Scan, Start
 from dbjobq.storage.statements import DURABLE, SESSION_SETTINGS, Statements, set_local
 from dbjobq.storage.values import Claim, Idle, Notice, Outcome, Step
 from dbjobq.storage.version import check_version
+from dbjobq.storage.way import AsyncConnection
 from dbjobq.storage.wire import (
     CLAIMED_AT,
     POSITION,

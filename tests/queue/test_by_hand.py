@@ -576,10 +576,10 @@ def test_a_database_that_does_not_answer_is_not_the_jobs_failure(
                 with pytest.raises(StorageUnavailable):
                     plain.execute_job(job)
         if function is jobs.anote:
-            storage.connections.conninfo = "host=127.0.0.1 port=1"
+            storage.connections.way.conninfo = "host=127.0.0.1 port=1"
             with pytest.raises(StorageUnavailable):
                 plain.execute_job(job)
-            storage.connections.conninfo = dsn
+            storage.connections.way.conninfo = dsn
         assert (stored(plain, one).status, stored(plain, one).attempts) == ("running", 0)
 
 

@@ -85,7 +85,7 @@ class EagerProducer(Producer):
 
     def __init__(self, dsn: str, *, timeout: float = TIMEOUT, max_size: int = 2) -> None:
         super().__init__(dsn, timeout=timeout, max_size=max_size)
-        self.storage.connections._kwargs["prepare_threshold"] = 0
+        self.storage.connections.way.prepare_after = 0
 
 
 class AsyncProducer(Producer):

@@ -159,7 +159,7 @@ def test_a_url_of_postgresql_gives_postgresstorage(scheme: str, kind: Callable[[
     given = f"{scheme}://me:p%40ss%2Fword@db.example:6543/app?sslmode=require&connect_timeout=3"
     storage: BaseStorage = SQLAlchemyStorage(kind(given))
     assert isinstance(storage, PostgresStorage)
-    known = conninfo_to_dict(storage.connections.conninfo)
+    known = conninfo_to_dict(storage.connections.way.conninfo)
     wanted = {"user": "me", "password": "p@ss/word", "host": "db.example", "port": "6543", "dbname": "app"}
     wanted |= {"sslmode": "require", "connect_timeout": "3"}
     assert {name: str(known[name]) for name in wanted} == wanted
@@ -179,7 +179,7 @@ def test_an_engine_of_postgresql_gives_postgresstorage(dsn: str, make: Callable[
     with made(make(at)) as queue:
         works(queue)
         assert isinstance(queue.storage, PostgresStorage)
-        found = conninfo_to_dict(queue.storage.connections.conninfo)
+        found = conninfo_to_dict(queue.storage.connections.way.conninfo)
         assert (found["password"], found["options"]) == (at.password, "-c jit=off")
 
 

@@ -14,9 +14,10 @@ import psycopg
 import pytest
 
 from dbjobq.storage import guard
-from dbjobq.storage.connections import AsyncConnection, Connections
+from dbjobq.storage.connections import Connections
 from dbjobq.storage.guard import Guard
 from dbjobq.storage.statements import Statements
+from dbjobq.storage.way import AsyncConnection
 from tests.storage.database import Database
 from tests.support.waiting import until
 

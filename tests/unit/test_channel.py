@@ -46,15 +46,15 @@ def test_a_storage_on_postgresql_can_be_made_again_with_all_its_settings() -> No
     assert isinstance(other, PostgresStorage)
     assert other.recipe() == storage.recipe()
     assert (other.schema, other.connections.pooled) == ("mine", True)
-    assert "password=secret" in other.connections.conninfo
-    assert "host=/direct" in other.connections.listen_conninfo
+    assert "password=secret" in other.connections.way.conninfo
+    assert "host=/direct" in other.connections.direct.conninfo
 
 
 def test_one_that_shares_a_pool_is_made_again_with_its_own() -> None:
     with ConnectionPool("host=/nowhere", kwargs={"dbname": "app"}, open=False) as pool:
         other = again(PostgresStorage(pool))
     assert isinstance(other, PostgresStorage)
-    assert "dbname=app" in other.connections.conninfo
+    assert "dbname=app" in other.connections.way.conninfo
 
 
 def test_one_in_a_file_can_be_made_again_and_one_in_memory_cannot(tmp_path: Path) -> None:

@@ -1,0 +1,126 @@
+"""What every connection of our own says it needs, whatever role and database have as defaults."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from dbjobq import PostgresStorage
+from dbjobq.schema import migrate
+from dbjobq.storage.connections import Connections
+from dbjobq.storage.way import NEEDED, Way
+from tests.storage.database import Database, database
+
+__all__ = ["database"]
+
+DEFAULTS = {
+    "default_transaction_isolation": "serializable",
+}
+"""What role or database may have."""
+
+
+@pytest.fixture
+def strange(dsn: str, database: Database) -> str:
+    """A database whose defaults are others than ours."""
+    name = sql.Identifier(str(conninfo_to_dict(dsn)["dbname"]))
+    for setting, value in DEFAULTS.items():
+        database.connection.execute(
+            sql.SQL("alter database {} set {} = {}").format(name, sql.Identifier(setting), sql.Literal(value))
+        )
+    return dsn
+
+
+@pytest.fixture
+def storage(strange: str) -> Iterator[PostgresStorage]:
+    with PostgresStorage(strange) as storage:
+        yield storage
+
+
+def settings(connection: psycopg.Connection[Any]) -> dict[str, str]:
+    rows = connection.execute("select name, setting from pg_settings where name = any (%s)", [list(NEEDED)])
+    return dict(rows.fetchall())
+
+
+async def asettings(connection: psycopg.AsyncConnection[Any]) -> dict[str, str]:
+    rows = await connection.execute("select name, setting from pg_settings where name = any (%s)", [list(NEEDED)])
+    return dict(await rows.fetchall())
+
+
+def lent(connections: Connections) -> dict[str, str]:
+    with connections.connection() as connection:
+        return settings(connection)
+
+
+def lent_alone(connections: Connections) -> dict[str, str]:
+    with connections.connection(alone=True) as connection:
+        return settings(connection)
+
+
+def directly(connections: Connections) -> dict[str, str]:
+    with connections.connect_directly() as connection:
+        return settings(connection)
+
+
+def alent(connections: Connections) -> dict[str, str]:
+    async def main() -> dict[str, str]:
+        async with connections.aconnection() as connection:
+            found = await asettings(connection)
+        await connections.aclose()
+        return found
+
+    return asyncio.run(main())
+
+
+def a_workers(connections: Connections) -> dict[str, str]:
+    async def main() -> dict[str, str]:
+        async with await connections.connect_session() as connection:
+            return await asettings(connection)
+
+    return asyncio.run(main())
+
+
+def a_listeners(connections: Connections) -> dict[str, str]:
+    async def main() -> dict[str, str]:
+        async with await connections.connect_listener() as connection:
+            return await asettings(connection)
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("made", [lent, lent_alone, directly, alent, a_workers, a_listeners])
+def test_each_of_our_connections_has_what_it_needs(
+    storage: PostgresStorage, made: Callable[[Connections], dict[str, str]]
+) -> None:
+    assert set(DEFAULTS) == set(NEEDED)  # each is tried
+    assert made(storage.connections) == NEEDED
+
+
+def test_tables_are_made_where_the_defaults_are_strange(strange: str, database: Database) -> None:
+    database.rows("drop schema dbjobq cascade")
+    migrate(strange)
+    with PostgresStorage(strange) as storage:
+        storage.check().run()
+
+
+def test_what_the_session_needs_outlives_whoever_resets_it(storage: PostgresStorage) -> None:
+    with storage.connections.connection() as connection:
+        connection.execute("discard all")
+        assert settings(connection) == NEEDED
+
+
+@pytest.mark.parametrize("given", ["dsn", "environment"])
+def test_options_of_the_users_own_are_kept(dsn: str, given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = "-c work_mem=12345 -c default_transaction_isolation=serializable"
+    if given == "dsn":
+        dsn = make_conninfo(dsn, options=options)
+    else:
+        monkeypatch.setenv("PGOPTIONS", options)
+    with Way(dsn).connect() as connection:
+        assert connection.execute("show work_mem").fetchone() == ("12345kB",)
+        assert settings(connection) == NEEDED
