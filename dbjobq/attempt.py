@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-import re
 import traceback
 from typing import Any, Final
 
 from dbjobq.models import after_failure
+from dbjobq.redact import without_passwords
 from dbjobq.retry import DEFAULT_RETRY, Retry, RetryPolicy
 from dbjobq.serialize import dump_result, storable_text
 from dbjobq.storage.values import Claim, Outcome
@@ -18,11 +18,6 @@ MAX_ERROR: Final = 16_000
 """Characters of a traceback that are kept: its end, where the cause is."""
 _OURS: Final = ("dbjobq.handler", "dbjobq.queue", "dbjobq.runtime.")
 """Modules whose frames stand before the handler's own in a traceback."""
-_PASSWORD: Final = re.compile(
-    r"(password(?:[\"']\s*:|\s*=)\s*)(?:'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^\s'\"&]+)|(://[^\s:/@]*:)[^\s/]+(?=@)",
-    re.IGNORECASE,
-)
-"""What stands in a DSN as a password: `password=…`, `"password": …`, `://user:…@`."""
 MAX_DELAY: Final = 100 * 366 * 86400.0
 """Seconds until a retry: a century, which PostgreSQL's calendar and Python's both have room for."""
 
@@ -101,14 +96,9 @@ def _said(error: BaseException) -> str:
         said = str(error)
     except BaseException as broken:  # a handler's exception may do anything when it is asked
         said = f"(its message raised {type(broken).__name__})"
-    return _without_passwords(f"{type(error).__name__}: {said}"[: 2 * MAX_ERROR])[:MAX_ERROR]
+    return without_passwords(f"{type(error).__name__}: {said}"[: 2 * MAX_ERROR])[:MAX_ERROR]
 
 
 def _end(text: str) -> str:
     """Return as much of an error as is kept."""
-    return _without_passwords(text[-2 * MAX_ERROR :])[-MAX_ERROR:]
-
-
-def _without_passwords(text: str) -> str:
-    """Return an error without the passwords of DSNs that it quotes: in its message, or in a line of code."""
-    return _PASSWORD.sub(r"\1\2***", text)
+    return without_passwords(text[-2 * MAX_ERROR :])[-MAX_ERROR:]

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from dbjobq.cli.output import printable
+
 __all__ = ["LEVELS", "log_to_stderr"]
 
 LEVELS: Final = ("debug", "info", "warning", "error", "critical")
@@ -29,11 +31,19 @@ def _extra(record: logging.LogRecord) -> Mapping[str, Any]:
 
 
 class _TextFormatter(logging.Formatter):
-    """`2026-01-31T09:30:00.123Z INFO dbjobq.worker job.retry job_id=… delay=2.0`."""
+    """`2026-01-31T09:30:00.123Z INFO dbjobq.worker job.retry job_id=… delay=2.0`.
+
+    Whoever enqueues a job has a say in what is logged of it: nothing that comes from there can move a terminal's
+    cursor, turn the direction of what follows, or look like another event's line. Tracebacks are indented.
+    """
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        fields = "".join(f" {name}={_word(value)}" for name, value in _extra(record).items())
-        return f"{_time(record)} {record.levelname} {record.name} {record.message}{fields}"
+        fields = "".join(f" {printable(name)}={_word(value)}" for name, value in _extra(record).items())
+        return f"{_time(record)} {record.levelname} {printable(record.name)} {printable(record.message)}{fields}"
+
+    def format(self, record: logging.LogRecord) -> str:
+        event, *trace = super().format(record).split("\n")
+        return "\n".join([event, *(f"  {printable(line)}" for line in trace)])
 
 
 class _JsonFormatter(logging.Formatter):
@@ -59,7 +69,8 @@ def _time(record: logging.LogRecord) -> str:
 
 
 def _word(value: object) -> str:
-    """Return a value as one word; what has spaces or quotes in it as JSON."""
+    """Return a value as one word; what has spaces or quotes in it as JSON, but for printable letters."""
     text = str(value)
-    plain = text.isprintable() and text and not any(c in text for c in ' "=')
-    return text if plain else json.dumps(text, ensure_ascii=False)
+    if text.isprintable() and text and not any(c in text for c in ' "='):
+        return text
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in json.dumps(text, ensure_ascii=False))

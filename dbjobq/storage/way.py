@@ -48,15 +48,25 @@ def resolve_conninfo(conninfo: str | None) -> str:
         conninfo: A DSN or URL; None reads `DBJOBQ_DSN`, then libpq's `PG*` variables (contract §7).
 
     Raises:
-        ConfigError: It cannot be parsed.
+        ConfigError: It cannot be parsed, or what is its password ends too soon.
     """
     given = os.environ.get("DBJOBQ_DSN", "") if conninfo is None else conninfo
+    if _is_cut_short(given):
+        raise ConfigError(
+            "the DSN's password ends too soon: in a URL, write the @ and the / that it has as %40 and %2F"
+        )
     try:
         known: dict[str, Any] = {**BOUNDED, **conninfo_to_dict(given)}
         return make_conninfo(**known)
     except psycopg.ProgrammingError as error:
         said = re.sub(r'"[^"]*"', '"…"', str(error).strip())  # libpq quotes what it cannot read: perhaps a password
         raise ConfigError(f"the DSN cannot be read: {said}") from None
+
+
+def _is_cut_short(dsn: str) -> bool:
+    """Tell whether a URL has an @ or a / in its password, of which libpq would take the rest for a host, and say it."""
+    where, _, path = dsn.partition("://")[2].partition("?")[0].partition("/")
+    return where.count("@") > 1 or ("@" not in where and ":" in where and "@" in path)
 
 
 class Way:

@@ -41,6 +41,32 @@ def test_a_line_break_in_a_value_does_not_make_a_second_line(capsys: pytest.Capt
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "hidden", ["\x85", "\x9b2J", "\u202e", "\u2066", "\u2028", "\u2029", "\ud800", "\x1b[2J", "\r", "\n"]
+)
+def test_what_a_terminal_would_act_upon_is_written_as_an_escape(
+    capsys: pytest.CaptureFixture[str], hidden: str
+) -> None:
+    log_to_stderr("info", as_json=False)
+    text = f"one{hidden}two"
+    try:
+        raise ValueError(text)
+    except ValueError:
+        log.exception(text, extra={"error": text, text: "named"})
+    said = capsys.readouterr().err
+    event, *trace = said.split("\n")[:-1]
+    assert said.replace("\n", "").isprintable()
+    assert event.count("\\") == 3
+    assert all(line.startswith("  ") for line in trace)
+    assert trace[0] == "  Traceback (most recent call last):"
+
+
+def test_letters_of_any_script_are_written_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    log_to_stderr("info", as_json=False)
+    log.info("größe", extra={"queue": "größe", "error": "日本 שלום"})
+    assert capsys.readouterr().err.endswith(' größe queue=größe error="日本 שלום"\n')
+
+
 def test_a_line_of_json_is_an_object(capsys: pytest.CaptureFixture[str]) -> None:
     log_to_stderr("WARNING", as_json=True)
     try:

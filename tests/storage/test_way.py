@@ -11,7 +11,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from dbjobq import PostgresStorage
+from dbjobq import ConfigError, PostgresStorage
 from dbjobq.schema import migrate
 from dbjobq.storage.connections import Connections
 from dbjobq.storage.way import NEEDED, Way
@@ -124,3 +124,27 @@ def test_options_of_the_users_own_are_kept(dsn: str, given: str, monkeypatch: py
     with Way(dsn).connect() as connection:
         assert connection.execute("show work_mem").fetchone() == ("12345kB",)
         assert settings(connection) == NEEDED
+
+
+@pytest.mark.parametrize(
+    "dsn", ["postgresql://app:hun@ter@db/x", "postgresql://app:hun/ter@db/x", "postgres://app:5/hunter@db:1/x?a=b"]
+)
+def test_a_password_that_a_url_ends_too_soon_is_refused_before_libpq_takes_its_end_for_a_host(dsn: str) -> None:
+    with pytest.raises(ConfigError, match="%40 and %2F") as refused:
+        Way(dsn)
+    assert "hun" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://app:hun%40%2Fter@db:5432/x",
+        "postgresql://app:p@[::1]:5432/x",
+        "postgresql://db:5432/x?application_name=a@b",
+        "postgresql://app:hun?ter@db/x",
+        "host=db password=hun@t/er@x user=a://b",
+        "postgresql:///x?host=/tmp",
+    ],
+)
+def test_a_password_that_can_be_told_is_taken(dsn: str) -> None:
+    assert Way(dsn).conninfo
