@@ -110,6 +110,7 @@ class PostgresSession(Session):
         self._scan = Scan()
         self._busy_at = self._due_at = float("-inf")
         self._writers: set[str] = set()
+        self._sure = False  # that `wanted` is set, and was when this worker last looked
         self._look_in = 0.0
         self._longest = self._usual = max(ttl, AT_LEAST)
         self._lax, self._durable = b"", DURABLE  # what precedes an exchange without results, and what must not be lost
@@ -129,6 +130,7 @@ class PostgresSession(Session):
                 await _hang_up(connection)
                 raise
             self._connection, self._worker, self._scan = connection, worker, Scan()
+            self._sure = False
 
     async def _bound(self, connection: AsyncConnection) -> None:
         """Have the server end a transaction whose end does not come: this worker is paused, or cut off (0012).
@@ -292,7 +294,7 @@ class PostgresSession(Session):
         whole = it.near is None
         rows = await self._read_claim(it, now) if it.want else []
         if it.say_busy:
-            self._busy_at = now
+            self._busy_at, self._sure = now, False
         if not it.ask_due:
             return Step(claims_of(rows, self._names), refused, None)
         self._due_at = now
@@ -355,10 +357,12 @@ class PostgresSession(Session):
         """See `Session.idle`.
 
         An enqueue notifies if it sees `wanted`. One whose transaction was open while it was set may not have: those
-        are looked for in `pg_locks`, and until they have ended this worker keeps looking (docs/decisions/0004).
+        are looked for in `pg_locks`, and until they have ended this worker keeps looking (docs/decisions/0004). So does
+        every worker that falls asleep, whoever of them was the one to set it.
         """
         connection, _ = self._opened()
         self._due_at = float("inf")
+        sure, self._sure = self._sure, True  # unless somebody says otherwise while this is asked
         every = self._queues is None
         with self._asking(connection):
             queues = None if every else array(map(str, self._served))
@@ -368,17 +372,17 @@ class PostgresSession(Session):
             self._scan.emptied(now, clock)
             self._scan.scheduled(clock, next_due)
             new = every and count != len(self._names) and await self._learn_queues(connection)
-            look_in = await self._look_for_writers(connection, changed=changed)
+            look_in = await self._look_for_writers(connection, anew=changed or not sure)
             looks = [0.0 if new else None, look_in, self._scan.whole_in(now)]
             return Idle(min((look for look in looks if look is not None), default=None), next_due)
 
-    async def _look_for_writers(self, connection: AsyncConnection, *, changed: bool) -> float | None:
-        if not (changed or self._writers):
+    async def _look_for_writers(self, connection: AsyncConnection, *, anew: bool) -> float | None:
+        if not (anew or self._writers):
             return None
         writers: set[str] = set((await self._rows(connection, "writers"))[0][0] or ())
-        self._writers = writers if changed else writers & self._writers
+        self._writers = writers if anew else writers & self._writers
         # The last of them may have committed since the last look: that makes one more look.
-        at_once = changed or not self._writers
+        at_once = anew or not self._writers
         self._look_in = 0.0 if at_once else min(max(0.02, self._look_in * 2), 0.25)
         return self._look_in
 
@@ -400,6 +404,7 @@ class PostgresSession(Session):
             try:
                 with self._guard.waiting(connection):
                     await connection.execute(self._statements.listen.encode())
+                self._sure = False  # it may have been said before
                 yield Notice("work")
                 async with aclosing(self._payloads(connection)) as payloads:
                     async for payload in payloads:
@@ -408,6 +413,7 @@ class PostgresSession(Session):
                         elif payload.startswith("c"):
                             yield Notice("cancel", payload[1:])
                         elif self._concerns(payload[1:]):
+                            self._sure = self._sure and not payload.startswith("b")
                             yield Notice("work")
             finally:
                 await _hang_up(connection)

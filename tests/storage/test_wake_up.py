@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from dbjobq.queue import WithOptions
 from dbjobq.storage.statements import Statements
 from dbjobq.storage.values import Notice
 from tests.storage.workers import BEAT, claim, ended, exchange, rescue, run, worker
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from dbjobq.storage.base import Session
@@ -125,7 +126,7 @@ def test_a_worker_that_is_paused_while_it_says_so_holds_up_no_other_and_wakes_wh
                 await asyncio.wait_for(asleep(sleeper), 5)
                 with database.notified() as heard:
                     paused.commit()
-                assert heard == [number(database)]
+                assert heard == [number(database).replace("w", "b")]
 
     run(main())
 
@@ -239,6 +240,56 @@ def test_a_transaction_that_enqueued_before_the_worker_slept_is_waited_for(  # n
             backstage.skip(6)
             assert len(await claim(session)) == 1
             assert [(await session.idle()).look_in for _ in range(2)] == [0, None]  # once more, then it sleeps
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["at once", "one after the other"])
+def test_every_worker_that_falls_asleep_waits_for_open_transactions_not_only_the_one_that_sets_the_flag(  # noqa: PLR0917 - fixtures and parameters
+    storage: PostgresStorage, queue: JobQueue, database: Database, dsn: str, busy: Callable[[], None], how: str
+) -> None:
+    """It may bring more jobs than one of them takes."""
+
+    async def listening(session: Session) -> AsyncIterator[Notice]:
+        notices = session.notices()
+        while (await anext(notices)).kind != "echo":
+            pass
+        return notices
+
+    async def main() -> None:
+        async with worker(storage, "w1") as one, worker(storage, "w2") as two, worker(storage, "busy") as third:
+            told = await listening(two)
+            for session in (one, two):
+                await asleep(session)
+            if how == "at once":
+                busy()
+            else:
+                queue.enqueue_many("f", [{}, {}])
+                await claim(third, 2, rush=True)
+                for _ in range(2):  # of jobs, and that none will be told of: it looks, and finds nothing
+                    assert await asyncio.wait_for(anext(told), 30) == Notice("work")
+                assert await claim(two) == []
+            with psycopg.connect(dsn) as connection:
+                queue.options(connection=connection).enqueue("f")
+                queue.options(connection=connection).enqueue("f")
+                if how == "at once":
+                    with psycopg.connect(dsn) as gate:
+                        gate.execute("select from dbjobq.queue for update")
+                        idling = [asyncio.ensure_future(session.idle()) for session in (one, two)]
+                        blocked = "select count(*) = 2 from pg_locks where not granted"
+                        await asyncio.to_thread(until, lambda: database.value(blocked))
+                        gate.rollback()
+                        found = [await idle for idle in idling]
+                else:
+                    found = [await session.idle() for session in (one, two)]
+                assert [idle.look_in for idle in found] == [0, 0]
+                found = [await session.idle() for session in (one, two)]
+                assert all(idle.look_in is not None and idle.look_in > 0 for idle in found)
+                connection.commit()
+            assert [len(await claim(session, 1)) for session in (one, two)] == [1, 1]
+            for session in (one, two):
+                await asleep(session)
+            await told.aclose()  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
 
     run(main())
 
