@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from datetime import datetime
 from typing import Any, Self, Unpack
 
@@ -11,11 +11,12 @@ from dbjobq.attempt import completed, failed
 from dbjobq.calls import Calls, Function, check_status, counted, waiting_or_running
 from dbjobq.context import JobContext
 from dbjobq.errors import UnknownJobType
-from dbjobq.handler import arun, run, within
+from dbjobq.handler import arun, awaited, is_final, run, settled, within
 from dbjobq.ids import JobIds
 from dbjobq.models import Job
 from dbjobq.options import EnqueueOptions
 from dbjobq.registry import Task, find
+from dbjobq.storage.base import BaseStorage
 from dbjobq.storage.values import Claim, Outcome
 from dbjobq.with_options import AsyncWithOptions, WithOptions
 
@@ -153,7 +154,7 @@ class JobQueue(Calls):
             LeaseLost: It took longer than the lease; the outcome was not written.
         """
         claim = self.storage.claim_of(job)
-        outcome = _attempt(self, claim, job)
+        outcome = _attempt(self, claim, job, lambda rest: asyncio.run(_alone(self.storage, rest)))
         self._ended(claim, {claim.id} if outcome is None else self._finish(outcome).run())
 
     def retry(self, job_id: str, delay_seconds: float = 0) -> bool:
@@ -373,14 +374,26 @@ class AsyncJobQueue(Calls):
 # One attempt by hand. None for an outcome: a transactional job's transaction has committed it.
 
 
-def _attempt(queue: JobQueue, claim: Claim, job: Job) -> Outcome | None:
+def _attempt(
+    queue: JobQueue, claim: Claim, job: Job, run_rest: Callable[[Coroutine[Any, Any, Any]], Any]
+) -> Outcome | None:
+    """Run one in this thread; `run_rest` runs what is to be awaited."""
+    aqueue = AsyncJobQueue(queue.storage)
     try:
         task = find(claim.type)
     except UnknownJobType as error:
         return failed(claim, error)
     if task.is_async:
-        return asyncio.run(_alone(AsyncJobQueue(queue.storage), claim, job))
-    return run(queue.storage, claim, task, lambda given: task.function(**_arguments(task, job, queue, given)))
+        outcome: Outcome | None = run_rest(_aattempt(aqueue, claim, job))
+        return outcome
+
+    def call(given: Any) -> Any:
+        result = task.function(**_arguments(task, job, aqueue if task.wraps_async else queue, given))
+        if is_final(result):
+            return result
+        return run_rest(within(claim.timeout or task.timeout, settled(result, task)))
+
+    return run(queue.storage, claim, task, call)
 
 
 async def _aattempt(queue: AsyncJobQueue, claim: Claim, job: Job) -> Outcome | None:
@@ -389,21 +402,26 @@ async def _aattempt(queue: AsyncJobQueue, claim: Claim, job: Job) -> Outcome | N
     except UnknownJobType as error:
         return failed(claim, error)
     if not task.is_async:
-        return await asyncio.to_thread(_attempt, JobQueue(queue.storage), claim, job)
+        loop = asyncio.get_running_loop()
+
+        def run_rest(rest: Coroutine[Any, Any, Any]) -> Any:
+            return asyncio.run_coroutine_threadsafe(rest, loop).result()
+
+        return await asyncio.to_thread(_attempt, JobQueue(queue.storage), claim, job, run_rest)
     timeout = claim.timeout or task.timeout
 
     def call(given: Any) -> Awaitable[Any]:
-        return within(timeout, task.function(**_arguments(task, job, queue, given)))
+        return within(timeout, awaited(task.function(**_arguments(task, job, queue, given)), task))
 
     return await arun(queue.storage, claim, task, call)
 
 
-async def _alone(queue: AsyncJobQueue, claim: Claim, job: Job) -> Outcome | None:
+async def _alone(storage: BaseStorage, rest: Coroutine[Any, Any, Any]) -> Any:
     """Run on a loop that ends with the job."""
     try:
-        return await _aattempt(queue, claim, job)
+        return await rest
     finally:
-        await queue.close()
+        await storage.aclose()
 
 
 def _arguments(task: Task, job: Job, queue: JobQueue | AsyncJobQueue, connection: Any) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar, overload
+from types import UnionType
+from typing import Annotated, Any, Final, ForwardRef, Literal, TypeVar, Union, get_args, get_origin, overload
 
 from dbjobq.checks import INT_MAX, check_integer, check_name, check_seconds
 from dbjobq.context import JobContext
@@ -44,6 +45,12 @@ class Task:
     """Run by a thread of the worker's; anything else is awaited on its loop."""
     apart: bool = False
     """Not simply called there: it has a transaction, or a process of its own."""
+    wraps_async: bool = False
+    """A `def` around an `async def`: perhaps it returns what is still to be awaited."""
+    aliases: tuple[str, ...] = ()
+    """Other names under which jobs may wait for it."""
+    implied: bool = False
+    """Nobody has decorated it: it was enqueued by reference, or found in a module that was named to the worker."""
     context: str | None = None
     """The parameter that takes the `JobContext`."""
     parameters: tuple[str, ...] = ()
@@ -102,6 +109,7 @@ def job(
     retry: RetryPolicy | float | None = None,
     transactional: bool = False,
     executor: Literal["inline", "process"] = "inline",
+    aliases: Iterable[str] | str = (),
 ) -> Callable[[F], F]: ...
 def job(  # noqa: PLR0913 - the options of a job type
     function: F | None = None,
@@ -115,6 +123,7 @@ def job(  # noqa: PLR0913 - the options of a job type
     retry: RetryPolicy | float | None = None,
     transactional: bool = False,
     executor: Literal["inline", "process"] = "inline",
+    aliases: Iterable[str] | str = (),
 ) -> F | Callable[[F], F]:
     """Register a function, sync or async, as a job type; it stays callable as itself (contract §3).
 
@@ -132,12 +141,14 @@ def job(  # noqa: PLR0913 - the options of a job type
         executor: Where a worker runs it: `inline`, on its event loop or a thread of its own; or `process`, in a process
             beside the worker, for what computes for long, holds the GIL, or may crash: that costs the job an attempt,
             not the worker. Then the function stands at the top level of a module, or of the script (docs/processes.md).
+        aliases: Former names of the type: jobs that wait under one of them are run by this function, too
+            (docs/changing-jobs.md). New ones are enqueued under `name`.
 
     Raises:
         TypeError: It is not a function whose arguments can be given by name, or an option has the wrong type.
         ValueError: An option is out of range or does not go with another, or another function has this name. One
             defined in the same place may take it over: a module that is loaded again, or a function that is made anew;
-            the newest runs.
+            the newest runs. A function that is registered under a second name is still enqueued under its first.
     """
 
     def register(function: F) -> F:
@@ -161,15 +172,17 @@ def job(  # noqa: PLR0913 - the options of a job type
             retry=policy,
             transactional=transactional,
             executor=executor,
+            aliases=tuple(check_name(alias, "alias") for alias in ([aliases] if isinstance(aliases, str) else aliases)),
         )
-        other = _tasks.get(task.name)
-        if other is not None and (
-            _origin(other.function) != _origin(function)
-            or (function.__name__ == "<lambda>" and not _same(other.function, function))
-        ):
-            raise ValueError(
-                f"job type {task.name!r} is taken by {'.'.join(_origin(other.function))}: give one a name="
-            )
+        for taken in (task.name, *task.aliases):
+            other = _tasks.get(taken)
+            if other is not None and (
+                _origin(other.function) != _origin(function)
+                or (function.__name__ == "<lambda>" and not _same(other.function, function))
+            ):
+                raise ValueError(
+                    f"job type {taken!r} is taken by {'.'.join(_origin(other.function))}: give one another name="
+                )
         _add(task)
         return function
 
@@ -188,12 +201,13 @@ def _make_task(function: Callable[..., Any], *, name: str | None = None, **optio
     parameters: list[str] = []
     required: set[str] = set()
     context, any_keyword = None, False
-    for parameter in inspect.signature(function).parameters.values():
+    contexts = _contexts(function)
+    for parameter in _signature(function).parameters.values():
         if parameter.kind is parameter.POSITIONAL_ONLY:
             raise TypeError(f"{function.__qualname__}: {parameter.name!r} is positional-only, but jobs go by name")
         if parameter.kind is parameter.VAR_KEYWORD:
             any_keyword = True
-        elif _is_context(parameter.annotation):
+        elif parameter.name in contexts:
             context = parameter.name
         elif parameter.kind is not parameter.VAR_POSITIONAL:
             parameters.append(parameter.name)
@@ -204,6 +218,7 @@ def _make_task(function: Callable[..., Any], *, name: str | None = None, **optio
         name=name or f"{home_of(function)[0]}.{function.__qualname__}",
         function=function,
         is_async=is_async,
+        wraps_async=not is_async and inspect.iscoroutinefunction(inspect.unwrap(function)),
         on_thread=not is_async and not in_process,
         apart=in_process or options.get("transactional", False),
         context=context,
@@ -215,11 +230,41 @@ def _make_task(function: Callable[..., Any], *, name: str | None = None, **optio
     )
 
 
-def _is_context(annotation: object) -> bool:
-    """Annotations may be text (`from __future__ import annotations`), and their names may not be importable."""
+if sys.version_info >= (3, 14):  # there annotations are code, which asks for names that only type checkers import
+    from annotationlib import Format
+
+    def _signature(function: Callable[..., Any], annotations: Format = Format.FORWARDREF) -> inspect.Signature:
+        return inspect.signature(function, annotation_format=annotations)
+
+    def _signatures(function: Callable[..., Any]) -> Iterable[inspect.Signature]:
+        """As what the names lead to; and as text, since what leads nowhere takes with it what stands beside it."""
+        return _signature(function), _signature(function, Format.STRING)
+
+else:
+    _signature = inspect.signature
+
+    def _signatures(function: Callable[..., Any]) -> Iterable[inspect.Signature]:
+        return (inspect.signature(function),)
+
+
+def _contexts(function: Callable[..., Any]) -> set[str]:
+    """Return the names of the parameters that take a `JobContext`."""
+    names = getattr(inspect.unwrap(function), "__globals__", {})
+    parameters = [p for signature in _signatures(function) for p in signature.parameters.values()]
+    return {parameter.name for parameter in parameters if _is_context(parameter.annotation, names)}
+
+
+def _is_context(annotation: object, names: Mapping[str, object]) -> bool:
+    """Tell whether it says `JobContext`: alone, annotated, or as one of several.
+
+    Annotations, or parts of them, may be text, and its words need not lead anywhere.
+    """
+    if isinstance(annotation, ForwardRef):
+        annotation = annotation.__forward_arg__
     if isinstance(annotation, str):
-        return re.search(r"\bJobContext\b", annotation) is not None
-    return annotation is JobContext or JobContext in getattr(annotation, "__args__", ())
+        return any(word == "JobContext" or names.get(word) is JobContext for word in re.findall(r"\w+", annotation))
+    parts = get_args(annotation) if get_origin(annotation) in {Union, UnionType, Annotated} else ()
+    return annotation is JobContext or any(_is_context(part, names) for part in parts)
 
 
 def home_of(function: Callable[..., Any]) -> tuple[str, str | None]:
@@ -249,7 +294,7 @@ def task_of(function: Callable[..., Any]) -> Task:
     task = _by_function.get(function) or _by_function.get(inspect.unwrap(function))
     if task is not None:
         return task
-    task = _make_task(function)
+    task = _make_task(function, implied=True)
     holder = _tasks.get(task.name)
     if holder is None or _defined_in(function.__module__, function.__qualname__) is function:
         return _add(task)
@@ -270,7 +315,11 @@ def _same(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
 
 
 def _add(task: Task) -> Task:
-    _tasks[task.name] = _by_function[task.function] = task
+    for name in (task.name, *task.aliases):
+        _tasks[name] = task
+    first = _by_function.get(task.function)
+    if first is None or first.implied or first.name == task.name:  # a second name is for jobs that wait under it
+        _by_function[task.function] = task
     return task
 
 
@@ -280,7 +329,7 @@ def known(name: str, imports: Iterable[str] = ()) -> Task | None:
         return task
     for module in imports:
         if name.startswith(f"{module}.") and (function := _defined_in(module, name[len(module) + 1 :])) is not None:
-            return _by_function.get(function) or _add(_make_task(function, name=name))
+            return _by_function.get(function) or _add(_make_task(function, name=name, implied=True))
     return None
 
 

@@ -17,6 +17,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from contextvars import copy_context
 from queue import SimpleQueue
@@ -26,6 +27,7 @@ from typing import Any, Final
 from dbjobq.attempt import completed, failed
 from dbjobq.context import JobContext
 from dbjobq.errors import UnknownJobType
+from dbjobq.handler import awaited, is_final, settled
 from dbjobq.imports import import_modules, import_script
 from dbjobq.queue import AsyncJobQueue, JobQueue
 from dbjobq.registry import Task, registered
@@ -194,18 +196,18 @@ class _Child:
 
     def _call(self, claim: Claim, task: Task) -> Any:
         arguments = load_arguments(claim.data)
-        if task.is_async:
-            return asyncio.run(self._await(claim, task, arguments))
         if task.context is not None:
-            arguments[task.context] = self._made_context(claim, JobQueue)
-        return task.function(**arguments)
+            kind = AsyncJobQueue if task.is_async or task.wraps_async else JobQueue
+            arguments[task.context] = self._made_context(claim, kind)
+        if task.is_async:
+            return asyncio.run(self._await(lambda: awaited(task.function(**arguments), task)))
+        result = task.function(**arguments)
+        return result if is_final(result) else asyncio.run(self._await(lambda: settled(result, task)))
 
-    async def _await(self, claim: Claim, task: Task, arguments: dict[str, Any]) -> Any:
+    async def _await(self, call: Callable[[], Awaitable[Any]]) -> Any:
         self._task = asyncio.current_task()
         try:
-            if task.context is not None:
-                arguments[task.context] = self._made_context(claim, AsyncJobQueue)
-            return await task.function(**arguments)
+            return await call()
         finally:
             self._task = None
             if self._storage is not None:

@@ -17,7 +17,7 @@ from contextvars import copy_context
 from typing import Final, NamedTuple
 
 from dbjobq.attempt import completed, failed, unfinished
-from dbjobq.handler import OVERRUN, within
+from dbjobq.handler import OVERRUN, awaited, is_final, settled, within
 from dbjobq.registry import Task, registered
 from dbjobq.runtime.alarm import Alarm
 from dbjobq.runtime.config import WorkerConfig
@@ -372,8 +372,13 @@ class Executor:
                     if timeout is None:
                         result = await task.function(**arguments)
                     else:
-                        result = await within(timeout, task.function(**arguments))
-                    outcome = Outcome(claim, "complete") if result is None else completed(claim, result)
+                        result = await within(timeout, awaited(task.function(**arguments), task))
+                    if result is None:
+                        outcome = Outcome(claim, "complete")
+                    else:
+                        if not is_final(result):  # what timeouts hold is, by now
+                            result = await settled(result, task)
+                        outcome = completed(claim, result)
             except GeneratorExit:
                 raise
             except BaseException as error:  # sys.exit() in a handler is the job's failure, not the worker's end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from functools import partial
@@ -10,7 +11,7 @@ from typing import Any
 from dbjobq.attempt import failed
 from dbjobq.context import JobContext
 from dbjobq.errors import LeaseLost, StorageUnavailable
-from dbjobq.handler import arun, run, within
+from dbjobq.handler import arun, awaited, is_final, run, settled, within
 from dbjobq.queue import AsyncJobQueue, JobQueue
 from dbjobq.registry import Task
 from dbjobq.runtime.processes import Processes
@@ -35,6 +36,7 @@ class Handlers:
 
     def __init__(self, storage: BaseStorage, worker_id: str, imports: Sequence[str]) -> None:
         self._storage, self._worker_id = storage, worker_id
+        self._loop = asyncio.get_running_loop()
         self._queue, self._aqueue = JobQueue(storage), AsyncJobQueue(storage)
         self._processes = Processes(storage, worker_id, imports)
         self._progress: dict[Claim, str] = {}
@@ -87,7 +89,7 @@ class Handlers:
             arguments = load_arguments(claim.data)
             if task.context is not None:
                 arguments[task.context] = slot.context = self.acontext(claim, connection)
-            return await within(timeout, task.function(**arguments))
+            return await within(timeout, awaited(task.function(**arguments), task))
 
         try:
             return await arun(self._storage, claim, task, call)
@@ -120,5 +122,15 @@ class Handlers:
     def _call(self, claim: Claim, task: Task, chunk: Chunk, connection: Any) -> Any:
         arguments = load_arguments(claim.data)
         if task.context is not None:
-            arguments[task.context] = chunk.context = self._context(claim, self._queue, connection)
-        return task.function(**arguments)
+            queue = self._aqueue if task.wraps_async else self._queue
+            arguments[task.context] = chunk.context = self._context(claim, queue, connection)
+        result = task.function(**arguments)
+        return result if is_final(result) else self._settled(result, task, chunk)
+
+    def _settled(self, result: Any, task: Task, chunk: Chunk) -> Any:
+        """Have the loop await what a `def` has returned; in its thread."""
+        chunk.awaits(future := asyncio.run_coroutine_threadsafe(settled(result, task), self._loop))
+        try:
+            return future.result()
+        finally:
+            chunk.awaits(None)

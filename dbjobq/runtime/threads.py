@@ -11,10 +11,11 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import copy_context
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dbjobq.attempt import failed
 from dbjobq.registry import Task
@@ -29,7 +30,18 @@ __all__ = ["Chunk", "Threads"]
 class Chunk:
     """Claims that one thread works off in order. The loop may take back those that are not started."""
 
-    __slots__ = ("abandoned", "claim", "claims", "context", "done", "outcomes", "relieved", "thread", "waiting")
+    __slots__ = (
+        "_awaits",
+        "abandoned",
+        "claim",
+        "claims",
+        "context",
+        "done",
+        "outcomes",
+        "relieved",
+        "thread",
+        "waiting",
+    )
 
     def __init__(self, waiting: deque[tuple[Claim, Task]], done: asyncio.Future[None]) -> None:
         self.waiting = waiting
@@ -46,6 +58,19 @@ class Chunk:
         """Another thread has taken the place of the one that works on it."""
         self.abandoned = False
         """So it has, and nothing that comes of it counts."""
+        self._awaits: Future[Any] | None = None
+
+    def awaits(self, future: Future[Any] | None) -> None:
+        """Its thread waits for this, which runs on the loop, or has waited. From the thread."""
+        self._awaits = future
+        if self.abandoned and future is not None:
+            future.cancel()
+
+    def abandon(self) -> None:
+        """Nothing that comes of it counts from now on; what runs for it on the loop is cancelled."""
+        self.abandoned = True
+        if (future := self._awaits) is not None:
+            future.cancel()
 
     def take_back(self) -> list[Claim]:
         """Return the claims that are not started, in order; the thread will not see them."""
@@ -97,7 +122,7 @@ class Threads:
     def abandon(self, chunk: Chunk) -> None:
         """Forget the chunk's thread: it ends when its function returns, and nothing that it returns counts."""
         self.relieve(chunk)
-        chunk.abandoned = True
+        chunk.abandon()
 
     def stop(self) -> None:
         """Let the idle threads end."""

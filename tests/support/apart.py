@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import functools
 import logging
 import multiprocessing
 import os
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -324,3 +325,24 @@ def made(factor: int) -> Callable[[int], int]:
         return factor * value
 
     return times
+
+
+def _passes_on(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+@job(executor="process")
+@_passes_on
+async def disguised(n: int) -> int:
+    await asyncio.sleep(0)
+    return n + 1
+
+
+@job(executor="process", max_retries=0)
+@_passes_on
+def not_run() -> Iterator[int]:
+    yield 1

@@ -252,6 +252,95 @@ def test_other_annotations_are_no_context() -> None:
     assert task_of(text).context is None
 
 
+FOR_TYPE_CHECKERS = """
+from typing import TYPE_CHECKING, Annotated
+from dbjobq import JobContext as Context, job
+import dbjobq
+if TYPE_CHECKING:
+    from nowhere import JobContext, Thing
+@job
+def a(ctx: Context, n: Thing) -> Thing: ...
+@job
+async def b(n: list[Thing], ctx: "Context | None" = None) -> None: ...
+@job
+def c(n: int, ctx: JobContext) -> None: ...
+@job
+def d(n: Later, ctx: Context | Thing | None = None) -> "Later": ...
+@job
+def e(n: int, ctx: Annotated[dbjobq.JobContext, Thing]) -> None: ...
+@job
+def f(n: "dict[str, Thing]", *, ctx: "dbjobq.JobContext") -> None: ...
+class Later: ...
+"""
+
+
+def test_annotations_that_only_type_checkers_can_read_do_no_harm() -> None:
+    code = FOR_TYPE_CHECKERS
+    if sys.version_info < (3, 14):  # where they are evaluated at once, unless one says
+        code = "from __future__ import annotations" + code
+    scope: dict[str, Any] = {"__name__": "for_type_checkers"}
+    exec(compile(code, "x", "exec", dont_inherit=True), scope)
+    tasks = [task_of(scope[name]) for name in "abcdef"]
+    assert [(task.context, task.parameters) for task in tasks] == [("ctx", ("n",))] * 6
+
+
+# Other names.
+
+
+def test_a_second_name_serves_jobs_that_wait_under_it_and_is_written_by_no_new_one() -> None:
+    job(name="new")(plain)
+    job(name="old", max_retries=0)(plain)
+    assert task_of(plain).name == "new"
+    assert (find("old").function, find("old").max_retries) == (plain, 0)
+
+
+def test_the_name_given_to_a_function_counts_though_it_was_enqueued_before() -> None:
+    before = task_of(plain).name
+    job(name="given")(plain)
+    assert task_of(plain).name == "given"
+    assert find(before).function is plain
+
+
+def test_a_function_registered_again_under_its_name_has_the_newest_options() -> None:
+    job(name="mine")(plain)
+    job(name="mine", priority=9)(plain)
+    assert task_of(plain).priority == 9
+
+
+@pytest.mark.parametrize("aliases", ["old.name", ("old.name", "older.name"), ["old.name", "new.name"]])
+def test_aliases_serve_jobs_that_wait_under_them(aliases: Any) -> None:
+    job(name="new.name", aliases=aliases)(plain)
+    assert find("old.name") is find("new.name")
+    assert task_of(plain).name == "new.name"
+
+
+def test_an_alias_cannot_be_anothers_name() -> None:
+    job(name="taken", aliases="taken.too")(plain)
+
+    def other() -> None: ...
+
+    for name in ("taken", "taken.too"):
+        with pytest.raises(ValueError, match=rf"'{name}'.*plain"):
+            job(name="other", aliases=[name])(other)
+        with pytest.raises(ValueError, match=rf"'{name}'.*plain"):
+            job(name=name)(other)
+    with pytest.raises(UnknownJobType):
+        find("other")
+
+
+def test_a_module_with_aliases_may_be_loaded_again() -> None:
+    scope: dict[str, Any] = {"__name__": "again", "job": job}
+    for _ in range(2):
+        exec("@job(aliases=['before'])\ndef now(): ...", scope)
+    assert find("before").function is scope["now"]
+
+
+@pytest.mark.parametrize(("aliases", "error"), [((1,), TypeError), (("",), ValueError), (7, TypeError)])
+def test_aliases_are_names(aliases: Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        job(aliases=aliases)(plain)
+
+
 # Calls.
 
 
