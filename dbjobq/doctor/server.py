@@ -67,7 +67,10 @@ _RULES: Final[Mapping[str, _Rule]] = {
     "fsync": _Rule(_is("off"), "critical", "a crash of the machine destroys the database", "turn it on"),
     "full_page_writes": _Rule(_is("off"), "critical", "a crash of the machine can destroy pages", "turn it on"),
     "synchronous_commit": _Rule(
-        _is("off"), "warning", "an enqueue that returned may be lost in a crash", "turn it on, at least for this role"
+        _is("off"),
+        "notice",
+        "what returned may be lost in a crash where storages have durable=False, or rows are written by hand",
+        "turn it on, at least for the roles that do so",
     ),
     "autovacuum": _Rule(_is("off"), "warning", "dead rows of queues pile up within minutes", "turn it on"),
     "track_counts": _Rule(_is("off"), "warning", "autovacuum cannot tell where it is needed", "turn it on"),

@@ -20,7 +20,7 @@ from dbjobq.errors import ConfigError
 from dbjobq.storage.deadline import Deadline, Watchman, watched
 from dbjobq.storage.lane import Lane
 from dbjobq.storage.lender import Lender
-from dbjobq.storage.statements import SESSION_SETTINGS
+from dbjobq.storage.statements import PINNED
 from dbjobq.storage.way import AsyncConnection, SyncConnection, Way
 
 __all__ = ["Connections"]
@@ -252,7 +252,7 @@ class Connections:
         """
         if self.pooled:
             return await self.async_connect()
-        connection = await self.way.aconnect(first=KEPT_ALIVE, last=SESSION_SETTINGS, prepare_threshold=0)
+        connection = await self.way.aconnect(first=KEPT_ALIVE, last=PINNED, prepare_threshold=0)
         if _is_pooler(connection, await (await connection.execute(_WHO, prepare=False)).fetchone()):
             await connection.close()
             raise ConfigError(_UNTOLD)

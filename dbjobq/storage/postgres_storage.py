@@ -56,6 +56,9 @@ class PostgresStorage(BaseStorage):
         timeout: Seconds that an enqueue has, waiting for a connection, repeats and all; in bulk, that each piece of 250
             jobs has (docs/producers.md). For other calls, seconds to wait for a free connection.
         max_size: Connections in each pool: one for threads, one for each event loop.
+        durable: What is acknowledged (enqueue, enqueue_many, cancel, retry, complete, fail) is on disk, even where role
+            or database have `synchronous_commit` off or local; more than that is left as it is. False: as they have
+            it, so a crash of the server may take back the last moments. Workers' results are always durable.
 
     Nothing is connected before the first call. Close it when done, or use it as a context manager.
 
@@ -66,7 +69,7 @@ class PostgresStorage(BaseStorage):
     name: ClassVar[str] = "PostgresStorage"
     supports: ClassVar[frozenset[Feature]] = frozenset({"connection", "listen", "transactional"})
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - settings
         self,
         conninfo: str | ConnectionPool[Any] | AsyncConnectionPool[Any] | None = None,
         *,
@@ -74,10 +77,12 @@ class PostgresStorage(BaseStorage):
         listen_conninfo: str | None = None,
         timeout: float = 10.0,
         max_size: int = 10,
+        durable: bool = True,
     ) -> None:
         super().__init__()
         self.schema = schema
-        self.statements = Statements(schema)
+        self.durable = durable
+        self.statements = Statements(schema, durable=durable)
         self.connections = Connections(
             conninfo, listen_conninfo=listen_conninfo, schema=schema, timeout=timeout, max_size=max_size
         )
@@ -92,7 +97,7 @@ class PostgresStorage(BaseStorage):
 
     def recipe(self) -> Recipe:
         """See `BaseStorage.recipe`: where this one shares a pool, the other has one of its own."""
-        return Recipe(__name__, "PostgresStorage", self.connections.arguments())
+        return Recipe(__name__, "PostgresStorage", {**self.connections.arguments(), "durable": self.durable})
 
     def _request(
         self, make: Callable[[bool], Call[R]], *, connection: object | None = None, **how: Unpack[_How]
@@ -183,7 +188,7 @@ class PostgresStorage(BaseStorage):
         def call(_: bool) -> Call[JobIds]:
             number = self._queue_ids[like.queue]
             when = {"execute_at": like.execute_at, "delay": like.delay}
-            ((position, due, later),) = yield self._send("enqueue_many_begin", when)
+            ((position, due, later, _durable),) = yield self._send("enqueue_many_begin", when)
             rows = BulkRows(like, queue=number, position=position, due=due, later=later, data=data)
             bodies = self.statements.copy("job", rows.BODY)
             places = self.statements.copy(*(("scheduled", rows.SCHEDULED) if later else ("ready", rows.READY)))
@@ -210,7 +215,7 @@ class PostgresStorage(BaseStorage):
 
         def call(_: bool) -> Call[Claim | None]:
             if self._dequeuer is None:
-                ((self._dequeuer,),) = yield self._send("register", {"name": self.dequeuer, "ttl": 0.0})
+                ((self._dequeuer, _durable),) = yield self._send("register", {"name": self.dequeuer, "ttl": 0.0})
             ((due, _now, _taken),) = yield self._send("next_due", {"since": None})
             if due is not None and due <= 0:
                 yield self._send("promote", {"since": None})
@@ -242,7 +247,9 @@ class PostgresStorage(BaseStorage):
         """See `BaseStorage.retry`."""
 
         def call(_: bool) -> Call[bool]:
-            ((revived, exists, _woken),) = yield self._send("retry", {"id": known_form(job_id), "delay": delay})
+            ((revived, exists, _woken, _durable),) = yield self._send(
+                "retry", {"id": known_form(job_id), "delay": delay}
+            )
             if not exists:
                 raise JobNotFound(job_id)
             return bool(revived)
@@ -255,7 +262,7 @@ class PostgresStorage(BaseStorage):
         def call(_: bool) -> Call[bool]:
             params = {"id": known_form(job_id)}
             for _again in range(_TRIES):
-                ((cancelled, exists, ended, _told),) = yield self._send("cancel", params)
+                ((cancelled, exists, ended, _told, _durable),) = yield self._send("cancel", params)
                 if not exists:
                     raise JobNotFound(job_id)
                 if cancelled or ended:

@@ -20,7 +20,7 @@ from dbjobq.storage.faults import first_line, forget_prepared, is_passing, trans
 from dbjobq.storage.guard import Guard
 from dbjobq.storage.pulse import PostgresPulse
 from dbjobq.storage.scan import Scan, Start
-from dbjobq.storage.statements import DURABLE, SESSION_SETTINGS, Statements, set_local
+from dbjobq.storage.statements import DURABLE, PINNED, Statements, set_local, set_session
 from dbjobq.storage.values import Claim, Idle, Notice, Outcome, Step
 from dbjobq.storage.version import check_version
 from dbjobq.storage.way import AsyncConnection
@@ -41,6 +41,13 @@ __all__ = ["PostgresSession"]
 
 AsyncCursor: TypeAlias = psycopg.AsyncCursor[Any]
 
+_LAX: Final = {"synchronous_commit": "off"}
+"""For exchanges without results: claims need not be durable, losing one is a redelivery."""
+_DURABLE_LEVEL: Final = (
+    b"select case when level in ('off', 'local') then 'on' else level end"
+    b"  from current_setting('synchronous_commit') as level"
+)
+"""What the exchanges with results have: what role and database have as their default, and no less than `on`."""
 HAS_TRANSACTION_TIMEOUT: Final = 170_000
 """PostgreSQL's version that can bound a transaction whose end does not come."""
 AT_LEAST: Final = 10.0
@@ -135,16 +142,19 @@ class PostgresSession(Session):
     async def _bound(self, connection: AsyncConnection) -> None:
         """Have the server end a transaction whose end does not come: this worker is paused, or cut off (0012).
 
-        It has locks on what it claims and what it has finished, which nobody can rescue before.
+        It has locks on what it claims and what it has finished, which nobody can rescue before. And say which
+        transactions are to be durable, and how: no less than role and database have it.
         """
+        (level,) = await (await connection.execute(_DURABLE_LEVEL)).fetchone() or ("on",)
         bound: dict[str, str] = {}
         if connection.info.server_version >= HAS_TRANSACTION_TIMEOUT:
             bound["transaction_timeout"] = f"{min(self._longest, AT_MOST) * 1000:.0f}"
         if self._connections.pooled:
-            self._lax = set_local(**SESSION_SETTINGS, **bound)
-            self._durable = set_local(**(SESSION_SETTINGS | bound | {"synchronous_commit": "on"}))
-        elif bound:
-            await connection.execute("select set_config('transaction_timeout', %(transaction_timeout)s, false)", bound)
+            self._lax = set_local(**PINNED, **bound, **_LAX)
+            self._durable = set_local(**PINNED, **bound, synchronous_commit=level)
+        else:
+            await connection.execute(set_session(**bound, **_LAX))
+            self._durable = set_local(synchronous_commit=level)
 
     @contextmanager
     def _in_time(self) -> Generator[None]:

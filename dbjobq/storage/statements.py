@@ -12,20 +12,24 @@ from psycopg import sql
 
 from dbjobq.errors import ConfigError
 
-__all__ = ["DURABLE", "LOOKING_UP", "SESSION_SETTINGS", "Statements", "check_schema_name", "set_local"]
+__all__ = ["DURABLE", "DURABLY", "LOOKING_UP", "PINNED", "Statements", "check_schema_name", "set_local", "set_session"]
 
-SESSION_SETTINGS: Final = {
+PINNED: Final = {
     "jit": "off",
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
-    "synchronous_commit": "off",
 }
-"""Settings of a worker's connection: they pin the plans of the hot statements, whatever the statistics say of tables
-that turn over in seconds. Claims and heartbeats need not be durable (losing one is a redelivery); a pipeline that
-holds results switches `synchronous_commit` on for itself."""
+"""Pins the plans of the hot statements, whatever the statistics say of tables that turn over in seconds."""
+
+DURABLY: Final = (
+    "case when current_setting('synchronous_commit') in ('off', 'local')"
+    " then set_config('synchronous_commit', 'on', true) end"
+)
+"""Makes the transaction of the statement it is part of durable, whatever role and database have as their default. What
+waits for a standby (`remote_write`, `on`, `remote_apply`) is left as it is."""
 
 _VARIANTS: Final[Mapping[str, Mapping[str, str]]] = {
     "enqueue": {"stale": ""},
@@ -87,12 +91,13 @@ class Statements:
 
     Args:
         schema: Its name, unquoted.
+        durable: What is acknowledged to a caller is durable, whatever role and database have as `synchronous_commit`.
 
     Raises:
         ConfigError: The name cannot be used.
     """
 
-    def __init__(self, schema: str) -> None:
+    def __init__(self, schema: str, *, durable: bool = True) -> None:
         self.schema = check_schema_name(schema)
         name = sql.Identifier(schema).as_string()
         literal = sql.Literal(schema).as_string().strip()
@@ -106,6 +111,8 @@ class Statements:
             "claim_sequence": quoted("claim"),
             "ready": quoted("ready"),
             "scheduled": quoted("scheduled"),
+            "durable": DURABLY,
+            "acknowledged": DURABLY if durable else "null",
         }
         self.listen = f"listen {name}"
         self._cache: dict[str, bytes] = {}
@@ -127,12 +134,21 @@ class Statements:
 
 def set_local(**settings: str) -> bytes:
     """Return a statement that sets these for the transaction it is sent in, also behind a pooler."""
-    calls = (f"set_config('{name}', '{value}', true)" for name, value in settings.items())
+    return _set(settings, "true")
+
+
+def set_session(**settings: str) -> bytes:
+    """Return a statement that sets these for as long as the connection lasts; not for use behind a pooler."""
+    return _set(settings, "false")
+
+
+def _set(settings: Mapping[str, str], local: str) -> bytes:
+    calls = (f"set_config('{name}', '{value}', {local})" for name, value in settings.items())
     return f"select {', '.join(calls)}".encode()
 
 
 LOOKING_UP: Final = set_local(jit="off", enable_seqscan="off", enable_bitmapscan="off")
 """Precedes a statement of one look-up for each row, also where the statistics are what is wrong."""
 
-DURABLE: Final = set_local(synchronous_commit="on")
-"""Precedes what must not be lost in a crash once it is acknowledged, whatever the role or the session has set."""
+DURABLE: Final = f"select {DURABLY}".encode()
+"""Precedes what must not be lost in a crash once it is acknowledged, whatever role and database have as defaults."""

@@ -62,9 +62,8 @@ def test_newer_tables_are_critical(storage: PostgresStorage, database: Database)
 @pytest.mark.parametrize(
     ("name", "value", "severity"),
     [
-        ("synchronous_commit", "off", "warning"),
+        ("synchronous_commit", "off", "notice"),
         ("track_counts", "off", "warning"),
-        ("default_transaction_isolation", "serializable", "warning"),
         ("idle_in_transaction_session_timeout", "0", "notice"),
         ("client_connection_check_interval", "0", "notice"),
         ("tcp_keepalives_idle", "0", "notice"),
@@ -86,7 +85,7 @@ def test_settings_that_lose_the_database_are_critical(databases: Databases) -> N
                 pytest.skip("this server is somebody's own, and sound")
         found = {f.found.partition(" ")[0]: f.severity for f in troubles(storage) if f.check == "settings"}
     assert found["fsync"] == found["full_page_writes"] == "critical"
-    assert found["synchronous_commit"] == "warning"
+    assert found["synchronous_commit"] == "notice"
 
 
 def test_autovacuum_off_is_a_warning(storage: PostgresStorage, database: Database) -> None:

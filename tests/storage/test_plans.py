@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import psycopg
 import pytest
 
-from dbjobq.storage.statements import SESSION_SETTINGS, Statements
+from dbjobq.storage.statements import PINNED, Statements
 
 if TYPE_CHECKING:
     from tests.support.server import Databases
@@ -117,7 +117,7 @@ def explain(dsn: str, name: str, params: dict[str, Any], *, pinned: bool) -> Pla
         text = text.replace(f"%({param})s", f"${number}")
     text = text.replace("%%", "%")
     with psycopg.connect(dsn, prepare_threshold=None) as connection:
-        for setting, value in SESSION_SETTINGS.items() if pinned else ():
+        for setting, value in PINNED.items() if pinned else ():
             connection.execute("select set_config(%s, %s, true)", (setting, value))
         connection.execute(f"prepare hot as {text}".encode())
         cursor = psycopg.ClientCursor(connection)

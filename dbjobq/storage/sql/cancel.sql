@@ -30,4 +30,5 @@ with body as materialized (
     select pg_notify({channel}, 'c' || job_id) from held
 )
 select exists (select from kept), exists (select from body),
-       exists (select from {schema}.done where job_id = %(id)s::uuid), (select count(*) from told)
+       exists (select from {schema}.done where job_id = %(id)s::uuid), (select count(*) from told),
+       {acknowledged}

@@ -40,7 +40,7 @@ select moved.job_id::text, (select claim from drawn)::text, moved.attempts, body
        body.priority, body.max_retries, body.timeout, body.unique_key is not null, moved.position,
        date_part('epoch', body.created_at), date_part('epoch', body.execute_at), date_part('epoch', now()),
        moved.suspect,
-       case when body.max_retries <= moved.attempts then set_config('synchronous_commit', 'on', true) end
+       case when body.max_retries <= moved.attempts then {durable} end
   from moved, lateral (select * from {schema}.job where job.id = moved.job_id offset 0) as body
  order by array_position(%(queues)s::int[], moved.queue), moved.priority desc, moved.position,
           moved.enqueued

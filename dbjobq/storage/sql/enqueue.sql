@@ -5,7 +5,7 @@
 with body as (
     insert into {schema}.job (created_at, queue, priority, max_retries, timeout, id, type, data)
     values (clock_timestamp(), %(queue)s, %(priority)s, %(max_retries)s, %(timeout)s, %(id)s::uuid, %(type)s, %(data)s::json)
-    returning id, position
+    returning id, position, {acknowledged}
 ), due as (
     insert into {schema}.ready (position, queue, priority, job_id)
     select position, %(queue)s, %(priority)s, id from body

@@ -20,7 +20,7 @@ with moment as materialized (
       from moment
      where not exists (select from known) and (%(unique_key)s::text is null or exists (select from key))
     on conflict (id) do nothing
-    returning id, position
+    returning id, position, {acknowledged}
 ), later as (
     insert into {schema}.scheduled (run_at, enqueued, queue, priority, job_id)
     select due, position, %(queue)s, %(priority)s, id from body, moment where due > moment.now

@@ -32,4 +32,4 @@ with sent as materialized (
     select pg_notify({channel}, 'w' || id) from {schema}.queue
      where wanted and id in (select queue from bodies where event in (5, 6))
 )
-select id::text, (select count(*) from woken) from gone
+select id::text, (select count(*) from woken), {acknowledged} from gone

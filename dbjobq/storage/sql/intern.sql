@@ -10,6 +10,6 @@ with added as (
     on conflict (name) do nothing
     returning id
 )
-select id, set_config('synchronous_commit', 'on', true) from added
+select id, {durable} from added
 union all
 select id, null from {schema}.queue where name = %(name)s

@@ -23,4 +23,5 @@ with gone as (
      where id in (select queue from body)
        and (wanted or current_setting('transaction_isolation') <> 'read committed')
 )
-select exists (select from gone), exists (select from {schema}.job where id = %(id)s::uuid), (select count(*) from woken)
+select exists (select from gone), exists (select from {schema}.job where id = %(id)s::uuid), (select count(*) from woken),
+       {acknowledged}
