@@ -7,19 +7,19 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator, Generator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from math import ceil
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypedDict
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from dbjobq.checks import check_seconds
 from dbjobq.errors import ConfigError
 from dbjobq.storage.deadline import Deadline, Watchman, watched
 from dbjobq.storage.lane import Lane
-from dbjobq.storage.lender import Lender
+from dbjobq.storage.pool import AsyncPool, Pool
 from dbjobq.storage.statements import PINNED
 from dbjobq.storage.way import AsyncConnection, SyncConnection, Way
 
@@ -69,11 +69,11 @@ class Connections:
         self._drained_at = float("-inf")
         self._adrained_at: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, float] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
-        self._pid = os.getpid()
-        self._pool: Lender | None = None
-        self._pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncConnectionPool[AsyncConnection]]
-        self._pools = weakref.WeakKeyDictionary()
-        self._lanes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Lane] = weakref.WeakKeyDictionary()
+        self._pool: Pool | None = None
+        self._loops: dict[asyncio.AbstractEventLoop, _LoopsOwn] = {}
+        self._parents: object = None
+        self._reached = False
+        """Whether this process has reached the server: if so, an outage is waited out."""
         self._theirs: ConnectionPool[Any] | AsyncConnectionPool[Any] | None = None
         self._their_loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
         if isinstance(conninfo, ConnectionPool | AsyncConnectionPool):
@@ -87,6 +87,7 @@ class Connections:
         """Whether it was said that a pooler is on the way."""
         self.way = Way(conninfo, pooled=self.pooled)
         self.direct = self.way if listen_conninfo is None else Way(listen_conninfo)
+        _all.add(self)
 
     def arguments(self) -> dict[str, Any]:
         """Return what makes the same for another process, with pools of its own."""
@@ -108,10 +109,10 @@ class Connections:
             deadline: When to cut it; None for never.
             alone: Make a new one instead, in autocommit, and close it afterwards.
         """
-        pool = None if alone else self._sync_pool(deadline)
+        pool = None if alone else self._sync_pool()
         if pool is None:
             connection = self.connect(deadline)
-        else:  # not by the pool's own block, which commits: a third of the cost of lending
+        else:
             connection = pool.getconn(None if deadline is None else deadline.left)
         watchman = self._watchman
         try:
@@ -124,28 +125,25 @@ class Connections:
                 watchman.dismiss(deadline)
             connection.close() if pool is None else pool.putconn(connection)
 
-    def _sync_pool(self, deadline: Deadline | None = None) -> Lender | ConnectionPool[SyncConnection]:
+    def _sync_pool(self) -> Pool | ConnectionPool[SyncConnection]:
         if isinstance(self._theirs, ConnectionPool):
             return self._theirs
-        pool = self._pool
-        if pool is None or self._pid != os.getpid():
-            if not self._lock.acquire(timeout=-1 if deadline is None else deadline.left):
-                raise PoolTimeout("others were still connecting")
+        if self._pool is None:
+            with self._lock:
+                self._pool = self._pool or Pool(self._open, **self._limits())
+        return self._pool
+
+    def _open(self, seconds: float) -> SyncConnection:
+        """Make a connection for the pool; the first one tells whether a pooler answers."""
+        connection = self.connect(deadline := Deadline(seconds))
+        if not self._reached:
             try:
-                if self._pid != os.getpid():  # a fork must not share its parent's sockets
-                    self._pid, self._pool, self._watchman = os.getpid(), None, Watchman(self.timeout)
-                if self._pool is None:
-                    # So that a wrong DSN says so at once, not after the pool's timeout.
-                    with self.connect(deadline) as first, self._watched(first, deadline):
-                        self._heed(first, first.execute(_WHO).fetchone())
-                    limits = self._limits()
-                    self._pool = Lender(
-                        ConnectionPool(self.way.conninfo, kwargs=self.way.kwargs(), open=True, name="dbjobq", **limits)
-                    )
-                pool = self._pool
-            finally:
-                self._lock.release()
-        return pool
+                with self._watchman.over(connection, deadline):
+                    self._heed(connection, connection.execute(_WHO).fetchone())
+            except BaseException:
+                connection.close()
+                raise
+        return connection
 
     def heal(self, since: float) -> None:
         """Let go of the pool's connections, unless that was done since then: one is gone, so the others may be, too.
@@ -156,9 +154,6 @@ class Connections:
             self._drained_at = time.monotonic()
             if (pool := self._theirs if isinstance(self._theirs, ConnectionPool) else self._pool) is not None:
                 pool.drain()
-
-    def _watched(self, connection: SyncConnection, deadline: Deadline | None) -> AbstractContextManager[None]:
-        return nullcontext() if deadline is None else self._watchman.over(connection, deadline)
 
     def connect(self, deadline: Deadline | None = None) -> SyncConnection:
         """Return a new connection of one's own."""
@@ -177,7 +172,7 @@ class Connections:
         """Close the pool for threads, unless it is the user's."""
         with self._lock:
             pool, self._pool = self._pool, None
-        if pool is not None and self._pid == os.getpid():
+        if pool is not None:
             pool.close()
 
     # For event loops.
@@ -187,57 +182,71 @@ class Connections:
         self, deadline: Deadline | None = None, *, alone: bool = False
     ) -> AsyncGenerator[AsyncConnection]:
         """See `connection`, for the running loop's pool."""
-        pool = None if alone else await self.async_pool(deadline)
+        pool = None if alone else await self._async_pool()
         if pool is None:
             connection = await self.async_connect(**self._within(deadline))
         else:
             connection = await pool.getconn(None if deadline is None else deadline.left)
-        watch = nullcontext() if deadline is None else watched(connection, deadline)
         try:
-            with watch:
-                async with connection:
+            with nullcontext() if deadline is None else watched(connection, deadline):
+                async with connection if pool is not None and pool is self._theirs else nullcontext():
                     yield connection
         finally:
-            await (connection.close() if pool is None else pool.putconn(connection))
+            if isinstance(pool, AsyncPool):
+                pool.putconn(connection)
+            else:
+                await (connection.close() if pool is None else pool.putconn(connection))
 
-    async def async_pool(self, deadline: Deadline | None = None) -> AsyncConnectionPool[AsyncConnection]:
-        """Return the running loop's pool."""
-        loop = asyncio.get_running_loop()
-        pool = self._made_for(loop)
-        if pool is None:
-            async with await self.async_connect(**self._within(deadline)) as first:
-                with nullcontext() if deadline is None else watched(first, deadline):
-                    self._heed(first, await (await first.execute(_WHO)).fetchone())
-            pool = AsyncConnectionPool(
-                self.way.conninfo, kwargs=self.way.kwargs(), open=False, name="dbjobq-async", **self._limits()
-            )
-            pool = self._pools.setdefault(loop, pool)
-            await pool.open()
-        return pool
+    async def _async_pool(self) -> AsyncPool | AsyncConnectionPool[AsyncConnection]:
+        return self._their_pool(asyncio.get_running_loop()) or (await self._loops_own()).pool
 
-    def _made_for(self, loop: asyncio.AbstractEventLoop) -> AsyncConnectionPool[AsyncConnection] | None:
-        if isinstance(self._theirs, AsyncConnectionPool):
-            self._their_loop = self._their_loop or weakref.ref(loop)
-            if self._their_loop() is loop:  # a worker in this process has a loop of its own
-                return self._theirs
-        return self._pools.get(loop)
-
-    async def lane(self, deadline: Deadline) -> Lane | None:
-        """Return the connection that the running loop's calls may share; None where the pool is the user's own."""
-        pool, loop = await self.async_pool(deadline), asyncio.get_running_loop()
-        if pool is self._theirs:
+    def _their_pool(self, loop: asyncio.AbstractEventLoop) -> AsyncConnectionPool[AsyncConnection] | None:
+        if not isinstance(self._theirs, AsyncConnectionPool):
             return None
-        lane = self._lanes.get(loop)
-        if lane is None:
-            lane = self._lanes[loop] = Lane(pool)
-        return lane
+        self._their_loop = self._their_loop or weakref.ref(loop)
+        return self._theirs if self._their_loop() is loop else None  # a worker in this process has a loop of its own
+
+    async def _loops_own(self) -> _LoopsOwn:
+        """Return what the running loop has of ours; what loops have left that were closed goes."""
+        loop = asyncio.get_running_loop()
+        own = self._loops.get(loop)
+        if own is None or own.pool.closed:
+            for other in tuple(self._loops):
+                if other.is_closed() and (left := self._loops.pop(other, None)) is not None:
+                    left.pool.close()
+            pool = AsyncPool(self._aopen, **self._limits())
+            end = _close_with_the_loop(pool)
+            await anext(end)
+            own = self._loops[loop] = _LoopsOwn(pool, Lane(pool), end)
+        return own
+
+    async def _aopen(self, seconds: float) -> AsyncConnection:
+        """See `_open`."""
+        connection = await self.async_connect(**self._within(deadline := Deadline(seconds)))
+        if not self._reached:
+            try:
+                with watched(connection, deadline):
+                    self._heed(connection, await (await connection.execute(_WHO)).fetchone())
+            except BaseException:
+                await connection.close()
+                raise
+        return connection
+
+    async def lane(self) -> Lane | None:
+        """Return the connection that the running loop's calls may share; None where the pool is the user's own."""
+        if self._their_pool(asyncio.get_running_loop()) is not None:
+            return None
+        return (await self._loops_own()).lane
 
     async def aheal(self, since: float) -> None:
         """See `heal`, for the running loop's pool."""
         loop = asyncio.get_running_loop()
         if self._adrained_at.get(loop, float("-inf")) < since:
             self._adrained_at[loop] = time.monotonic()
-            if (pool := self._made_for(loop)) is not None:
+            pool = await self._async_pool()
+            if isinstance(pool, AsyncPool):
+                pool.drain()
+            else:
                 await pool.drain()
 
     async def async_connect(self, **kwargs: Any) -> AsyncConnection:
@@ -264,11 +273,9 @@ class Connections:
 
     async def aclose(self) -> None:
         """Close the running loop's pool, unless it is the user's."""
-        loop = asyncio.get_running_loop()
-        self._lanes.pop(loop, None)
-        pool = self._pools.pop(loop, None)
-        if pool is not None:
-            await pool.close()
+        own = self._loops.pop(asyncio.get_running_loop(), None)
+        if own is not None:
+            await own.end.aclose()
 
     def _within(self, deadline: Deadline | None) -> dict[str, Any]:
         """Return what bounds a connection's making: libpq and psycopg give as much time to each host."""
@@ -278,13 +285,58 @@ class Connections:
         return {"connect_timeout": max(ceil(deadline.left / hosts), 2)}
 
     def _heed(self, connection: SyncConnection | AsyncConnection, row: tuple[Any, ...] | None) -> None:
-        """Prepare nothing if a pooler answers: the next transaction may find what others have prepared."""
+        """Know that the server was reached. Prepare nothing if a pooler answers: others' statements may be there."""
         if _is_pooler(connection, row):
             self.way.pooled = True
+            connection.prepare_threshold = None
+        self._reached = True
 
-    def _limits(self) -> dict[str, Any]:
-        # The pool's own reconnect_timeout doubles to minutes; at 5 s a request starts the next attempt.
-        return {"min_size": 1, "max_size": self._max_size, "timeout": self.timeout, "reconnect_timeout": 5.0}
+    def _limits(self) -> _Limits:
+        return {"most": self._max_size, "timeout": self.timeout, "patient": lambda: self._reached}
+
+    def forget_parents(self) -> None:
+        """Begin anew in a forked child: the sockets are its parent's, and locks may be held by threads that it has not.
+
+        The parent's connections are kept: a child must not end them.
+        """
+        self._parents = (self._parents, self._pool, self._loops)
+        self._lock, self._watchman = threading.Lock(), Watchman(self.timeout)
+        self._pool, self._loops = None, {}
+        self._their_loop = None
+
+
+_all: Final[weakref.WeakSet[Connections]] = weakref.WeakSet()
+
+
+def _in_a_forked_child() -> None:
+    for connections in tuple(_all):
+        connections.forget_parents()
+
+
+os.register_at_fork(after_in_child=_in_a_forked_child)
+
+
+class _Limits(TypedDict):
+    most: int
+    timeout: float
+    patient: Callable[[], bool]
+
+
+class _LoopsOwn(NamedTuple):
+    """What an event loop has of ours."""
+
+    pool: AsyncPool
+    lane: Lane
+    end: AsyncGenerator[None]
+    """Closes the pool when it is closed itself."""
+
+
+async def _close_with_the_loop(pool: AsyncPool) -> AsyncGenerator[None]:
+    """Close a pool when a loop shuts its asynchronous generators down, as `asyncio.run` has it do at its end."""
+    try:
+        yield
+    finally:
+        pool.close()
 
 
 def _is_pooler(connection: SyncConnection | AsyncConnection, row: tuple[Any, ...] | None) -> bool:

@@ -88,9 +88,12 @@ class Watchman:
         """Watch a call on a connection, until `dismiss`."""
         with self._lock:
             self._calls[deadline] = connection
-            if self._thread is None or not self._thread.is_alive():  # a forked child has not got its parent's
+            if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="dbjobq-watchman", daemon=True)
-                self._thread.start()
+                try:
+                    self._thread.start()
+                except RuntimeError:  # at the interpreter's exit no thread starts any more: what ends a call is TCP
+                    self._thread = None
 
     def dismiss(self, deadline: Deadline) -> None:
         """The call has ended, or was never watched."""

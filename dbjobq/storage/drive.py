@@ -17,7 +17,7 @@ from dbjobq.errors import StorageUnavailable
 from dbjobq.storage.callers import async_caller, sync_caller
 from dbjobq.storage.connections import Connections
 from dbjobq.storage.deadline import Deadline
-from dbjobq.storage.faults import POOL_IS_FULL, is_conflict, is_lost, translated
+from dbjobq.storage.faults import POOL_IS_FULL, cause_of, is_conflict, is_lost, translated
 from dbjobq.storage.lane import Lane
 from dbjobq.storage.steps import Call, CopyIn, Send, adrive, aperform, drive, perform
 
@@ -118,7 +118,7 @@ class PostgresRequest(Generic[R]):
                     if lost:
                         self._connections.heal(since)
                     if deadline is not None and (isinstance(error, POOL_IS_FULL) or (lost and not deadline.left)):
-                        raise _out_of_time(deadline, perhaps=lost or again) from error
+                        raise _out_of_time(deadline, error, perhaps=lost or again) from error
                     if not (left and (lost or is_conflict(error)) and self._repeat()):
                         raise
                 again |= lost
@@ -156,14 +156,14 @@ class PostgresRequest(Generic[R]):
                     if lost:
                         await self._connections.aheal(since)
                     if deadline is not None and (isinstance(error, POOL_IS_FULL) or (lost and not deadline.left)):
-                        raise _out_of_time(deadline, perhaps=lost or again) from error
+                        raise _out_of_time(deadline, error, perhaps=lost or again) from error
                     if not (left and (lost or is_conflict(error)) and self._repeat()):
                         raise
                 again |= lost
 
     async def _aonce(self, deadline: Deadline | None, *, again: bool) -> R:
         if self._shared and deadline is not None and not again:
-            lane = await self._connections.lane(deadline)
+            lane = await self._connections.lane()
             if lane is not None:
                 return await adrive(self._make(again), partial(_in_lane, lane, deadline))
         async with (
@@ -176,10 +176,15 @@ class PostgresRequest(Generic[R]):
         return connection.transaction() if self._atomic else nullcontext()
 
 
-def _out_of_time(deadline: Deadline, *, perhaps: bool) -> StorageUnavailable:
+def _out_of_time(deadline: Deadline, error: psycopg.Error, *, perhaps: bool) -> StorageUnavailable:
     within = f"within {deadline.seconds:g} s"
     if not perhaps:
-        why = "all that the pool may have are in use (max_size), or PostgreSQL cannot be reached"
+        away = error.__cause__  # why the pool could make none
+        why = (
+            f"PostgreSQL cannot be reached ({cause_of(away)})"
+            if away
+            else "all the pool may have are in use (max_size)"
+        )
         return StorageUnavailable(f"no connection {within}: {why}. Nothing was stored")
     repeat = "Make it again with the same id or unique_key, and it has happened once"
     return StorageUnavailable(f"PostgreSQL did not answer {within}: the call may have happened, or not. {repeat}")

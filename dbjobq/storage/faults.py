@@ -14,6 +14,7 @@ from dbjobq.errors import ConfigError, DBJobQError, SchemaError, StorageUnavaila
 
 __all__ = [
     "POOL_IS_FULL",
+    "cause_of",
     "first_line",
     "forget_prepared",
     "is_conflict",
@@ -109,11 +110,11 @@ def translate(error: BaseException, schema: str) -> Exception | None:  # noqa: C
     if not (is_lost(error) or isinstance(error, POOL_IS_FULL)):
         return None
     if isinstance(error, psycopg.OperationalError) and _REFUSED.search(str(error)):
-        return ConfigError(f"PostgreSQL refused the connection: {_cause(error)}")
-    return StorageUnavailable(f"PostgreSQL did not answer: {_cause(error)}")
+        return ConfigError(f"PostgreSQL refused the connection: {cause_of(error)}")
+    return StorageUnavailable(f"PostgreSQL did not answer: {cause_of(error)}")
 
 
-def _cause(error: BaseException) -> str:
+def cause_of(error: BaseException) -> str:
     """Return the line that says why: libpq's first ones name each address it tried."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return first_line(error) if not lines else min(lines, key=lambda line: "FATAL" not in line)

@@ -13,10 +13,11 @@ from typing import Any, Final, NamedTuple
 
 import psycopg
 from psycopg.rows import tuple_row
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import PoolTimeout
 
 from dbjobq.storage.deadline import Deadline, watched
 from dbjobq.storage.faults import forget_prepared, is_lost
+from dbjobq.storage.pool import AsyncPool
 
 __all__ = ["Lane"]
 
@@ -47,7 +48,7 @@ class Lane:
         pool: The event loop's, in autocommit: the lane holds one of its connections while there is something to send.
     """
 
-    def __init__(self, pool: AsyncConnectionPool[psycopg.AsyncConnection[Any]]) -> None:
+    def __init__(self, pool: AsyncPool) -> None:
         self._pool = pool
         self._asked: deque[_Asked] = deque()
         self._task: asyncio.Task[None] | None = None

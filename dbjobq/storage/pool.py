@@ -1,0 +1,305 @@
+"""Connections for calls: lent, taken back, and made by the very call that needs one.
+
+No thread or task of a pool's own works behind its callers. So there is nothing that a program which ends, or an event
+loop, would have to wait for or to stop, and nothing that a forked child would miss. Whoever finds the server away
+tries again by itself, twice a second, for as long as it has time. The one that was used last is lent first: at rest a
+pool is little more than a lock around a list (docs/decisions/0011).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final, Generic, TypeVar
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from psycopg_pool import PoolClosed, PoolTimeout
+
+__all__ = ["AsyncPool", "Pool"]
+
+C = TypeVar("C", bound="psycopg.Connection[Any] | psycopg.AsyncConnection[Any]")
+
+LIFETIME: Final = 3600.0
+"""Seconds after which a connection is not lent again: a server's process grows with what it has seen."""
+UNUSED: Final = 600.0
+"""Seconds after which a connection that nobody needed meanwhile is closed."""
+FIRST_WAIT: Final = 0.05
+LONGEST_WAIT: Final = 0.5
+"""Seconds between two tries to reach a server that is away."""
+_IDLE: Final = TransactionStatus.IDLE
+
+
+class _Turn(Generic[C]):
+    """Somebody's turn to have a connection; when it has come, there is one, or a place for one that it makes."""
+
+    __slots__ = ("come", "given", "wake")
+
+    def __init__(self, wake: Callable[[], object]) -> None:
+        self.wake = wake
+        self.come = False
+        self.given: C | None = None
+
+
+class _Stock(Generic[C]):
+    """What both pools keep account of. Nothing in here waits; the pool for threads calls it under a lock.
+
+    Args:
+        most: How many connections there may be.
+        timeout: Seconds to wait for one.
+        patient: Tells whether to wait for a server that cannot be reached.
+    """
+
+    def __init__(self, most: int, timeout: float, patient: Callable[[], bool]) -> None:
+        self._most, self._timeout, self._patient = most, timeout, patient
+        self._idle: deque[tuple[C, float]] = deque()
+        """Those that nobody uses, and since when. If there are any, nobody waits."""
+        self._made: dict[C, float] = {}
+        """All that there are, and when each was made."""
+        self._making = 0
+        self._waiting: deque[_Turn[C]] = deque()
+        self._drained_at = float("-inf")
+        self._closed = False
+        self._end = weakref.finalize(self, _finish_all, os.getpid(), self._idle)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it lends nothing any more."""
+        return self._closed
+
+    def _ask(self, wake: Callable[[], object]) -> _Turn[C]:
+        if self._closed:
+            raise PoolClosed("the pool is closed")
+        turn: _Turn[C] = _Turn(wake)
+        self._waiting.append(turn)
+        self._serve()
+        return turn
+
+    def _serve(self) -> None:
+        """Let those come whose turn it is to make a connection."""
+        while self._waiting and len(self._made) + self._making < self._most:
+            self._making += 1
+            self._come(None)
+
+    def _come(self, given: C | None) -> None:
+        turn = self._waiting.popleft()
+        turn.come, turn.given = True, given
+        turn.wake()
+
+    def _give_up(self, turn: _Turn[C]) -> None:
+        """Have nothing of one's turn: it does not come, or what came with it is for others."""
+        if not turn.come:
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+        elif turn.given is not None:
+            self._take_back(turn.given)
+        else:
+            self._making -= 1
+            self._serve()
+
+    def _keep(self, connection: C) -> C:
+        """Take into account what was just made."""
+        self._making -= 1
+        self._made[connection] = time.monotonic()
+        return connection
+
+    def _take_back(self, connection: C) -> None:
+        now = time.monotonic()
+        made = self._made[connection]
+        well = connection.pgconn.transaction_status == _IDLE
+        kept = well and made > self._drained_at and now - made <= LIFETIME
+        if not kept or self._closed or not self._end.alive:  # the program has ended, but for what it has left to do
+            self._drop(connection)
+        elif self._waiting:
+            self._come(connection)
+        else:
+            self._idle.append((connection, now))
+            if now - self._idle[0][1] > UNUSED:
+                self._drop(self._idle.popleft()[0])
+
+    def _drop(self, connection: C) -> None:
+        connection.pgconn.finish()
+        del self._made[connection]
+        if not self._closed:
+            self._serve()
+
+    def _let_go(self) -> None:
+        """Close what nobody uses; what is lent is closed when it comes back."""
+        self._drained_at = time.monotonic()
+        while self._idle:
+            self._drop(self._idle.pop()[0])
+
+    def _close(self) -> None:
+        self._closed = True
+        self._let_go()
+        while self._waiting:
+            self._waiting.popleft().wake()
+
+    def _none(self, turn: _Turn[C], timeout: float) -> Exception | None:
+        """Return why there is none; None if there is."""
+        if turn.come:
+            return None
+        return PoolClosed("the pool is closed") if self._closed else PoolTimeout(f"all are in use for {timeout:.2f} s")
+
+    def _wait_after(self, error: psycopg.OperationalError, wait: float, until: float) -> float:
+        """Return how long to wait for a server that could not be reached. Raises what there is to say if no longer."""
+        left = until - time.monotonic()
+        if not self._patient():
+            raise error
+        if left <= 0:
+            raise PoolTimeout(str(error)) from error
+        return min(wait, left)
+
+
+def _finish_all(pid: int, idle: deque[tuple[Any, float]]) -> None:
+    """Close what a pool leaves behind that nobody closed: when it is collected, or when the program ends."""
+    while idle and os.getpid() == pid:  # a forked child has its parent's pool, too, but must not touch it
+        idle.pop()[0].pgconn.finish()
+
+
+class Pool(_Stock["psycopg.Connection[Any]"]):
+    """A pool for threads.
+
+    Args:
+        connect: Makes a connection, in so many seconds.
+        most: How many there may be.
+        timeout: Seconds to wait for one, unless a call says otherwise.
+        patient: Tells whether to wait for a server that cannot be reached.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[float], psycopg.Connection[Any]],
+        *,
+        most: int,
+        timeout: float,
+        patient: Callable[[], bool],
+    ) -> None:
+        super().__init__(most, timeout, patient)
+        self._connect = connect
+        self._lock = threading.Lock()
+
+    def getconn(self, within: float | None = None) -> psycopg.Connection[Any]:
+        """Lend a connection. Raises PoolTimeout, and what `connect` does if there is no patience."""
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()[0]
+            came = threading.Event()
+            turn = self._ask(came.set)
+        timeout = self._timeout if within is None else within
+        until = time.monotonic() + timeout
+        try:
+            came.wait(timeout)
+            if (error := self._none(turn, timeout)) is not None:
+                raise error
+            return turn.given or self._make(until)
+        except BaseException:
+            with self._lock:
+                self._give_up(turn)
+            raise
+
+    def _make(self, until: float) -> psycopg.Connection[Any]:
+        wait = FIRST_WAIT
+        while True:
+            try:
+                connection = self._connect(max(until - time.monotonic(), 0.0))
+            except psycopg.OperationalError as error:
+                time.sleep(self._wait_after(error, wait, until))
+                wait = min(2 * wait, LONGEST_WAIT)
+            else:
+                with self._lock:
+                    return self._keep(connection)
+
+    def putconn(self, connection: psycopg.Connection[Any]) -> None:
+        """Take a connection back."""
+        with self._lock:
+            self._take_back(connection)
+
+    def drain(self) -> None:
+        """Let go of all connections; new ones are made."""
+        with self._lock:
+            self._let_go()
+
+    def close(self) -> None:
+        """Close all connections; none is lent any more."""
+        with self._lock:
+            self._close()
+
+
+class AsyncPool(_Stock["psycopg.AsyncConnection[Any]"]):
+    """A pool for one event loop; see `Pool`. Only `getconn` waits."""
+
+    def __init__(
+        self,
+        connect: Callable[[float], Awaitable[psycopg.AsyncConnection[Any]]],
+        *,
+        most: int,
+        timeout: float,
+        patient: Callable[[], bool],
+    ) -> None:
+        super().__init__(most, timeout, patient)
+        self._connect = connect
+
+    async def getconn(self, within: float | None = None) -> psycopg.AsyncConnection[Any]:
+        """Lend a connection. Raises PoolTimeout, and what `connect` does if there is no patience."""
+        if self._idle:
+            return self._idle.pop()[0]
+        came = asyncio.Event()
+        turn = self._ask(came.set)
+        timeout = self._timeout if within is None else within
+        until = time.monotonic() + timeout
+        try:
+            if not turn.come:
+                await _at_most(timeout, came)
+            if (error := self._none(turn, timeout)) is not None:
+                raise error
+            return turn.given or await self._make(until)
+        except BaseException:
+            self._give_up(turn)
+            raise
+
+    async def _make(self, until: float) -> psycopg.AsyncConnection[Any]:
+        wait = FIRST_WAIT
+        while True:
+            try:
+                connection = await self._connect(max(until - time.monotonic(), 0.0))
+            except psycopg.OperationalError as error:
+                await asyncio.sleep(self._wait_after(error, wait, until))
+                wait = min(2 * wait, LONGEST_WAIT)
+            else:
+                return self._keep(connection)
+
+    def putconn(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        """Take a connection back."""
+        self._take_back(connection)
+
+    @asynccontextmanager
+    async def connection(self, within: float | None = None) -> AsyncGenerator[psycopg.AsyncConnection[Any]]:
+        """Lend a connection for a block."""
+        connection = await self.getconn(within)
+        try:
+            yield connection
+        finally:
+            self.putconn(connection)
+
+    def drain(self) -> None:
+        """Let go of all connections; new ones are made."""
+        self._let_go()
+
+    def close(self) -> None:
+        """Close all connections; none is lent any more."""
+        self._close()
+
+
+async def _at_most(seconds: float, event: asyncio.Event) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass
