@@ -25,7 +25,7 @@ from dbjobq.storage.statements import LOOKING_UP, Statements
 from dbjobq.storage.steps import Call, CopyIn, Send
 from dbjobq.storage.values import Claim, NewJob, Outcome, QueueStats, job_from_row, known_form, known_id
 from dbjobq.storage.version import check_version
-from dbjobq.storage.wire import claims_of, finish_params
+from dbjobq.storage.wire import TYPE, claims_of, clear_params, finish_params
 
 __all__ = ["PostgresStorage"]
 
@@ -217,19 +217,29 @@ class PostgresStorage(BaseStorage):
             if self._dequeuer is None:
                 ((self._dequeuer, _durable),) = yield self._send("register", {"name": self.dequeuer, "ttl": 0.0})
             ((due, _now, _taken),) = yield self._send("next_due", {"since": None})
-            if due is not None and due <= 0:
-                yield self._send("promote", {"since": None})
+            more, left = due is not None and due <= 0, _TRIES  # so many thousands that are due are compared
+            while more and left:
+                left -= 1
+                ((more, _woken),) = yield self._send("promote", {"since": None})
             served = [self._queue_ids[queue]]
             params = {"queues": served, "limit": 1, "lease": lease, "worker": self._dequeuer, "beat": None}
             nonlocal claimed
             claimed = True
-            rows = yield self._send("claim", params)
+            rows = yield from self._claim_one(params)
             if not rows and (yield self._send("rescue_needed"))[0][0]:  # there may be no worker to do it
                 yield self._send("rescue")
-                rows = yield self._send("claim", params)
+                rows = yield from self._claim_one(params)
             return next(iter(claims_of(rows, self._queue_names)), None)
 
         return self._request(call, first=self._knowing(queue), repeat=lambda: not claimed)
+
+    def _claim_one(self, params: Mapping[str, Any]) -> Generator[Send, Any, Sequence[Sequence[Any]]]:
+        for _ in range(_TRIES):
+            rows: Sequence[Sequence[Any]] = yield self._send("claim", params)
+            if not rows or rows[0][TYPE] is not None:
+                return rows
+            yield self._send("clear", clear_params(params["queues"], rows))
+        return []
 
     def finish(self, outcomes: Sequence[Outcome], connection: object | None = None) -> PostgresRequest[set[str]]:
         """See `BaseStorage.finish`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, Generator, Iterable, Mapping, Sequence
 from contextlib import aclosing, contextmanager, suppress
@@ -29,9 +30,11 @@ from dbjobq.storage.wire import (
     POSITION,
     PRIORITY,
     QUEUE,
+    TYPE,
     accepted_params,
     array,
     claims_of,
+    clear_params,
     finish_params,
     held_params,
 )
@@ -56,10 +59,17 @@ AT_MOST: Final = 2**31 / 1000 - 1
 """The longest that PostgreSQL can count."""
 DUE_EVERY: Final = 0.5
 """Seconds between looks at the next scheduled job while claims go on."""
+PROMOTE_WITHIN: Final = 0.25
+"""Seconds in which an exchange makes ready what is due; results wait for so long. Some 25,000 jobs."""
+PROMOTE_AT_MOST: Final = 5.0
+"""Seconds for which claims wait, exchange after exchange, until all that is due is ready."""
 BUSY_EVERY: Final = 1.0
 """Seconds between two remarks that enqueues need not notify."""
 ECHO_WITHIN: Final = 1.0
 """Seconds in which a notification of one's own must come back; it takes milliseconds."""
+
+CLEARINGS: Final = 10
+"""How often an exchange clears away a thousand places whose job is gone."""
 
 SILENCE: Final = 60.0
 """Seconds after which the listening connection is asked whether it still leads anywhere."""
@@ -116,7 +126,10 @@ class PostgresSession(Session):
         self._stale_queues = False
         self._scan = Scan()
         self._busy_at = self._due_at = float("-inf")
+        self._behind_since = float("inf")  # when there was first more due than could be made ready at once
         self._writers: set[str] = set()
+        self._uncleared = False  # whether more places without a body may be there
+        self._told_of_places = logging.WARNING  # the first time
         self._sure = False  # that `wanted` is set, and was when this worker last looked
         self._look_in = 0.0
         self._longest = self._usual = max(ttl, AT_LEAST)
@@ -252,6 +265,8 @@ class PostgresSession(Session):
         with self._in_time(), self._asking(connection):
             if self._stale_queues:
                 await self._learn_queues(connection)
+            if promote and want and not await self._promote(exchange, now):
+                exchange.want, exchange.ask_due, exchange.say_busy = 0, False, False
             try:
                 await self._send(exchange)
             except psycopg.errors.UniqueViolation as error:
@@ -273,6 +288,21 @@ class PostgresSession(Session):
             raise StorageUnavailable(f"a job stands in two places: {first_line(error)}") from error
         worker_log.warning("places.tidied", extra={"rows": removed})
 
+    async def _promote(self, it: _Exchange, now: float) -> bool:
+        """Make ready what is due; return whether to claim now, or first to go on with that in the next exchange.
+
+        Claims wait until all that is due can be compared, but not for ever: jobs may fall due as fast as they move.
+        """
+        more = True
+        while more and time.monotonic() - now < PROMOTE_WITHIN:
+            async with it.connection.pipeline():
+                if self._lax:
+                    await it.connection.execute(self._lax)
+                promoted = await it.connection.execute(self._statements["promote"], {"since": it.since})
+            ((more, _),) = await promoted.fetchall()
+        self._behind_since = min(self._behind_since, now) if more else float("inf")
+        return now - self._behind_since > PROMOTE_AT_MOST or not more
+
     async def _send(self, it: _Exchange) -> None:
         sql, results = self._statements, it.plain or it.other
         async with it.connection.pipeline():
@@ -285,8 +315,6 @@ class PostgresSession(Session):
             if it.progress:
                 said = {**held_params(it.progress), "progress": list(it.progress.values())}
                 await it.connection.execute(sql["progress"], said)
-            if it.promote and it.want:
-                await it.connection.execute(sql["promote"], {"since": it.since})
             if it.want:
                 await self._claim(it, it.want, it.near)
             if it.say_busy:
@@ -306,7 +334,7 @@ class PostgresSession(Session):
         if it.say_busy:
             self._busy_at, self._sure = now, False
         if not it.ask_due:
-            return Step(claims_of(rows, self._names), refused, None)
+            return Step(claims_of(rows, self._names), refused, 0.0 if it.promote and not it.want else None)
         self._due_at = now
         ((next_due, clock, seconds),) = await it.due.fetchall()
         self._scan.scheduled(clock, next_due)
@@ -321,9 +349,28 @@ class PostgresSession(Session):
             await self._claim(it, it.want - len(rows), None)
             rows += await it.claimed.fetchall()
             self._looked(rows, it, now)
+        if any(row[TYPE] is None for row in rows):
+            rows = await self._clear(it, rows)
         self._due_at = min(self._due_at, now)
         if len(rows) == it.want and self._queues is None and len(self._served) > 1:  # all queues: each in its turn
             self._served = [*self._served[1:], self._served[0]]
+        return rows
+
+    async def _clear(self, it: _Exchange, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """Return the rows that have a body; clear away places that have none, and claim others in their stead."""
+        for left in reversed(range(CLEARINGS)):
+            empty = [row for row in rows if row[TYPE] is None]
+            if not empty:
+                break
+            rows = [row for row in rows if row[TYPE] is not None]
+            queues = dict.fromkeys(row[QUEUE] for row in empty)
+            ((more,),) = await self._rows(it.connection, "clear", clear_params(queues, empty))
+            worker_log.log(self._told_of_places, "places.cleared", extra={"rows": len(empty) + more})
+            self._told_of_places = logging.DEBUG
+            self._uncleared = not left
+            if left:
+                await self._claim(it, it.want - len(rows), None)
+                rows += await it.claimed.fetchall()
         return rows
 
     def _looked(self, rows: Sequence[tuple[Any, ...]], it: _Exchange, now: float) -> bool:
@@ -382,8 +429,9 @@ class PostgresSession(Session):
             self._scan.emptied(now, clock)
             self._scan.scheduled(clock, next_due)
             new = every and count != len(self._names) and await self._learn_queues(connection)
+            again, self._uncleared = new or self._uncleared, False
             look_in = await self._look_for_writers(connection, anew=changed or not sure)
-            looks = [0.0 if new else None, look_in, self._scan.whole_in(now)]
+            looks = [0.0 if again else None, look_in, self._scan.whole_in(now)]
             return Idle(min((look for look in looks if look is not None), default=None), next_due)
 
     async def _look_for_writers(self, connection: AsyncConnection, *, anew: bool) -> float | None:

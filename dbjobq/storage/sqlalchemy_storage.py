@@ -110,7 +110,8 @@ class SQLAlchemyStorage(BaseStorage):
 
     def retry(self, job_id: str, delay: float) -> Request[bool]:
         """See `BaseStorage.retry`."""
-        return self._write(lambda db: jobs.move_by_hand(db, "revive", job_id, due_at=jobs.NOW + delay))
+        due: Any = sa.func.max(jobs.NOW + delay, sa.func.coalesce(JOB.execute_at, 0))
+        return self._write(lambda db: jobs.move_by_hand(db, "revive", job_id, due_at=due))
 
     def cancel(self, job_id: str) -> Request[bool]:
         """See `BaseStorage.cancel`."""

@@ -51,6 +51,7 @@ SCHEDULED: Final = (JOBS.c.status == "pending") & (JOBS.c.due_at > NOW)
 _LOST: Final = "WorkerLost: worker {} stopped renewing its lease while it held this job (killed, cut off or paused)"
 _KEY_IF_FREE: Final = sa.case((~sa.exists().where(JOBS.alias().c.held_key == JOBS.c.unique_key), JOBS.c.unique_key))
 
+_DUE: Final = sa.func.min(NOW, sa.func.max(JOBS.c.created_at, sa.func.coalesce(JOBS.c.execute_at, 0)))
 _NEW: Final = {"status": "pending", "attempts": 0, "suspect": False, "created_at": NOW, "updated_at": NOW}
 _LEFT: Final[Mapping[str, Any]] = {"updated_at": NOW, "progress": None, "worker": None, "expires_at": None}
 _WAITS: Final[Mapping[str, Any]] = {"started_at": None, "finished_at": None, "worker_id": None}
@@ -61,7 +62,7 @@ _MOVES: Final[dict[Event, Mapping[str, Any]]] = {
     "retry": {**_WAITS, "attempts": JOBS.c.attempts + 1},
     "fail": {**_ENDS, "attempts": JOBS.c.attempts + 1},
     # to its old place, and nobody's result
-    "release": {**_WAITS, "claim": None, "due_at": JOBS.c.created_at, "suspect": JOBS.c.suspect},
+    "release": {**_WAITS, "claim": None, "due_at": _DUE, "suspect": JOBS.c.suspect},
     "cancel": {**_ENDS, "claim": None},
     "revive": {**_WAITS, "attempts": 0, "suspect": False, "held_key": _KEY_IF_FREE},
 }
@@ -128,7 +129,7 @@ def rescue(db: sa.Connection) -> list[Rescued]:
     lost = db.execute(sa.select(JOBS).where(RUNNING, JOBS.c.expires_at < NOW)).all()
     for row in lost:
         error = f"{_LOST.format(row.worker_id)}; this was attempt {row.attempts + 1} of {row.max_retries + 1}"
-        back = {"error": error, "due_at": row.created_at, "claim": None, "suspect": True, "worker": row.worker}
+        back = {"error": error, "due_at": _DUE, "claim": None, "suspect": True, "worker": row.worker}
         # `worker` stays until the next claim: so its heartbeat learns of it.
         move(db, after_failure(row.attempts, row.max_retries), JOBS.c.number == row.number, **back)
     return [Rescued(row.id, row.type, row.queue, row.attempts, row.attempts >= row.max_retries) for row in lost]

@@ -16,15 +16,20 @@ __all__ = [
     "accepted_params",
     "array",
     "claims_of",
+    "clear_params",
     "finish_params",
     "held_params",
 ]
 
+JOB_ID: Final = 0
+CLAIM: Final = 1
+TYPE: Final = 3
 QUEUE: Final = 5
 PRIORITY: Final = 6
 POSITION: Final = 10
 CLAIMED_AT: Final = 13
-"""Columns of a claim's row: where it stood, the queue by its number, and the server's time."""
+"""Columns of a claim's row: whose it is, the type (None: the body is gone), where it stood, the queue by its number,
+and the server's time."""
 
 _EVENTS: Final[Mapping[Event, int]] = {"complete": 2, "fail": 3, "retry": 5, "release": 6}
 
@@ -35,6 +40,12 @@ def claims_of(rows: Sequence[Sequence[Any]], queues: Mapping[int, str]) -> list[
         Claim(i, claim, attempts, type_, data, queues[queue], priority, retries, timeout, unique, made, due, at, sus)
         for i, claim, attempts, type_, data, queue, priority, retries, timeout, unique, _, made, due, at, sus, _ in rows
     ]
+
+
+def clear_params(queues: Iterable[int], rows: Sequence[Sequence[Any]]) -> dict[str, str]:
+    """Return the parameters of `clear.sql`: `rows` are those of a claim whose bodies are gone."""
+    ids, claims = (array(row[column] for row in rows) for column in (JOB_ID, CLAIM))
+    return {"queues": array(map(str, queues)), "ids": ids, "claims": claims}
 
 
 def array(items: Iterable[str]) -> str:

@@ -194,6 +194,7 @@ HOT: dict[str, tuple[str, dict[str, Any], int, int, int]] = {
         13,
         30,
     ),
+    "clear": ("clear", {"queues": "{1}", **HELD}, 1000, 5, 30),
     "finish_completed": ("finish_completed", HELD, 100, 13, 30),
     "finish": ("finish", FINISH, 100, 18, 30),
     "enqueue": ("enqueue", NEW, 1, 0, 20),
@@ -228,7 +229,7 @@ ON_USERS_CONNECTIONS = [
     for case in HOT
     if case.split()[0]
     in {"claim", "finish", "enqueue", "enqueue_within", "enqueue_checked", "cancel", "get_job", "retry"}
-] + ["intern", "notify", "next_due", "promote", "accepted", "unlocked"]
+] + ["clear", "intern", "notify", "next_due", "promote", "accepted", "unlocked"]
 
 CASES = [(case, True) for case in HOT if not case.startswith("list_")] + [
     (case, False) for case in [*ON_USERS_CONNECTIONS, "list_all", "list_failed"]

@@ -3,11 +3,12 @@
 --        (tests/storage/test_plans.py).
 -- locks: the rows it takes. SKIP LOCKED passes over those another worker is taking.
 -- `materialized` keeps the planner from running the LIMIT twice and taking more than asked. `lateral (… offset 0)`
--- leaves it no other plan for the bodies than one look-up each. All jobs of a batch share one claim number, which no
+-- leaves it no other plan for the bodies than one look-up each. A job whose body is gone has no type: it is not work, but it
+-- counts as found, and clear.sql is to follow. All jobs of a batch share one claim number, which no
 -- other batch ever has: it holds the time, since a crash of the server may take the sequence back with claims that were
 -- not flushed. Losing one of those is a redelivery; so a batch with a job on its last start is flushed (the last column).
--- `beat` extends the worker's life with the first claim after an idle spell. The queue returned is the one that was asked
--- for, whatever a body says that was not written by us.
+-- `beat` extends the worker's life with the first claim after an idle spell. Queue and priority are those
+-- of the job's place, whatever a body says that was not written by us.
 -- Sent in two forms (statements.py). `claim_after` looks only behind a position in each queue and priority it is given, so
 -- that it does not walk again over index entries of rows that are gone but, while an old snapshot is held somewhere,
 -- cannot be vacuumed. It may miss some: scan.py says when it does, and when `claim` must follow.
@@ -37,10 +38,10 @@ with picked as materialized (
      where id = %(worker)s::int and %(beat)s::float8 is not null and exists (select from moved)
 )
 select moved.job_id::text, (select claim from drawn)::text, moved.attempts, body.type, body.data::text, moved.queue,
-       body.priority, body.max_retries, body.timeout, body.unique_key is not null, moved.position,
+       moved.priority, body.max_retries, body.timeout, body.unique_key is not null, moved.position,
        date_part('epoch', body.created_at), date_part('epoch', body.execute_at), date_part('epoch', now()),
        moved.suspect,
        case when body.max_retries <= moved.attempts then {durable} end
-  from moved, lateral (select * from {schema}.job where job.id = moved.job_id offset 0) as body
+  from moved left join lateral (select * from {schema}.job where job.id = moved.job_id offset 0) as body on true
  order by array_position(%(queues)s::int[], moved.queue), moved.priority desc, moved.position,
           moved.enqueued

@@ -16,7 +16,7 @@ with sent as materialized (
     insert into {schema}.failure (claim, attempts, job_id, error)
     select claim, attempts + (event in (3, 5))::int, id, error from gone where error is not null
 ), bodies as materialized (
-    select gone.*, body.queue, body.priority, body.position, body.unique_key
+    select gone.*, body.queue, body.priority, body.position, body.execute_at, body.unique_key
       from gone, lateral (select * from {schema}.job where job.id = gone.id offset 0) as body
 ), freed as (
     delete from {schema}.unique_key using bodies
@@ -27,7 +27,9 @@ with sent as materialized (
       from bodies where event = 5
 ), back as (
     insert into {schema}.ready (position, enqueued, queue, priority, attempts, job_id, suspect)
-    select position, position, queue, priority, attempts, id, suspect from bodies where event = 6
+    select greatest(position, (date_part('epoch', execute_at) * 1000000)::bigint), position, queue, priority, attempts, id,
+           suspect
+      from bodies where event = 6
 ), woken as (
     select pg_notify({channel}, 'w' || id) from {schema}.queue
      where wanted and id in (select queue from bodies where event in (5, 6))

@@ -1,5 +1,6 @@
 -- promote: scheduled → ready, for jobs whose time has come. Their position is when they became due, however late this is
--- sent; those due at the same time keep the order in which they were enqueued.
+-- sent; those due at the same time keep the order in which they were enqueued. Returns whether there may be more: claims wait
+-- until there are not, since the next may be of a higher priority than all that is ready.
 -- index: scheduled_due, in its order. locks: the rows it moves, SKIP LOCKED. `since`: as in next_due.sql.
 with due as materialized (
     select ctid as tid from {schema}.scheduled
@@ -13,5 +14,5 @@ with due as materialized (
     select (date_part('epoch', run_at) * 1000000)::bigint, enqueued, queue, priority, attempts, job_id from moved
     returning queue
 )
-select count(pg_notify({channel}, 'w' || id))
+select (select count(*) from moved) = 2000, count(pg_notify({channel}, 'w' || id))
   from {schema}.queue where wanted and id in (select queue from ready)

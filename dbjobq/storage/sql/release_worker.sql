@@ -8,7 +8,8 @@ with gone as materialized (
     returning job_id, attempts, suspect
 ), back as (
     insert into {schema}.ready (position, enqueued, queue, priority, attempts, job_id, suspect)
-    select body.position, body.position, body.queue, body.priority, gone.attempts, gone.job_id, gone.suspect
+    select greatest(body.position, (date_part('epoch', body.execute_at) * 1000000)::bigint), body.position, body.queue,
+           body.priority, gone.attempts, gone.job_id, gone.suspect
       from gone, lateral (select * from {schema}.job where job.id = gone.job_id offset 0) as body
     returning queue
 ), woken as (

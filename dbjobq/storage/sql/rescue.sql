@@ -18,7 +18,7 @@ with turn as materialized (
     delete from {schema}.lease where ctid = any (array (select tid from over))
     returning claimed_at, worker, attempts, job_id
 ), bodies as materialized (
-    select gone.*, body.queue, body.priority, body.position, body.max_retries, body.unique_key, body.type
+    select gone.*, body.queue, body.priority, body.position, body.execute_at, body.max_retries, body.unique_key, body.type
       from gone, lateral (select * from {schema}.job where job.id = gone.job_id offset 0) as body
 ), noted as (
     insert into {schema}.failure (attempts, job_id, error)
@@ -34,7 +34,9 @@ with turn as materialized (
      where unique_key.key = any (array [bodies.unique_key]) and unique_key.job_id = bodies.job_id and attempts >= max_retries
 ), back as (
     insert into {schema}.ready (position, enqueued, queue, priority, attempts, job_id, suspect)
-    select position, position, queue, priority, attempts + 1, job_id, true from bodies where attempts < max_retries
+    select greatest(position, (date_part('epoch', execute_at) * 1000000)::bigint), position, queue, priority, attempts + 1,
+           job_id, true
+      from bodies where attempts < max_retries
 ), woken as (
     select pg_notify({channel}, 'w' || id) from {schema}.queue
      where wanted and id in (select queue from bodies where attempts < max_retries)

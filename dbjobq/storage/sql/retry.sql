@@ -1,23 +1,26 @@
--- retry: failed or cancelled → pending, attempts from 0. Its unique key, if it has one and nobody else has it now, is
--- taken again.
+-- retry: failed or cancelled → pending, attempts from 0, due after the delay, and not before its own time if that has not
+-- come. Its unique key, if it has one and nobody else has it now, is taken again.
 -- index: done's and job's primary keys. locks: the done row.
 -- Returns (was it revived, does the job exist).
-with gone as (
+with moment as materialized (
+    select clock_timestamp() as now
+), gone as (
     delete from {schema}.done where job_id = %(id)s::uuid and status in (3, 4) returning job_id
 ), body as materialized (
-    select job.id, queue, priority, position, unique_key from gone join {schema}.job on job.id = gone.job_id
+    select job.id, queue, priority, position, unique_key,
+           greatest(now + %(delay)s::float8 * interval '1 second', execute_at) as due
+      from moment, gone join {schema}.job on job.id = gone.job_id
 ), key as (
     insert into {schema}.unique_key (key, job_id)
     select unique_key, id from body where unique_key is not null
     on conflict (key) do nothing
 ), due as (
     insert into {schema}.ready (position, enqueued, queue, priority, job_id)
-    select (date_part('epoch', clock_timestamp()) * 1000000)::bigint, position, queue, priority, id
-      from body where %(delay)s::float8 = 0
+    select (date_part('epoch', due) * 1000000)::bigint, position, queue, priority, id
+      from body, moment where due <= now
 ), later as (
     insert into {schema}.scheduled (run_at, enqueued, queue, priority, job_id)
-    select clock_timestamp() + %(delay)s::float8 * interval '1 second', position, queue, priority, id
-      from body where %(delay)s::float8 > 0
+    select due, position, queue, priority, id from body, moment where due > now
 ), woken as (
     select pg_notify({channel}, 'w' || id) from {schema}.queue
      where id in (select queue from body)
