@@ -31,6 +31,9 @@ HAND_BACK: Final = 1.0
 GRACE: Final = 2.0
 """Seconds that the last results get to be written when that time is over."""
 
+TROUBLES: Final = 10
+"""The most lines about one outage."""
+
 
 class Poller:
     """See the module.
@@ -53,7 +56,7 @@ class Poller:
         self._asleep_until = 0.0
         self._due_at = float("inf")
         self._claimed_at = 0.0
-        self._troubled = False
+        self._troubled, self._troubles = False, set[str]()
         self._stop_by: float | None = None
         self._reconcile_at = float("inf")
         self._reconciled = False
@@ -267,17 +270,24 @@ class Poller:
             worker_log.warning("claims.recovered", extra={"jobs": released})
 
     async def _recover(self, error: StorageUnavailable) -> None:
-        """Reconnect; what was not written stays in memory, and is sent again."""
+        """Reconnect; what was not written stays in memory, and is sent again.
+
+        What is in the way may become another thing: each is logged once.
+        """
         if not self._troubled:
             worker_log.warning("database.lost", extra={"error": str(error)})
         self._troubled = True
+        self._troubles.add(str(error))
         await self._session.close()
         await asyncio.sleep(self._reconnect.next(random.random()))  # noqa: S311 - spread, not secrecy
         try:
             await self._session.open()
-        except StorageUnavailable:
+        except StorageUnavailable as still:
+            if str(still) not in self._troubles and len(self._troubles) < TROUBLES:
+                worker_log.warning("database.unavailable", extra={"error": str(still)})
+                self._troubles.add(str(still))
             return
         worker_log.info("database.restored")
-        self._troubled = False
+        self._troubled, self._troubles = False, set[str]()
         self._reconcile_at, self._reconciled = now(), False
         self.wake()

@@ -11,12 +11,13 @@ import asyncio
 import importlib
 import os
 import socket
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, TypedDict, TypeVar, Unpack
 
-from dbjobq.errors import LeaseLost, NotSupported
+from dbjobq.errors import ConfigError, LeaseLost, NotSupported
 from dbjobq.ids import JobIds
 from dbjobq.models import Job, Status
 from dbjobq.storage.values import Claim, Idle, NewJob, Notice, Outcome, QueueStats, Rescued, Step, known_form
@@ -48,11 +49,42 @@ class Recipe(NamedTuple):
     module: str
     name: str
     arguments: dict[str, Any]
+    functions: tuple[tuple[str, str, str], ...] = ()
+    """Arguments that are functions: the argument's name, the function's module and its name there."""
+
+    @classmethod
+    def of(cls, module: str, name: str, arguments: Mapping[str, Any]) -> Recipe:
+        """Return the recipe with these arguments, functions among them.
+
+        Raises:
+            ConfigError: Another process would not find one of the functions.
+        """
+        plain = {key: value for key, value in arguments.items() if not callable(value)}
+        functions = [(key, *_home(key, value)) for key, value in arguments.items() if callable(value)]
+        return cls(module, name, plain, tuple(functions))
 
     def make(self) -> BaseStorage:
         """Return the storage, not connected yet."""
-        storage: BaseStorage = getattr(importlib.import_module(self.module), self.name)(**self.arguments)
+        functions = {key: _found(module, name) for key, module, name in self.functions}
+        storage: BaseStorage = _found(self.module, self.name)(**self.arguments, **functions)
         return storage
+
+
+def _home(key: str, function: Any) -> tuple[str, str]:
+    module, name = getattr(function, "__module__", ""), getattr(function, "__qualname__", "")
+    if module != "__main__" and module in sys.modules and _found(module, name, None) is function:
+        return module, name
+    raise ConfigError(
+        f"{key}={name or function!r}: the process of a job (executor='process') cannot find this function: "
+        "define it at the top of a module that can be imported"
+    )
+
+
+def _found(module: str, name: str, *otherwise: Any) -> Any:
+    found: Any = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part, *otherwise)
+    return found
 
 
 class JobFilter(TypedDict):

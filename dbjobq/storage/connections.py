@@ -21,7 +21,7 @@ from dbjobq.storage.deadline import Deadline, Watchman, watched
 from dbjobq.storage.lane import Lane
 from dbjobq.storage.pool import AsyncPool, Pool
 from dbjobq.storage.statements import PINNED
-from dbjobq.storage.way import AsyncConnection, SyncConnection, Way
+from dbjobq.storage.way import AsyncConnection, Conninfo, SyncConnection, Way
 
 __all__ = ["Connections"]
 
@@ -45,7 +45,8 @@ class Connections:
     """Pools, made when first needed: one for threads, one for each event loop; made anew in a forked child.
 
     Args:
-        conninfo: A DSN, a pool whose connections are used and never closed here, or None (see `resolve_conninfo`).
+        conninfo: A DSN, a function of one, a pool whose connections are used and never closed here, or None (see
+            `resolve_conninfo`).
         listen_conninfo: A direct DSN where `conninfo` leads to a pooler such as PgBouncer: then nothing is kept in a
             session, no statement is prepared.
         schema: For the errors' words.
@@ -55,9 +56,9 @@ class Connections:
 
     def __init__(
         self,
-        conninfo: str | ConnectionPool[Any] | AsyncConnectionPool[Any] | None,
+        conninfo: Conninfo | ConnectionPool[Any] | AsyncConnectionPool[Any] | None,
         *,
-        listen_conninfo: str | None,
+        listen_conninfo: Conninfo | None,
         schema: str,
         timeout: float,
         max_size: int,
@@ -79,10 +80,12 @@ class Connections:
         if isinstance(conninfo, ConnectionPool | AsyncConnectionPool):
             self._theirs = conninfo
             if not isinstance(conninfo.conninfo, str) or callable(conninfo.kwargs):
-                raise ConfigError("the pool makes its DSN on the fly: give PostgresStorage a DSN of its own")
+                raise ConfigError("the pool makes its DSN on the fly: give PostgresStorage the function that does")
             conninfo = make_conninfo(conninfo.conninfo, **_libpq_options(conninfo.kwargs or {}))
-        elif conninfo is not None and not isinstance(conninfo, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
-            raise TypeError(f"conninfo={conninfo!r}: must be a DSN or a psycopg_pool pool")
+        elif conninfo is not None and not isinstance(conninfo, str) and not callable(conninfo):
+            raise TypeError(
+                f"conninfo={conninfo!r}: must be a DSN, a function that returns one, or a psycopg_pool pool"
+            )
         self.pooled = listen_conninfo is not None
         """Whether it was said that a pooler is on the way."""
         self.way = Way(conninfo, pooled=self.pooled)
@@ -92,8 +95,8 @@ class Connections:
     def arguments(self) -> dict[str, Any]:
         """Return what makes the same for another process, with pools of its own."""
         return {
-            "conninfo": self.way.conninfo,
-            "listen_conninfo": self.direct.conninfo if self.pooled else None,
+            "conninfo": self.way.given,
+            "listen_conninfo": self.direct.given if self.pooled else None,
             "schema": self.schema,
             "timeout": self.timeout,
             "max_size": self._max_size,

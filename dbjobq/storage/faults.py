@@ -14,12 +14,14 @@ from dbjobq.errors import ConfigError, DBJobQError, SchemaError, StorageUnavaila
 
 __all__ = [
     "POOL_IS_FULL",
+    "RefusedForNow",
     "cause_of",
     "first_line",
     "forget_prepared",
     "is_conflict",
     "is_lost",
     "is_passing",
+    "is_refused",
     "translate",
     "translated",
 ]
@@ -39,14 +41,25 @@ _ENDED: Final = frozenset({"25P03", "25P04"})
 _CONFLICTS: Final = (pg.SerializationFailure, pg.DeadlockDetected)
 _CANCELLED: Final = (pg.QueryCanceled, pg.LockNotAvailable)
 _REFUSED: Final = re.compile(
-    r"password authentication failed|no password supplied|no pg_hba\.conf entry"
-    r"|(role|database) \".*\" does not exist|invalid (connection option|port)|server does not support SSL"
-    r"|permission denied for database"
+    r"authentication failed|auth failed|no password supplied|no pg_hba\.conf entry|pg_hba\.conf rejects"
+    r"|(role|database) \".*\" does not exist|no such (user|database)|invalid (connection option|port)"
+    r"|server does not support SSL|permission denied for database|is not permitted to log in"
+    r"|is not currently accepting connections"
 )
+"""Servers' and poolers' words: while a connection is made there is no SQLSTATE to be had. Where a server speaks another
+language, a refusal is taken for an outage, which says why."""
+_SEVERITY: Final = ":  "
+"""Stands in what a server says itself, in any language: `FATAL:  sorry, too many clients already`."""
+_LEFT: Final = frozenset({"57P01", "57P02", "57P04", "57P05", *_ENDED})
+"""A server's last words on a connection."""
 _MIXED_UP: Final = (pg.DuplicatePreparedStatement, pg.InvalidSqlStatementName)
 """Only on connections of the user's own: ours prepare nothing behind a pooler (connections.py)."""
 # A statement that is too large or too deep is an OperationalError to psycopg; sending it again would not help.
 _TOO_MUCH: Final = (pg.StatementTooComplex, pg.ProgramLimitExceeded, pg.TooManyColumns, pg.TooManyArguments)
+
+
+class RefusedForNow(psycopg.OperationalError):
+    """A connection was refused to someone who has had one: a password is being changed, a database swapped, perhaps."""
 
 
 def first_line(error: BaseException) -> str:
@@ -61,6 +74,11 @@ def is_lost(error: BaseException) -> bool:
         return True  # psycopg's own: a backend's last words came in place of an answer
     gone = isinstance(error, _UNAVAILABLE) or (isinstance(error, psycopg.Error) and error.sqlstate in _ENDED)
     return gone and not isinstance(error, (*_TOO_MUCH, *_CONFLICTS, *_CANCELLED, *POOL_IS_FULL))
+
+
+def is_refused(error: psycopg.OperationalError) -> bool:
+    """Tell whether a connection was refused for what is asked for, or by whom, and not for the state of the server."""
+    return error.sqlstate is None and _REFUSED.search(str(error)) is not None
 
 
 def is_conflict(error: BaseException) -> bool:
@@ -109,9 +127,21 @@ def translate(error: BaseException, schema: str) -> Exception | None:  # noqa: C
         return StorageUnavailable(f"PostgreSQL gave up the statement: {said}")
     if not (is_lost(error) or isinstance(error, POOL_IS_FULL)):
         return None
-    if isinstance(error, psycopg.OperationalError) and _REFUSED.search(str(error)):
-        return ConfigError(f"PostgreSQL refused the connection: {cause_of(error)}")
-    return StorageUnavailable(f"PostgreSQL did not answer: {cause_of(error)}")
+    if isinstance(error, psycopg.OperationalError) and is_refused(error):
+        refused = f"PostgreSQL refused the connection: {cause_of(error)}"
+        waited = isinstance(error, (RefusedForNow, *POOL_IS_FULL))
+        return StorageUnavailable(refused) if waited else ConfigError(refused)
+    if isinstance(error, POOL_IS_FULL) and error.__cause__ is None:
+        return StorageUnavailable(f"no connection was free: {said} (max_size)")
+    return StorageUnavailable(f"PostgreSQL {_did(error)}: {cause_of(error)}")
+
+
+def _did(error: BaseException) -> str:
+    """Tell what a server that gave no result did instead: it may be well, and have said what is in the way."""
+    state = error.sqlstate if isinstance(error, psycopg.Error) else None
+    if state in _LEFT:
+        return "ended the connection"
+    return "answered" if state or _SEVERITY in str(error) else "did not answer"
 
 
 def cause_of(error: BaseException) -> str:

@@ -25,6 +25,7 @@ from dbjobq.storage.statements import LOOKING_UP, Statements
 from dbjobq.storage.steps import Call, CopyIn, Send
 from dbjobq.storage.values import Claim, NewJob, Outcome, QueueStats, job_from_row, known_form, known_id
 from dbjobq.storage.version import check_version
+from dbjobq.storage.way import Conninfo
 from dbjobq.storage.wire import TYPE, claims_of, clear_params, finish_params
 
 __all__ = ["PostgresStorage"]
@@ -50,7 +51,9 @@ class PostgresStorage(BaseStorage):
     """Jobs in PostgreSQL, 15 or later (contract §7).
 
     Args:
-        conninfo: A DSN or URL, or a psycopg_pool pool to share. None reads `DBJOBQ_DSN`, then libpq's `PG*` variables.
+        conninfo: A DSN or URL; a function that returns one, called for each new connection, in some thread that is no
+            event loop's, for passwords that change (docs/production.md); or a psycopg_pool pool to share. None reads
+            `DBJOBQ_DSN`, then libpq's `PG*` variables.
         schema: Where the tables are.
         listen_conninfo: A direct DSN where `conninfo` leads to a pooler such as PgBouncer in transaction mode.
         timeout: Seconds that an enqueue has, waiting for a connection, repeats and all; in bulk, that each piece of 250
@@ -71,10 +74,10 @@ class PostgresStorage(BaseStorage):
 
     def __init__(  # noqa: PLR0913 - settings
         self,
-        conninfo: str | ConnectionPool[Any] | AsyncConnectionPool[Any] | None = None,
+        conninfo: Conninfo | ConnectionPool[Any] | AsyncConnectionPool[Any] | None = None,
         *,
         schema: str = "dbjobq",
-        listen_conninfo: str | None = None,
+        listen_conninfo: Conninfo | None = None,
         timeout: float = 10.0,
         max_size: int = 10,
         durable: bool = True,
@@ -92,12 +95,12 @@ class PostgresStorage(BaseStorage):
         self._dequeuer: int | None = None
 
     def __repr__(self) -> str:
-        where = conninfo_to_dict(self.connections.way.conninfo)
+        where = conninfo_to_dict(self.connections.way.conninfo)  # none before a function was asked
         return f"PostgresStorage({where.get('host', 'local')}/{where.get('dbname', '')}, schema={self.schema!r})"
 
     def recipe(self) -> Recipe:
         """See `BaseStorage.recipe`: where this one shares a pool, the other has one of its own."""
-        return Recipe(__name__, "PostgresStorage", {**self.connections.arguments(), "durable": self.durable})
+        return Recipe.of(__name__, "PostgresStorage", {**self.connections.arguments(), "durable": self.durable})
 
     def _request(
         self, make: Callable[[bool], Call[R]], *, connection: object | None = None, **how: Unpack[_How]

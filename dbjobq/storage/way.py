@@ -7,20 +7,28 @@ transaction, or are part of a statement, and nothing is prepared.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from inspect import iscoroutine
 from typing import Any, Final, TypeAlias
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from dbjobq.errors import ConfigError
+from dbjobq.errors import ConfigError, StorageUnavailable
+from dbjobq.redact import without_passwords
+from dbjobq.storage.faults import RefusedForNow, is_refused
 
-__all__ = ["AsyncConnection", "SyncConnection", "Way", "resolve_conninfo"]
+__all__ = ["AsyncConnection", "Conninfo", "SyncConnection", "Way", "resolve_conninfo"]
 
 SyncConnection: TypeAlias = psycopg.Connection[Any]
 AsyncConnection: TypeAlias = psycopg.AsyncConnection[Any]
+Conninfo: TypeAlias = str | Callable[[], str]
+"""A DSN; or a function that returns one, asked for each new connection: for passwords that change."""
 
 BOUNDED: Final = {
     "connect_timeout": 10,
@@ -73,19 +81,60 @@ class Way:
     """Makes connections by one DSN.
 
     Args:
-        conninfo: The DSN; None as in `resolve_conninfo`.
+        conninfo: The DSN, or a function that returns it; None as in `resolve_conninfo`.
         pooled: A pooler is known to be there.
 
     Raises:
         ConfigError: The DSN cannot be parsed.
     """
 
-    def __init__(self, conninfo: str | None, *, pooled: bool = False) -> None:
-        self.conninfo = resolve_conninfo(conninfo)
+    def __init__(self, conninfo: Conninfo | None, *, pooled: bool = False) -> None:
+        self.given: Conninfo = conninfo if callable(conninfo) else resolve_conninfo(conninfo)
+        """What makes the same for another process."""
+        self.conninfo = "" if callable(self.given) else self.given
+        """The DSN; of a function, what it has returned last."""
         self.pooled = pooled
         """Whether a pooler is on the way, as far as is known by now."""
         self.prepare_after = 5
         """How often a statement is sent before psycopg prepares it; where there is a pooler none is."""
+        self._worked = False
+
+    def dsn(self) -> str:
+        """Return the DSN for a new connection.
+
+        Raises:
+            ConfigError: The function has returned something else.
+            StorageUnavailable: The function has raised: whoever it asks for a password does not answer, perhaps.
+        """
+        if callable(self.given):
+            name = getattr(self.given, "__qualname__", repr(self.given))
+            try:
+                found: Any = self.given()
+            except Exception as error:
+                said = without_passwords(f"{type(error).__name__}: {error}")
+                raise StorageUnavailable(f"conninfo={name} raised {said}") from error
+            if not isinstance(found, str):  # callers need not be typed
+                if iscoroutine(found):
+                    found.close()
+                raise ConfigError(f"conninfo={name} returned {type(found).__name__}: must be a plain function of a DSN")
+            self.conninfo = resolve_conninfo(found)
+        return self.conninfo
+
+    async def adsn(self) -> str:
+        """See `dsn`: a function is called beside the running event loop, in a thread that may outlive it."""
+        if not callable(self.given):
+            return self.conninfo
+        answer: Future[str] = Future()
+        answer.set_running_or_notify_cancel()
+
+        def ask() -> None:
+            try:
+                answer.set_result(self.dsn())
+            except BaseException as error:
+                answer.set_exception(error)
+
+        threading.Thread(target=ask, name="dbjobq-conninfo", daemon=True).start()
+        return await asyncio.wrap_future(answer)
 
     def kwargs(self, first: Mapping[str, str] = _NOTHING, last: Mapping[str, str] = _NOTHING) -> dict[str, Any]:
         """Return what `psycopg.connect` is given beside the DSN.
@@ -101,24 +150,39 @@ class Way:
         return {"autocommit": True, "prepare_threshold": self.prepare_after, "options": options}
 
     def connect(self, **more: Any) -> SyncConnection:
-        """Return a new connection, in autocommit unless `more` says otherwise."""
+        """Return a new connection, in autocommit unless `more` says otherwise.
+
+        Raises:
+            ConfigError, StorageUnavailable: As `dsn`.
+            psycopg.Error: It cannot be made; RefusedForNow where there has been one before.
+        """
+        dsn = self.dsn()
         try:
-            return psycopg.connect(self.conninfo, **{**self.kwargs(), **more})
+            connection = psycopg.connect(dsn, **{**self.kwargs(), **more})
         except psycopg.OperationalError as error:
             if not self._met_a_pooler(error):
-                raise
-        return psycopg.connect(self.conninfo, **{**more, **self.kwargs()})
+                raise self._judged(error) from error.__cause__
+            connection = psycopg.connect(dsn, **{**more, **self.kwargs()})
+        self._worked = True
+        return connection
 
     async def aconnect(
         self, first: Mapping[str, str] = _NOTHING, last: Mapping[str, str] = _NOTHING, **more: Any
     ) -> AsyncConnection:
-        """Return a new connection for the running event loop; `first`, `last`: see `kwargs`."""
+        """Return a new connection for the running event loop, as `connect` does; `first`, `last`: see `kwargs`."""
+        dsn = await self.adsn()
         try:
-            return await psycopg.AsyncConnection.connect(self.conninfo, **{**self.kwargs(first, last), **more})
+            connection = await psycopg.AsyncConnection.connect(dsn, **{**self.kwargs(first, last), **more})
         except psycopg.OperationalError as error:
             if not self._met_a_pooler(error):
-                raise
-        return await psycopg.AsyncConnection.connect(self.conninfo, **{**more, **self.kwargs()})
+                raise self._judged(error) from error.__cause__
+            connection = await psycopg.AsyncConnection.connect(dsn, **{**more, **self.kwargs()})
+        self._worked = True
+        return connection
+
+    def _judged(self, error: psycopg.OperationalError) -> psycopg.OperationalError:
+        """Return an error as what it is: where there has been a connection, a refusal passes as an outage does."""
+        return RefusedForNow(*error.args) if self._worked and is_refused(error) else error
 
     def _met_a_pooler(self, error: psycopg.OperationalError) -> bool:
         """Tell whether a connection was refused by a pooler that nobody told of, for what it was to say."""

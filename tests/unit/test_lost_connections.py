@@ -29,3 +29,25 @@ def test_an_error_inside_the_server_is_not() -> None:
     error = pg.InternalError_("cache lookup failed")
     assert not is_lost(error)
     assert translate(error, "dbjobq") is None
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (pg.DiskFull("could not extend file: No space left on device"), "answered"),
+        (pg.ReadOnlySqlTransaction("cannot execute INSERT in a read-only transaction"), "answered"),
+        (psycopg.OperationalError('server at "db" failed: FATAL:  sorry, too many clients already'), "answered"),
+        (psycopg.OperationalError("server failed: ВАЖНО:  система баз данных запускается"), "answered"),
+        (pg.AdminShutdown("terminating connection due to administrator command"), "ended the connection"),
+        (pg.IdleSessionTimeout("terminating connection due to idle-session timeout"), "ended the connection"),
+        (
+            psycopg.OperationalError('server at "db" failed: Connection refused'),
+            "did not answer",
+        ),
+        (psycopg.OperationalError("server closed the connection unexpectedly"), "did not answer"),
+    ],
+)
+def test_what_is_told_is_whether_the_server_answered(error: psycopg.Error, said: str) -> None:
+    ours = translate(error, "dbjobq")
+    assert isinstance(ours, StorageUnavailable)
+    assert str(ours) == f"PostgreSQL {said}: {error}"

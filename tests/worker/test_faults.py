@@ -70,7 +70,7 @@ def test_a_primary_that_becomes_a_standby_under_its_clients_ends_no_worker_and_i
     database.rows("set default_transaction_read_only = off")
     database.rows(f"alter database {database.connection.info.dbname} set default_transaction_read_only = on")  # pyright: ignore[reportArgumentType]
     database.rows(EVERYBODY_ELSE)
-    with pytest.raises(StorageUnavailable, match="read-only"):
+    with pytest.raises(StorageUnavailable, match=r"PostgreSQL answered: .*read-only"):
         queue.enqueue(work)
     until(lambda: events.of("database.lost"))
     database.rows(f"alter database {database.connection.info.dbname} reset default_transaction_read_only")  # pyright: ignore[reportArgumentType]
