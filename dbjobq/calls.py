@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from dbjobq.attempt import failed, failed_with
-from dbjobq.checks import check_integer, check_name, check_seconds
+from dbjobq.checks import check_delay, check_integer, check_name, check_seconds
 from dbjobq.errors import LeaseLost
 from dbjobq.ids import JobIds, new_id
 from dbjobq.models import STATUSES, Job, Status
-from dbjobq.options import Options
+from dbjobq.options import EnqueueOptions, Options
 from dbjobq.registry import (
     DEFAULT_MAX_RETRIES,
     DEFAULT_PRIORITY,
@@ -22,6 +22,7 @@ from dbjobq.registry import (
 from dbjobq.retry import DEFAULT_RETRY
 from dbjobq.serialize import as_arguments, dump_arguments
 from dbjobq.storage.base import BaseStorage, Request
+from dbjobq.storage.postgres_storage import PostgresStorage
 from dbjobq.storage.values import Claim, NewJob, Outcome, QueueStats
 
 __all__ = ["Calls", "Function", "check_status", "counted", "waiting_or_running"]
@@ -46,10 +47,12 @@ _USUAL: Final = _Usual()
 class Calls:
     """What both queues do: check a call and describe it as a `Request`."""
 
-    def __init__(self, storage: BaseStorage, options: Options = Options()) -> None:  # noqa: B008 - frozen
+    def __init__(self, storage: BaseStorage | str | None = None, options: Options = Options()) -> None:  # noqa: B008 - frozen
+        if storage is None or isinstance(storage, str):
+            storage = PostgresStorage(storage)
         if not isinstance(storage, BaseStorage):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
-            raise TypeError(f"storage={storage!r}: must be a storage, such as PostgresStorage(dsn)")
-        self.storage = storage
+            raise TypeError(f"storage={storage!r}: must be a storage, such as PostgresStorage(dsn), or a DSN")
+        self.storage: BaseStorage = storage
         self._options = options
 
     def _job(self, what: Function | str, options: Options, data: str, task: Task | None) -> NewJob:
@@ -72,13 +75,19 @@ class Calls:
         self, what: Function | str, options: Options, arguments: tuple[Any, ...], keywords: Mapping[str, Any]
     ) -> Request[str]:
         task = _task(what)
-        if task is not None and callable(what):
-            keywords = task.bind(arguments, keywords)
-        elif arguments:
-            raise TypeError(f"{what!r} is a name: its arguments go by name, too")
+        try:
+            if task is not None and callable(what):
+                keywords = task.bind(arguments, keywords)
+            elif arguments:
+                raise TypeError(f"{what!r} is a name: its arguments go by name, too")
+            data = dump_arguments(keywords)
+        except TypeError as error:
+            if hint := _meant_as_options(keywords, task):
+                raise TypeError(f"{error}. {hint}") from None
+            raise
         if options.connection is not None:
             self.storage.require("connection")
-        return self.storage.enqueue(self._job(what, options, dump_arguments(keywords), task), options.connection)
+        return self.storage.enqueue(self._job(what, options, data, task), options.connection)
 
     def _enqueue_many(
         self, what: Function | str, options: Options, jobs: Iterable[Mapping[str, Any]]
@@ -121,7 +130,7 @@ class Calls:
             raise LeaseLost(claim.id)
 
     def _retry(self, job_id: str, delay: float) -> Request[bool]:
-        return self.storage.retry(job_id, check_seconds(delay, "delay_seconds"))
+        return self.storage.retry(job_id, check_delay(delay, "delay_seconds"))
 
     def _list(
         self, status: str | None, limit: int | None, queue: str | None, job_type: str | None
@@ -148,6 +157,15 @@ def _task(what: Function | str) -> Task | None:
     if not callable(what):
         raise TypeError(f"{what!r}: must be a function or the name of one")
     return task_of(what)
+
+
+def _meant_as_options(keywords: Mapping[str, Any], task: Task | None) -> str | None:
+    """Return what to say of arguments that have the names of options, and are none of the function's."""
+    named = [name for name in EnqueueOptions.__annotations__ if name in keywords and not (task and name in task.known)]
+    if not named:
+        return None
+    given = ", ".join(f"{name}=…" for name in named)
+    return f"Options go before: queue.options({given}).enqueue(…)"
 
 
 def _rows(jobs: Iterable[Mapping[str, Any]], task: Task | None) -> Iterator[str]:

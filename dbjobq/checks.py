@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Final
 
-__all__ = ["INT_MAX", "check_integer", "check_name", "check_number", "check_seconds"]
+__all__ = ["INT_MAX", "check_delay", "check_integer", "check_name", "check_number", "check_seconds"]
 
 INT_MAX: Final = 2**31 - 1
 CENTURY: Final = 100 * 366 * 86400
@@ -33,6 +34,19 @@ def check_seconds(value: object, what: str, *, above_zero: bool = False) -> floa
     if not (seconds > 0 if above_zero else seconds >= 0) or seconds > CENTURY:
         raise ValueError(f"{what}={value}: must be {'above' if above_zero else 'at least'} 0 seconds, within a century")
     return float(seconds)
+
+
+def check_delay(value: object, what: str) -> float:
+    """Return a delay, seconds or a timedelta, as seconds. Raises TypeError or ValueError, naming `what`.
+
+    A time that was near when the caller computed how far away it is may be past by now: less than a second below zero
+    is now. More is refused, as what was meant is not clear.
+    """
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, int | float) and -1 < value < 0:
+        return 0.0
+    return check_seconds(value, what)
 
 
 def _number(value: object, what: str, kind: str) -> float:

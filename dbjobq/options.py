@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, TypedDict
 from uuid import UUID
 
-from dbjobq.checks import INT_MAX, check_integer, check_name, check_seconds
+from dbjobq.checks import INT_MAX, check_delay, check_integer, check_name, check_seconds
 from dbjobq.ids import as_uuid
 
 __all__ = ["EnqueueOptions", "Options"]
@@ -57,10 +57,6 @@ class Options:
         return both
 
 
-def _check_delay(value: object) -> float:
-    return check_seconds(value.total_seconds() if isinstance(value, timedelta) else value, "delay")
-
-
 def _check_moment(value: object) -> datetime:
     if not isinstance(value, datetime):
         raise TypeError(f"execute_at={value!r}: must be a datetime, not {type(value).__name__}")
@@ -74,7 +70,7 @@ def _check_moment(value: object) -> datetime:
 
 _CHECKS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "queue": lambda value: check_name(value, "queue"),
-    "delay": _check_delay,
+    "delay": lambda value: check_delay(value, "delay"),
     "execute_at": _check_moment,
     "priority": lambda value: check_integer(value, "priority", -INT_MAX - 1),
     "max_retries": lambda value: check_integer(value, "max_retries", 0),

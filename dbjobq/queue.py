@@ -27,7 +27,8 @@ class JobQueue(Calls):
     """A queue for threads and plain code (contract §4). Safe to share between threads.
 
     Args:
-        storage: Where the jobs are.
+        storage: Where the jobs are: a storage; a DSN of PostgreSQL; or nothing, which is `PostgresStorage()`, the
+            database that the environment names (`DBJOBQ_DSN`, `DATABASE_URL`, `PG*`).
 
     Every method that asks the storage may raise StorageUnavailable (it did not answer; the call may be repeated),
     SchemaError (run `dbjobq migrate`) and ConfigError (a wrong DSN).
@@ -54,7 +55,7 @@ class JobQueue(Calls):
         self,
         function: Function | str,
         /,
-        *,
+        *positional: Any,
         max_retries: int | None = None,
         priority: int | None = None,
         execute_at: datetime | None = None,
@@ -64,6 +65,7 @@ class JobQueue(Calls):
 
         Args:
             function: The function to run, or its name.
+            *positional: The function's own arguments in their order; kept by name. A name's go by name.
             max_retries: How often to try again after a failure.
             priority: Higher runs first.
             execute_at: Not before this time, by the database's clock; naive is local time. For "in an hour" say
@@ -75,11 +77,12 @@ class JobQueue(Calls):
             The job's id.
 
         Raises:
-            TypeError: An argument is missing, unknown, or not JSON; names it. Nothing is stored.
+            TypeError: An argument is missing, unknown, or not JSON; names it, and says `options(…)` where it has the
+                name of an option. Nothing is stored.
             ValueError: An option is out of range, or the arguments are too large. Nothing is stored.
         """
         given = {"max_retries": max_retries, "priority": priority, "execute_at": execute_at}
-        return self._enqueue(function, self._options.updated(given), (), arguments).run()
+        return self._enqueue(function, self._options.updated(given), positional, arguments).run()
 
     def enqueue_many(
         self,
@@ -260,7 +263,7 @@ class AsyncJobQueue(Calls):
         self,
         function: Function | str,
         /,
-        *,
+        *positional: Any,
         max_retries: int | None = None,
         priority: int | None = None,
         execute_at: datetime | None = None,
@@ -268,7 +271,7 @@ class AsyncJobQueue(Calls):
     ) -> str:
         """See `JobQueue.enqueue`."""
         given = {"max_retries": max_retries, "priority": priority, "execute_at": execute_at}
-        return await self._enqueue(function, self._options.updated(given), (), arguments).arun()
+        return await self._enqueue(function, self._options.updated(given), positional, arguments).arun()
 
     async def enqueue_many(
         self,

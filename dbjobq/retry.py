@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from dbjobq.checks import check_number
+from dbjobq.checks import check_delay, check_number
 from dbjobq.errors import NotSupported
 
 __all__ = ["DEFAULT_RETRY", "Discard", "Retry", "RetryPolicy"]
@@ -22,10 +22,7 @@ class Retry(Exception):  # noqa: N818 - an instruction, not an error
 
     def __init__(self, after: float | timedelta | None = None, reason: str = "retry requested") -> None:
         super().__init__(reason)
-        seconds = after.total_seconds() if isinstance(after, timedelta) else after
-        if seconds is not None and not 0 <= seconds < float("inf"):
-            raise ValueError(f"after={after!r}: must be 0 seconds or more")
-        self.after = seconds
+        self.after = None if after is None else check_delay(after, "after")
 
 
 class Discard(Exception):  # noqa: N818 - an instruction, not an error

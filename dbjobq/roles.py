@@ -12,6 +12,7 @@ from typing import Final, Literal
 from psycopg import errors, sql
 
 from dbjobq.errors import ConfigError
+from dbjobq.storage.address import named_schema
 from dbjobq.storage.faults import translated
 from dbjobq.storage.statements import check_schema_name
 from dbjobq.storage.version import VERSION_TABLE
@@ -83,20 +84,21 @@ def grant_sql(role: str, kind: Kind, schema: str = "dbjobq") -> list[str]:
     return [statement.format_map(quoted) for statement in _STATEMENTS[kind]]
 
 
-def grant(role: str, kind: Kind, conninfo: str | None = None, schema: str = "dbjobq") -> list[str]:
+def grant(role: str, kind: Kind, conninfo: str | None = None, schema: str | None = None) -> list[str]:
     """Make a role a producer, worker, reader or admin, in one transaction; return the statements.
 
     Args:
         role: An existing role.
         kind: What it is to be.
         conninfo: A DSN of the tables' owner, of a superuser for an admin; None as in `PostgresStorage`.
-        schema: Where the tables are.
+        schema: Where the tables are; None as in `PostgresStorage`.
 
     Raises:
         ConfigError: There is no such role, the DSN does not work, or its role may not do this.
         SchemaError: There are no tables yet.
         StorageUnavailable: PostgreSQL does not answer.
     """
+    schema = named_schema(schema)
     statements = grant_sql(role, kind, schema)
     try:
         with translated(schema), Way(conninfo).connect(autocommit=False, prepare_threshold=None) as connection:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from dbjobq.errors import ConfigError, SchemaError
 from dbjobq.locks import Patience, Turn, migrating
+from dbjobq.storage.address import named_schema
 from dbjobq.storage.faults import translated
 from dbjobq.storage.statements import Statements, check_schema_name
 from dbjobq.storage.version import HEAD, VERSION_TABLE, check_version
@@ -131,7 +132,7 @@ def _compatibility(script: Script, schema: str) -> str:
 
 def migrate(
     conninfo: str | None = None,
-    schema: str = "dbjobq",
+    schema: str | None = None,
     *,
     to: str = HEAD,
     lock_timeout: float = _USUAL.lock_timeout,
@@ -144,7 +145,7 @@ def migrate(
 
     Args:
         conninfo: A DSN; None as in `PostgresStorage`.
-        schema: Where the tables are, or will be.
+        schema: Where the tables are, or will be; None as in `PostgresStorage`.
         to: A revision, such as `"0001"`, or `"base"` for no tables at all; the newest by default.
         lock_timeout: Seconds that one migration may wait for its locks, and others behind it.
         timeout: Seconds that all waiting may take: for locks in the end, and for another process that migrates.
@@ -160,7 +161,7 @@ def migrate(
     """
     from alembic import command
 
-    check_schema_name(schema)
+    schema = check_schema_name(named_schema(schema))
     with turn_to_migrate(conninfo, schema, Patience(lock_timeout, timeout)) as turn:
         found = _found(conninfo, schema)
         steps, undo = _steps(found, to, schema)
@@ -269,7 +270,7 @@ def _texts(script: Script, which: str) -> tuple[str, ...]:
     return texts
 
 
-def check(conninfo: str | None = None, schema: str = "dbjobq") -> str:
+def check(conninfo: str | None = None, schema: str | None = None) -> str:
     """Return the tables' revision if this library runs on them.
 
     Raises:
@@ -277,12 +278,13 @@ def check(conninfo: str | None = None, schema: str = "dbjobq") -> str:
         ConfigError: The DSN does not work.
         StorageUnavailable: PostgreSQL does not answer.
     """
+    schema = named_schema(schema)
     return check_version(_found(conninfo, schema), schema)
 
 
-def revision(conninfo: str | None = None, schema: str = "dbjobq") -> str:
+def revision(conninfo: str | None = None, schema: str | None = None) -> str:
     """Return the tables' revision, whatever it is; `"base"` where there are none. Raises as `check`, but for them."""
-    found = _found(conninfo, schema)
+    found = _found(conninfo, named_schema(schema))
     return found[0][0] if found else "base"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from dbjobq.errors import ConfigError
+from dbjobq.storage.address import DEFAULT_SCHEMA, DSN_VARIABLES, LISTEN_DSN_VARIABLE, SCHEMA_VARIABLE, libpq_form
 
 if TYPE_CHECKING:
     from dbjobq.queue import JobQueue
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["Database", "database_options", "dsn_option", "libpq_form", "listen_dsn_option"]
 
 R = TypeVar("R")
-
-_URL: Final = re.compile(r"(?P<scheme>[a-zA-Z][\w.-]*)(?:\+\w+)?://")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,43 +49,29 @@ class Database:
     def environment(self) -> dict[str, str]:
         """Return the variables that make a child process use the same: its command line would show a password."""
         return {
-            "DBJOBQ_DSN": self.dsn,
-            "DBJOBQ_SCHEMA": self.schema,
-            "DBJOBQ_LISTEN_DSN": self.listen_dsn or "",
+            DSN_VARIABLES[0]: self.dsn,
+            SCHEMA_VARIABLE: self.schema,
+            LISTEN_DSN_VARIABLE: self.listen_dsn or "",
         }
-
-
-def libpq_form(dsn: str) -> str:
-    """Return a DSN as libpq takes it: without the driver that SQLAlchemy's URLs name (`postgresql+psycopg://`).
-
-    Raises:
-        ConfigError: It is the URL of something else than PostgreSQL.
-    """
-    found = _URL.match(dsn)
-    if found is None:
-        return dsn
-    if found["scheme"] not in {"postgres", "postgresql"}:
-        raise ConfigError(f"the DSN is a {found['scheme']}: URL, but this command needs PostgreSQL (postgresql://…)")
-    return f"postgresql://{dsn[found.end() :]}"
 
 
 dsn_option: Final = click.option(
     "--dsn",
-    envvar=["DBJOBQ_DSN", "DATABASE_URL"],
+    envvar=DSN_VARIABLES,
     metavar="DSN",
     help="The database: a URL or libpq's key=value form. [env: DBJOBQ_DSN, DATABASE_URL, PG*]",
 )
 _schema_option: Final = click.option(
     "--schema",
-    envvar="DBJOBQ_SCHEMA",
-    default="dbjobq",
+    envvar=SCHEMA_VARIABLE,
+    default=DEFAULT_SCHEMA,
     show_default=True,
     metavar="NAME",
     help="The schema of dbjobq's tables. [env: DBJOBQ_SCHEMA]",
 )
 listen_dsn_option: Final = click.option(
     "--listen-dsn",
-    envvar="DBJOBQ_LISTEN_DSN",
+    envvar=LISTEN_DSN_VARIABLE,
     metavar="DSN",
     help="A direct way to the server where --dsn leads through PgBouncer. [env: DBJOBQ_LISTEN_DSN]",
 )

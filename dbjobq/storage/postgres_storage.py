@@ -11,8 +11,9 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from dbjobq.errors import JobNotFound, StorageUnavailable
-from dbjobq.ids import JobIds
+from dbjobq.ids import JobIds, new_id
 from dbjobq.models import Job, Status
+from dbjobq.storage.address import named_dsn, named_schema
 from dbjobq.storage.base import BaseStorage, Feature, JobFilter, Recipe
 from dbjobq.storage.bulk import BulkRows
 from dbjobq.storage.connections import Connections
@@ -53,8 +54,8 @@ class PostgresStorage(BaseStorage):
     Args:
         conninfo: A DSN or URL; a function that returns one, called for each new connection, in some thread that is no
             event loop's, for passwords that change (docs/production.md); or a psycopg_pool pool to share. None reads
-            `DBJOBQ_DSN`, then libpq's `PG*` variables.
-        schema: Where the tables are.
+            `DBJOBQ_DSN`, then `DATABASE_URL`, then libpq's `PG*` variables; and `DBJOBQ_LISTEN_DSN` with them.
+        schema: Where the tables are; None reads `DBJOBQ_SCHEMA`, and is `dbjobq` without it.
         listen_conninfo: A direct DSN where `conninfo` leads to a pooler such as PgBouncer in transaction mode.
         timeout: Seconds that an enqueue has, waiting for a connection, repeats and all; in bulk, that each piece of 250
             jobs has (docs/producers.md). For other calls, seconds to wait for a free connection.
@@ -76,18 +77,20 @@ class PostgresStorage(BaseStorage):
         self,
         conninfo: Conninfo | ConnectionPool[Any] | AsyncConnectionPool[Any] | None = None,
         *,
-        schema: str = "dbjobq",
+        schema: str | None = None,
         listen_conninfo: Conninfo | None = None,
         timeout: float = 10.0,
         max_size: int = 10,
         durable: bool = True,
     ) -> None:
         super().__init__()
-        self.schema = schema
+        if conninfo is None and listen_conninfo is None:
+            _, listen_conninfo = named_dsn()
+        self.schema = named_schema(schema)
         self.durable = durable
-        self.statements = Statements(schema, durable=durable)
+        self.statements = Statements(self.schema, durable=durable)
         self.connections = Connections(
-            conninfo, listen_conninfo=listen_conninfo, schema=schema, timeout=timeout, max_size=max_size
+            conninfo, listen_conninfo=listen_conninfo, schema=self.schema, timeout=timeout, max_size=max_size
         )
         self._express = Express(self.statements["enqueue"])
         self._queue_ids: dict[str, int] = {}
@@ -174,8 +177,12 @@ class PostgresStorage(BaseStorage):
             params |= {"execute_at": job.execute_at, "delay": job.delay, "unique_key": job.unique_key}
             for _ in range(_TRIES):
                 rows = yield self._send("enqueue_checked", params)
-                if rows:
-                    return str(rows[0][0])
+                if not rows:
+                    continue
+                found, new = str(rows[0][0]), rows[0][1]
+                if new or again or job.own_id or found != params["id"]:
+                    return found
+                params["id"] = new_id()  # just made here, and not sent before: this is no repeat, but another's job
             raise StorageUnavailable(f"unique_key={job.unique_key!r}: its holder changes too fast; try again")
 
         return self._request(

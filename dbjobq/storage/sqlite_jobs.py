@@ -98,8 +98,13 @@ def add(db: sa.Connection, like: NewJob, data: Mapping[str, str]) -> Sequence[st
     at = like.execute_at.timestamp() if like.execute_at else like.delay and NOW + like.delay
     row |= {"execute_at": at, "due_at": sa.func.max(NOW, sa.func.coalesce(at, 0)), "held_key": like.unique_key}
     db.info[WAITING] = True
-    new = insert(JOBS).values({**_NEW, **row}).on_conflict_do_update(set_={"id": JOBS.c.id}).returning(JOBS.c.id)
-    return db.scalars(new, [{"id": i, "data": text} for i, text in data.items()]).all() if data else []
+    repeats = None if like.own_id else [JOBS.c.held_key]  # an id made here that is there already would be an error
+    new = insert(JOBS).values({**_NEW, **row}).on_conflict_do_update(repeats, set_={"id": JOBS.c.id})
+    return (
+        db.scalars(new.returning(JOBS.c.id), [{"id": i, "data": text} for i, text in data.items()]).all()
+        if data
+        else []
+    )
 
 
 def claim(db: sa.Connection, want: int, queues: Sequence[str] | None, **holder: Any) -> list[Claim]:

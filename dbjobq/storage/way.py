@@ -21,6 +21,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from dbjobq.errors import ConfigError, StorageUnavailable
 from dbjobq.redact import without_passwords
+from dbjobq.storage.address import libpq_form, named_dsn
 from dbjobq.storage.faults import RefusedForNow, is_refused
 
 __all__ = ["AsyncConnection", "Conninfo", "SyncConnection", "Way", "resolve_conninfo"]
@@ -53,12 +54,12 @@ def resolve_conninfo(conninfo: str | None) -> str:
     """Return a connection string that has bounded timeouts.
 
     Args:
-        conninfo: A DSN or URL; None reads `DBJOBQ_DSN`, then libpq's `PG*` variables (contract §7).
+        conninfo: A DSN or URL; None reads `DBJOBQ_DSN`, `DATABASE_URL`, then libpq's `PG*` variables (contract §4).
 
     Raises:
         ConfigError: It cannot be parsed, or what is its password ends too soon.
     """
-    given = os.environ.get("DBJOBQ_DSN", "") if conninfo is None else conninfo
+    given = libpq_form(named_dsn()[0] if conninfo is None else conninfo)
     if _is_cut_short(given):
         raise ConfigError(
             "the DSN's password ends too soon: in a URL, write the @ and the / that it has as %40 and %2F"

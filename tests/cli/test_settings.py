@@ -4,8 +4,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from dbjobq.cli.settings import Database, database_options, libpq_form
+from dbjobq.cli.settings import Database, database_options
 from dbjobq.errors import ConfigError
+from dbjobq.storage.address import libpq_form
 
 
 def settings(*args: str, **env: str | None) -> Database:

@@ -282,6 +282,6 @@ def test_a_wrong_question_is_refused(
 
 
 def test_a_storage_is_needed() -> None:
-    for wrong in (None, "postgresql://localhost/app", object()):
+    for wrong in (5, b"postgresql://localhost/app", object()):
         with pytest.raises(TypeError, match="storage="):
             JobQueue(wrong)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]

@@ -191,3 +191,23 @@ def test_a_child_leaves_its_parents_connections_alone(storage: PostgresStorage) 
     with storage.connections.connection() as after:
         assert after is before
     assert queue.count() == 5
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_forked_children_make_ids_of_their_own(storage: PostgresStorage) -> None:
+    queue = JobQueue(storage)
+    queue.enqueue("f")
+    children: list[int] = []
+    for n in range(4):
+        if (child := os.fork()) == 0:
+            try:
+                for _ in range(50):
+                    queue.enqueue("f", n=n)
+                    queue.options(delay=60).enqueue("f", n=n)
+                    queue.enqueue_many("f", [{"n": n}] * 2)
+            except BaseException:
+                os._exit(1)
+            os._exit(0)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+    assert queue.count() == 1 + 4 * 50 * 4

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from dbjobq import BaseStorage, Job, JobQueue, PostgresStorage
+from dbjobq import BaseStorage, Job, JobQueue, PostgresStorage, Retry
 from tests.queue.jobs import anything, report, send_email
 from tests.storage.workers import claim, run, worker
 
@@ -102,12 +102,6 @@ def test_options_add_up_and_leave_the_queue_as_it_was(queue: JobQueue) -> None:
         ("mail", 1),
         ("default", 5),
     ]
-
-
-def test_positional_arguments_are_bound_to_their_names(queue: JobQueue) -> None:
-    job = queue.get_job(queue.options(priority=1).enqueue(send_email, "a", subject="b"))
-    assert job is not None
-    assert job.data == {"to": "a", "subject": "b"}
 
 
 # Order.
@@ -427,3 +421,81 @@ def test_nesting_is_refused_or_can_be_claimed_from_a_deeper_stack(plain: JobQueu
     while value:
         found, (value,) = found + 1, value
     assert found == depth
+
+
+def test_positional_arguments_are_bound_to_their_names(queue: JobQueue) -> None:
+    ids = [
+        queue.enqueue(send_email, "a", "b"),
+        queue.enqueue(send_email, "a", subject="b", priority=7),
+        queue.options(delay=5).enqueue(send_email, "a", "b"),
+    ]
+    jobs = [queue.get_job(i) for i in ids]
+    assert [job.data for job in jobs if job] == [{"to": "a", "subject": "b"}] * 3
+    with pytest.raises(TypeError, match="takes 2 arguments, got 3"):
+        queue.enqueue(send_email, "a", "b", "c")
+    with pytest.raises(TypeError, match="got 'to' twice"):
+        queue.enqueue(send_email, "a", to="b")
+    with pytest.raises(TypeError, match="by name"):
+        queue.enqueue("a.name", 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"queue": "mail"}, r"queue.options\(queue=…\)"),
+        ({"delay": 5, "unique_key": "k"}, r"queue.options\(delay=…, unique_key=…\)"),
+        ({"connection": object()}, r"queue.options\(connection=…\)"),
+        ({"id": "x", "subject": "s"}, r"queue.options\(id=…\)"),
+        ({"timeout": 3.0}, r"queue.options\(timeout=…\)"),
+    ],
+)
+def test_an_option_given_as_an_argument_is_refused_with_what_to_write(
+    queue: JobQueue, given: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(TypeError, match=says):
+        queue.enqueue(send_email, to="a", **given)
+    with pytest.raises(TypeError, match=r"no argument .*options\("):
+        queue.options(priority=1).enqueue(send_email, to="a", **given)
+    assert queue.count() == 0
+
+
+def test_an_argument_may_have_an_options_name(queue: JobQueue) -> None:
+    given: dict[str, Any] = {"queue": 1, "delay": 2, "id": 3, "timeout": 4, "unique_key": 5, "connection": 6}
+    found = [queue.get_job(queue.enqueue(what, **given)) for what in (anything, "by.name")]
+    assert [job.data for job in found if job] == [given, given]
+    with pytest.raises(TypeError, match=r"options\(connection=…, delay=…\)|options\(delay=…, connection=…\)"):
+        queue.enqueue("by.name", connection=object(), delay=timedelta(1))
+
+
+@pytest.mark.parametrize("delay", [0, 0.0, -0.0, timedelta(0), timedelta(microseconds=-3), -0.999])
+def test_a_computed_delay_a_hair_below_zero_is_now(queue: JobQueue, delay: Any) -> None:
+    one = queue.options(delay=delay).enqueue(anything)
+    assert [job.id for job in drain(queue)] == [one]
+    assert Retry(after=delay).after == 0
+    queue.cancel(again := queue.enqueue(anything))
+    queue.retry(again, delay if isinstance(delay, int | float) else delay.total_seconds())
+    assert [job.id for job in drain(queue)] == [again]
+
+
+@pytest.mark.parametrize("past", [timedelta(microseconds=1), timedelta(days=20000)])
+def test_a_time_that_is_past_is_now(queue: JobQueue, past: timedelta) -> None:
+    one = queue.enqueue(anything, execute_at=datetime.now(UTC) - past)
+    assert [job.id for job in drain(queue)] == [one]
+
+
+@pytest.mark.parametrize("given", [{"delay": 60}, {"unique_key": "k"}, {}])
+def test_an_id_made_here_that_is_taken_already_is_no_repeat(
+    queue: JobQueue, backend: str, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any]
+) -> None:
+    """Makers of ids that know nothing of a fork make some twice."""
+    first = queue.enqueue(anything, n=1)
+    monkeypatch.setattr("dbjobq.calls.new_id", lambda: first)
+    if backend == "postgres" and given:
+        second = queue.options(**given).enqueue(anything, n=2)
+        assert second != first
+        assert [job.data for job in queue.list_jobs()] == [{"n": 2}, {"n": 1}]
+    else:
+        with pytest.raises(Exception, match=r"(?i)unique constraint"):
+            queue.options(**given).enqueue(anything, n=2)
+        assert queue.count() == 1
+    assert queue.options(id=first).enqueue(anything, n=3) == first

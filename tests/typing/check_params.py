@@ -41,6 +41,7 @@ def sync_calls(queue: JobQueue) -> None:
     assert_type(mail.enqueue("by.name", any_name=object()), str)
     assert_type(mail.enqueue_many(send, [{"to": "a"}]), JobIds)
     assert_type(queue.enqueue(send, to="a", priority=1), str)
+    assert_type(queue.enqueue(send, "a", "b", priority=1), str)
     assert_type(queue.dequeue(), Job | None)
 
     mail.enqueue(send)  # type: ignore[call-overload]
@@ -68,6 +69,14 @@ async def async_calls(queue: AsyncJobQueue) -> None:
     await mail.enqueue(send)  # type: ignore[call-overload]
     await mail.enqueue(asend, "a", "b")  # type: ignore[call-overload]
     await mail.enqueue(look, 1)  # type: ignore[call-overload]
+
+
+def queues_are_made_of() -> None:
+    assert_type(JobQueue(), JobQueue)
+    assert_type(JobQueue("postgresql:///app"), JobQueue)
+    assert_type(AsyncJobQueue(), AsyncJobQueue)
+
+    JobQueue(5)  # type: ignore[arg-type]
 
 
 def decorated_functions_keep_their_types() -> None:
