@@ -12,12 +12,14 @@ from dbjobq.retry import DEFAULT_RETRY, Retry, RetryPolicy
 from dbjobq.serialize import dump_result, storable_text
 from dbjobq.storage.values import Claim, Outcome
 
-__all__ = ["completed", "failed", "failed_with", "unfinished"]
+__all__ = ["UNKNOWN_WITHIN", "completed", "failed", "failed_with", "unfinished", "unknown"]
 
 MAX_ERROR: Final = 16_000
 """Characters of a traceback that are kept: its end, where the cause is."""
 _OURS: Final = ("dbjobq.handler", "dbjobq.queue", "dbjobq.runtime.")
 """Modules whose frames stand before the handler's own in a traceback."""
+UNKNOWN_WITHIN: Final = 3600.0
+"""Seconds for which a job waits for a worker that knows its type, if nobody says otherwise: longer than a deploy."""
 MAX_DELAY: Final = 100 * 366 * 86400.0
 """Seconds until a retry: a century, which PostgreSQL's calendar and Python's both have room for."""
 
@@ -58,6 +60,18 @@ def unfinished(claim: Claim) -> Outcome:
     if claim.max_retries > 0:
         return Outcome(claim, "release")
     return failed(claim, TimeoutError("the worker stopped before it ended, and max_retries=0 allows one start"))
+
+
+def unknown(claim: Claim, error: BaseException, within: float) -> Outcome:
+    """Return the outcome of a job whose type is not known here: back at no charge, for others may know it by now.
+
+    Args:
+        claim: Under which it is held.
+        error: Why it was not found.
+        within: After so many seconds of that, counted by the database, it fails.
+    """
+    rule = f"It goes back at no charge, and fails when that has lasted {within:g} s (unknown_within)."
+    return Outcome(claim, "unknown", f"{describe(error).rstrip()}\n\n{rule}", None, within)
 
 
 def _failure(claim: Claim, said: str, error: BaseException | None, policy: RetryPolicy) -> Outcome:

@@ -13,7 +13,7 @@ from dbjobq.errors import IllegalTransition
 __all__ = ["STATUSES", "TRANSITIONS", "Event", "Job", "Status", "after_failure", "transition"]
 
 Status: TypeAlias = Literal["pending", "running", "completed", "failed", "cancelled"]
-Event: TypeAlias = Literal["claim", "complete", "retry", "fail", "release", "cancel", "revive"]
+Event: TypeAlias = Literal["claim", "complete", "retry", "fail", "release", "unknown", "cancel", "revive"]
 
 STATUSES: Final[tuple[Status, ...]] = get_args(Status)
 
@@ -23,6 +23,7 @@ TRANSITIONS: Final[Mapping[tuple[Status, Event], Status]] = {
     ("running", "retry"): "pending",  # raised, or its lease ran out; attempts left
     ("running", "fail"): "failed",  # the same with none left: a dead letter
     ("running", "release"): "pending",  # handed back unstarted, or by a stopping worker: costs no attempt
+    ("running", "unknown"): "pending",  # no worker knows its type yet: later again, at no charge
     ("pending", "cancel"): "cancelled",
     ("running", "cancel"): "cancelled",
     ("failed", "revive"): "pending",  # `retry(job_id)`: attempts from 0

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from datetime import datetime
 from typing import Any, Self, Unpack
 
-from dbjobq.attempt import completed, failed
+from dbjobq.attempt import UNKNOWN_WITHIN, completed, unknown
 from dbjobq.calls import Calls, Function, check_status, counted, waiting_or_running
 from dbjobq.context import JobContext
 from dbjobq.errors import UnknownJobType
@@ -152,6 +152,8 @@ class JobQueue(Calls):
         An `async def` runs on an event loop of its own, and is cancelled when its timeout is over; a `def` cannot be
         interrupted, and there is nobody to tell it, nor is it given a process of its own (`executor="process"`). What
         `ctx.progress` says is not kept, and no heartbeat renews the lease. Not for use on a running event loop.
+
+        A job whose type is not known in this process goes back to the queue, at no charge, as a worker has it do.
 
         Raises:
             LeaseLost: It took longer than the lease; the outcome was not written.
@@ -385,7 +387,7 @@ def _attempt(
     try:
         task = find(claim.type)
     except UnknownJobType as error:
-        return failed(claim, error)
+        return unknown(claim, error, UNKNOWN_WITHIN)
     if task.is_async:
         outcome: Outcome | None = run_rest(_aattempt(aqueue, claim, job))
         return outcome
@@ -403,7 +405,7 @@ async def _aattempt(queue: AsyncJobQueue, claim: Claim, job: Job) -> Outcome | N
     try:
         task = find(claim.type)
     except UnknownJobType as error:
-        return failed(claim, error)
+        return unknown(claim, error, UNKNOWN_WITHIN)
     if not task.is_async:
         loop = asyncio.get_running_loop()
 

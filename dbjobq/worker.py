@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Self
 
+from dbjobq.attempt import UNKNOWN_WITHIN
 from dbjobq.errors import DBJobQError
 from dbjobq.imports import import_modules
 from dbjobq.models import Job
@@ -43,6 +44,8 @@ class Worker:
         stuck_after: Seconds after which a job without a timeout no longer counts against `concurrency`: it goes on, and
             another runs beside it; at most `concurrency` such. A loop that a job has blocked for as long is replaced.
             None for never.
+        unknown_within: Seconds for which jobs whose type this worker cannot find go back to the queue, at no charge and
+            for growing delays, since others may know it, or will soon; then they fail (docs/changing-jobs.md).
         imports: Modules to import, whose functions may be run (contract §3).
 
     Raises:
@@ -64,6 +67,7 @@ class Worker:
         lease: float = 30.0,
         shutdown_timeout: float = 30.0,
         stuck_after: float | None = 3600.0,
+        unknown_within: float = UNKNOWN_WITHIN,
         imports: Iterable[str] = (),
     ) -> None:
         if not isinstance(job_queue, JobQueue | AsyncJobQueue):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
@@ -77,6 +81,7 @@ class Worker:
             lease=lease,
             shutdown_timeout=shutdown_timeout,
             stuck_after=stuck_after,
+            unknown_within=unknown_within,
             imports=imports,
         )
         self.worker_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"

@@ -50,6 +50,7 @@ class WorkerSettings:
     shutdown_timeout: float
     stuck_after: float
     """0 for never."""
+    unknown_within: float
 
     def arguments(self) -> list[str]:
         """Return the words of a command line that says the same."""
@@ -60,6 +61,7 @@ class WorkerSettings:
             "--lease": self.lease,
             "--shutdown-timeout": self.shutdown_timeout,
             "--stuck-after": self.stuck_after,
+            "--unknown-within": self.unknown_within,
         }
         words = [f"{name}={value}" for name, value in options.items()]
         return [*self.modules, *words, *(f"--queue={name}" for name in self.queues)]
@@ -136,6 +138,7 @@ def _make(storage: PostgresStorage, settings: WorkerSettings) -> Worker:
         lease=settings.lease,
         shutdown_timeout=settings.shutdown_timeout,
         stuck_after=settings.stuck_after or None,
+        unknown_within=settings.unknown_within,
         imports=settings.modules,
     )
 

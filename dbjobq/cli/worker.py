@@ -65,6 +65,13 @@ def _names(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
     show_default=True,
     help="Seconds until another job gets the slot of one that has no timeout and does not end; 0 for never.",
 )
+@click.option(
+    "--unknown-within",
+    type=Seconds(0),
+    default=3600.0,
+    show_default=True,
+    help="Seconds that jobs of types which no worker knows are put off before they fail.",
+)
 @click.option("--reload", "reload_", is_flag=True, help="Start again when Python files here change (development).")
 @click.option("--log-level", type=click.Choice(LEVELS, case_sensitive=False), default="info", show_default=True)
 @click.option("--log-json", is_flag=True, help="Log JSON, an object a line.")

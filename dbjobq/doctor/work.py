@@ -73,8 +73,10 @@ def judge_types(rows: Rows, modules: Iterable[str]) -> list[Finding]:
     found: list[Finding] = []
     for row in rows:
         if row["unknown"]:
-            refused = f"{plural(row['unknown'], 'job')} of type {row['type']!r} failed lately: no worker knew it"
-            advice = "name its module to the workers (dbjobq worker MODULE), deploy it there, then `dbjobq jobs retry`"
+            refused = f"{plural(row['unknown'], 'job')} of type {row['type']!r} met workers lately that do not know it"
+            advice = (
+                "name its module to the workers (dbjobq worker MODULE), deploy it there, `dbjobq jobs retry` the failed"
+            )
             found.append(Finding("job types", "warning", refused, advice))
         elif modules and row["waiting"] and (why := _unknown(row["type"], modules)):
             waiting = f"{plural(row['waiting'], 'job')} of type {row['type']!r} wait, but nothing answers to it"

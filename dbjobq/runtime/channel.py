@@ -38,6 +38,7 @@ class Setup(TypedDict):
     """Of loggers."""
     imports: list[str]
     worker_id: str
+    unknown_within: float
     recipe: tuple[Any, ...] | None
     """Of the storage; None if it is in the worker's memory."""
 

@@ -24,7 +24,7 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import Any, Final
 
-from dbjobq.attempt import completed, failed
+from dbjobq.attempt import UNKNOWN_WITHIN, completed, failed, unknown
 from dbjobq.context import JobContext
 from dbjobq.errors import UnknownJobType
 from dbjobq.handler import awaited, is_final, settled
@@ -107,7 +107,7 @@ class _Child:
         self._orders: SimpleQueue[tuple[Any, ...] | None] = SimpleQueue()
         self._tasks: dict[str, Task] = {}
         self._imports: list[str] = []
-        self._worker_id = ""
+        self._worker_id, self._unknown_within = "", UNKNOWN_WITHIN
         self._recipe: Recipe | None = None
         self._storage: BaseStorage | None = None
         self._context: JobContext | None = None
@@ -142,6 +142,7 @@ class _Child:
         for name, level in setup["levels"].items():
             logging.getLogger(name).setLevel(level)
         self._imports, self._worker_id = setup["imports"], setup["worker_id"]
+        self._unknown_within = setup["unknown_within"]
         self._recipe = None if setup["recipe"] is None else Recipe(*setup["recipe"])
 
     # What the worker says.
@@ -170,7 +171,7 @@ class _Child:
         try:
             task = self._tasks.get(claim.type) or self._find(claim.type, module, file)
         except BaseException as error:  # a module may do anything when it is imported
-            return failed(claim, error)
+            return unknown(claim, error, self._unknown_within)
         self._channel.send("started")
         try:
             return completed(claim, copy_context().run(self._call, claim, task))

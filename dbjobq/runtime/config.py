@@ -31,6 +31,8 @@ class WorkerConfig:
     """How long `stop()` lets jobs finish before it hands them back."""
     stuck_after: float
     """After how long a job without a timeout no longer counts against `concurrency`; infinity for never."""
+    unknown_within: float
+    """How long jobs whose type this worker does not know go back before they fail."""
     imports: tuple[str, ...]
     """Modules whose functions may be run (contract §3)."""
 
@@ -45,6 +47,7 @@ class WorkerConfig:
         lease: float,
         shutdown_timeout: float,
         stuck_after: float | None,
+        unknown_within: float,
         imports: Iterable[str],
     ) -> WorkerConfig:
         """Return checked settings; a `max_poll_interval` below `poll_interval` is raised to it.
@@ -68,5 +71,6 @@ class WorkerConfig:
             lease=lease,
             shutdown_timeout=check_seconds(shutdown_timeout, "shutdown_timeout"),
             stuck_after=stuck,
+            unknown_within=check_seconds(unknown_within, "unknown_within"),
             imports=(imports,) if isinstance(imports, str) else tuple(imports),
         )

@@ -16,7 +16,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from typing import Final, NamedTuple
 
-from dbjobq.attempt import completed, failed, unfinished
+from dbjobq.attempt import completed, failed, unfinished, unknown
 from dbjobq.handler import OVERRUN, awaited, is_final, settled, within
 from dbjobq.registry import Task, registered
 from dbjobq.runtime.alarm import Alarm
@@ -41,6 +41,8 @@ CHUNK: Final = 64
 SHORT: Final = 0.0005
 """Jobs that take less than this many seconds go to threads by the chunk."""
 
+MANY_TYPES: Final = 1000
+"""Of which it is remembered that it was said that they are not known."""
 THREADLESS: Final = 1.0
 """Seconds until a slot claims again for which the system had no thread."""
 
@@ -67,7 +69,7 @@ class Executor:
     def __init__(self, config: WorkerConfig, storage: BaseStorage, lease: Lease, alarm: Alarm, worker_id: str) -> None:
         self._config, self._storage, self._lease, self._alarm = config, storage, lease, alarm
         self.pace = Pace(config.concurrency)
-        self.handlers = Handlers(storage, worker_id, config.imports)
+        self.handlers = Handlers(storage, worker_id, config.imports, config.unknown_within)
         self._opener = Opener(config.imports)
         self._buffer: deque[Claim] = deque()
         self._outcomes: list[Outcome] = []
@@ -76,6 +78,7 @@ class Executor:
         self._context = copy_context()
         self._slots: set[Slot] = set()
         self._idle: deque[asyncio.Future[None]] = deque()
+        self._unknown: set[str] = set()
         self._closing = False
 
     def start(self) -> None:
@@ -423,7 +426,7 @@ class Executor:
             if self._closing or isinstance(error, GeneratorExit):
                 raise
             if not slot.verdict:
-                self._ended(failed(claim, error))
+                self._ended(unknown(claim, error, self._config.unknown_within))
             await self._absorb(me)
         finally:
             slot.claim, slot.verdict = None, ""
@@ -434,9 +437,8 @@ class Executor:
         self._alarm.ring()
         self.log(outcome)
 
-    @staticmethod
-    def log(outcome: Outcome) -> None:
-        """Say how an attempt ended."""
+    def log(self, outcome: Outcome) -> None:
+        """Say how an attempt ended; of a type that is not known, at its first job alone what to do about it."""
         claim = outcome.claim
         if outcome.event == "complete":
             worker_log.debug("job.completed", extra=job_fields(claim))
@@ -445,7 +447,14 @@ class Executor:
             worker_log.warning("job.released", extra=job_fields(claim))
             return
         extra = job_fields(claim, error=(outcome.error or "").partition("\n")[0])
-        if outcome.event == "fail":
+        if outcome.event == "unknown":
+            worker_log.log(
+                logging.DEBUG if claim.type in self._unknown else logging.WARNING, "job.unknown", extra=extra
+            )
+            if len(self._unknown) >= MANY_TYPES:  # rows may name what they like
+                self._unknown.clear()
+            self._unknown.add(claim.type)
+        elif outcome.event == "fail":
             worker_log.warning("job.failed", extra=extra)
         else:
             worker_log.info("job.retry", extra=extra | {"delay": round(outcome.delay, 3)})

@@ -32,13 +32,14 @@ class Handlers:
         storage: For their contexts' queues, and for transactions.
         worker_id: For `Job.worker_id`.
         imports: The modules that the worker was told of.
+        unknown_within: For functions that a process does not find.
     """
 
-    def __init__(self, storage: BaseStorage, worker_id: str, imports: Sequence[str]) -> None:
+    def __init__(self, storage: BaseStorage, worker_id: str, imports: Sequence[str], unknown_within: float) -> None:
         self._storage, self._worker_id = storage, worker_id
         self._loop = asyncio.get_running_loop()
         self._queue, self._aqueue = JobQueue(storage), AsyncJobQueue(storage)
-        self._processes = Processes(storage, worker_id, imports)
+        self._processes = Processes(storage, worker_id, imports, unknown_within)
         self._progress: dict[Claim, str] = {}
 
     async def close(self) -> None:

@@ -28,6 +28,8 @@ LOOK: Final = 1.0
 """Seconds between looks at what running jobs say of their progress."""
 HAND_BACK: Final = 1.0
 """Seconds before the end of the time for stopping at which what still runs is handed back (at most a tenth of it)."""
+LATER: Final = ("retry", "unknown")
+"""What puts a job off, the second for a second at least."""
 GRACE: Final = 2.0
 """Seconds that the last results get to be written when that time is over."""
 
@@ -136,9 +138,11 @@ class Poller:
         self._reconnect.reset()
         for outcome in step.refused:
             worker_log.warning("job.refused", extra=job_fields(outcome.claim))
+        for outcome in step.gave_up:
+            self._executor.log(outcome._replace(event="fail"))
         self._note_due(step.next_due, asked=promote)
-        retries = [sent_at + outcome.delay for outcome in outcomes if outcome.event == "retry"]
-        self._due_at = min(self._due_at, *retries) if retries else self._due_at
+        later = [outcome.delay if outcome.event == "retry" else LOOK for outcome in outcomes if outcome.event in LATER]
+        self._due_at = min([self._due_at, *(sent_at + delay for delay in later)])
         if want:
             self._rush.found(now(), len(step.claims), full=len(step.claims) == want)
         if step.claims:

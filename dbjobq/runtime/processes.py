@@ -39,10 +39,12 @@ class Processes:
         storage: What `ctx.queue` leads to; each process makes its own from the same recipe.
         worker_id: For `Job.worker_id`.
         imports: The modules that the worker was told of, which each process imports, too.
+        unknown_within: For functions that a process does not find.
     """
 
-    def __init__(self, storage: BaseStorage, worker_id: str, imports: Sequence[str]) -> None:
+    def __init__(self, storage: BaseStorage, worker_id: str, imports: Sequence[str], unknown_within: float) -> None:
         self._storage, self._worker_id, self._imports = storage, worker_id, imports
+        self._unknown_within = unknown_within
         self._loop = asyncio.get_running_loop()
         self._all: set[JobProcess] = set()
         self._idle: list[JobProcess] = []
@@ -148,6 +150,7 @@ class Processes:
             "levels": {"": logging.root.level, **levels},
             "imports": list(self._imports),
             "worker_id": self._worker_id,
+            "unknown_within": self._unknown_within,
             "recipe": None if recipe is None else tuple(recipe),
         }
 

@@ -27,6 +27,7 @@ from dbjobq.storage.version import check_version
 from dbjobq.storage.way import AsyncConnection
 from dbjobq.storage.wire import (
     CLAIMED_AT,
+    FAILED,
     POSITION,
     PRIORITY,
     QUEUE,
@@ -326,21 +327,24 @@ class PostgresSession(Session):
         refused: list[Outcome] = []
         if it.plain and it.completed.rowcount != len(it.plain):
             refused += await self._refused(it.connection, it.plain, set())
-        if it.other and it.finished.rowcount != len(it.other):
-            accepted = {row[0] for row in await it.finished.fetchall()}
-            refused += await self._refused(it.connection, it.other, accepted)
+        unknown = [outcome for outcome in it.other if outcome.event == "unknown"]
+        gave_up: list[Outcome] = []
+        if it.other and (unknown or it.finished.rowcount != len(it.other)):
+            came_of = {row[0]: row[1] for row in await it.finished.fetchall()}
+            gave_up = [outcome for outcome in unknown if came_of.get(outcome.claim.id) == FAILED]
+            refused += await self._refused(it.connection, it.other, set(came_of))
         whole = it.near is None
         rows = await self._read_claim(it, now) if it.want else []
         if it.say_busy:
             self._busy_at, self._sure = now, False
         if not it.ask_due:
-            return Step(claims_of(rows, self._names), refused, 0.0 if it.promote and not it.want else None)
+            return Step(claims_of(rows, self._names), refused, 0.0 if it.promote and not it.want else None, gave_up)
         self._due_at = now
         ((next_due, clock, seconds),) = await it.due.fetchall()
         self._scan.scheduled(clock, next_due)
         if whole:
             self._scan.measured(time.monotonic(), seconds, len(rows) + len(it.plain) + len(it.other))
-        return Step(claims_of(rows, self._names), refused, next_due)
+        return Step(claims_of(rows, self._names), refused, next_due, gave_up)
 
     async def _read_claim(self, it: _Exchange, now: float) -> list[tuple[Any, ...]]:
         rows = await it.claimed.fetchall()
@@ -390,8 +394,9 @@ class PostgresSession(Session):
 
     async def _refused(self, connection: AsyncConnection, sent: Sequence[Outcome], accepted: set[str]) -> list[Outcome]:
         """Tell results that came late from those that were written before, when the reply was lost."""
-        accepted |= {row[0] for row in await self._rows(connection, "accepted", accepted_params(sent))}
-        return [o for o in sent if o.claim.id not in accepted and o.event != "release"]
+        if missing := [outcome for outcome in sent if outcome.claim.id not in accepted]:
+            accepted |= {row[0] for row in await self._rows(connection, "accepted", accepted_params(missing))}
+        return [o for o in missing if o.claim.id not in accepted and o.event not in {"release", "unknown"}]
 
     async def _finish_alone(self, connection: AsyncConnection, outcome: Outcome) -> bool:
         """Write one outcome of a batch in which PostgreSQL refused some value; keep the outcome, drop the value."""

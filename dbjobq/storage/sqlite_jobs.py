@@ -42,6 +42,7 @@ JOBS: Final = sa.Table(
     sa.Column("held_key", sa.Text, unique=True),  # the unique key, while it is this job's
     sa.Column("worker", sa.Text, index=True),  # whose heartbeat renews the lease
     sa.Column("suspect", sa.Boolean, nullable=False),  # a worker died with it: perhaps of it
+    sa.Column("unknown_since", sa.Float),  # no worker knew its type, from then on
     sa.Index("dbjobq_jobs_claim", "status", sa.text("priority desc"), "due_at"),
 )
 
@@ -55,11 +56,12 @@ _DUE: Final = sa.func.min(NOW, sa.func.max(JOBS.c.created_at, sa.func.coalesce(J
 _NEW: Final = {"status": "pending", "attempts": 0, "suspect": False, "created_at": NOW, "updated_at": NOW}
 _LEFT: Final[Mapping[str, Any]] = {"updated_at": NOW, "progress": None, "worker": None, "expires_at": None}
 _WAITS: Final[Mapping[str, Any]] = {"started_at": None, "finished_at": None, "worker_id": None}
-_ENDS: Final[Mapping[str, Any]] = {"finished_at": NOW, "held_key": None}
+_ENDS: Final[Mapping[str, Any]] = {"finished_at": NOW, "held_key": None, "unknown_since": None}
 _MOVES: Final[dict[Event, Mapping[str, Any]]] = {
     "claim": {"started_at": NOW},
     "complete": _ENDS,
-    "retry": {**_WAITS, "attempts": JOBS.c.attempts + 1},
+    "retry": {**_WAITS, "attempts": JOBS.c.attempts + 1, "unknown_since": None},
+    "unknown": {**_WAITS, "claim": None, "unknown_since": sa.func.coalesce(JOBS.c.unknown_since, NOW)},
     "fail": {**_ENDS, "attempts": JOBS.c.attempts + 1},
     # to its old place, and nobody's result
     "release": {**_WAITS, "claim": None, "due_at": _DUE, "suspect": JOBS.c.suspect},
@@ -124,9 +126,18 @@ def finish(db: sa.Connection, outcomes: Sequence[Outcome]) -> set[str]:
 
     def written(it: Outcome) -> bool:
         values = {"result": it.result, "error": sa.func.coalesce(it.error, JOBS.c.error), "suspect": False}
-        return bool(move(db, it.event, _of(it.claim), due_at=NOW + it.delay, **values))
+        event, delay = (it.event, it.delay) if it.event != "unknown" else _again(db, it)
+        return bool(move(db, event, _of(it.claim), due_at=NOW + delay, **values))
 
     return {outcome.claim.id for outcome in outcomes if written(outcome)}
+
+
+def _again(db: sa.Connection, it: Outcome) -> tuple[Event, float]:
+    """Decide on a job whose type is not known: how long it waits, or that it has waited long enough; see finish.sql."""
+    lasted = db.scalar(sa.select(NOW - sa.func.coalesce(JOBS.c.unknown_since, NOW)).where(_of(it.claim))) or 0.0
+    return (
+        ("fail", 0.0) if lasted >= it.delay else ("unknown", min(max(lasted, 1.0), max(it.delay - lasted, 0.05), 60.0))
+    )
 
 
 def rescue(db: sa.Connection) -> list[Rescued]:
@@ -194,10 +205,11 @@ class SqliteSession(Session):
             accepted = finish(db, outcomes)
             for held, said in how["progress"].items():
                 db.execute(sa.update(JOBS).where(_of(held), RUNNING).values(progress=said))
-            late = [o for o in outcomes if o.claim.id not in accepted and o.event != "release"]
+            late = [o for o in outcomes if o.claim.id not in accepted and o.event not in {"release", "unknown"}]
+            gave_up = [o for o in outcomes if o.event == "unknown" and _status(db, o.claim) == "failed"]
             refused = [o for o in late if _status(db, o.claim) != TRANSITIONS["running", o.event]]
             holder = {"worker": self.worker, "worker_id": self.worker_id, "expires_at": NOW + self._ttl}
-            return Step(claim(db, want, self._queues, **holder) if want else [], refused, None)
+            return Step(claim(db, want, self._queues, **holder) if want else [], refused, None, gave_up)
 
         return await self._run(work)
 

@@ -5,7 +5,7 @@ Tuples where a worker makes tens of thousands a second.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
@@ -110,12 +110,12 @@ class Outcome(NamedTuple):
 
     claim: Claim
     event: Event
-    """`complete`, `retry`, `fail` or `release`."""
+    """`complete`, `retry`, `fail`, `release` or `unknown`."""
     error: str | None = None
     result: str | None = None
     """JSON text."""
     delay: float = 0.0
-    """Seconds until the retry."""
+    """Seconds until the retry; for `unknown`, after which the job fails instead of going back."""
 
     @property
     def plain(self) -> bool:
@@ -131,6 +131,8 @@ class Step(NamedTuple):
     """Results that came too late: their jobs are held by others, or were cancelled."""
     next_due: float | None
     """Seconds until the next scheduled job is due, as far as it was asked for."""
+    gave_up: Sequence[Outcome] = ()
+    """Of those whose type no worker knew: these have failed, for it has lasted too long."""
 
 
 class Idle(NamedTuple):

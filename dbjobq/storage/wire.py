@@ -10,6 +10,7 @@ from dbjobq.storage.values import Claim, Outcome
 
 __all__ = [
     "CLAIMED_AT",
+    "FAILED",
     "POSITION",
     "PRIORITY",
     "QUEUE",
@@ -31,7 +32,10 @@ CLAIMED_AT: Final = 13
 """Columns of a claim's row: whose it is, the type (None: the body is gone), where it stood, the queue by its number,
 and the server's time."""
 
-_EVENTS: Final[Mapping[Event, int]] = {"complete": 2, "fail": 3, "retry": 5, "release": 6}
+FAILED: Final = 3
+"""What `finish.sql` says of a job that has failed."""
+
+_EVENTS: Final[Mapping[Event, int]] = {"complete": 2, "fail": FAILED, "retry": 5, "release": 6, "unknown": 7}
 
 
 def claims_of(rows: Sequence[Sequence[Any]], queues: Mapping[int, str]) -> list[Claim]:

@@ -96,7 +96,7 @@ def test_a_type_that_workers_have_refused_is_told_without_modules(storage: Postg
     queue.execute_job(dequeued)
     finding = only(storage)
     assert (finding.check, finding.severity) == ("job types", "warning")
-    assert "1 job of type 'nowhere.to.be_found' failed lately" in finding.found
+    assert "1 job of type 'nowhere.to.be_found' met workers lately" in finding.found
 
 
 def test_a_job_in_no_state_or_in_two_is_critical(storage: PostgresStorage, queue: JobQueue, database: Database) -> None:

@@ -361,8 +361,8 @@ BREAKS = {
     "a lost row lock": ("claim", "for update skip locked", ""),
     "a retry charged twice": (
         "finish",
-        "attempts + 1, id\n      from bodies where event = 5",
-        "attempts + 2, id\n      from bodies where event = 5",
+        "attempts + (event = 5)::int, id\n      from bodies",
+        "attempts + 2, id\n      from bodies",
     ),
     "a release that is charged": (
         "release_worker",

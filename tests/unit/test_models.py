@@ -26,6 +26,7 @@ MOVES = {
         "retry": "pending",
         "fail": "failed",
         "release": "pending",
+        "unknown": "pending",
         "cancel": "cancelled",
     },
     "completed": {},

@@ -148,7 +148,7 @@ def test_any_priority_is_one(start: Start, queue: JobQueue, database: Database, 
 )
 def test_a_type_that_is_no_job_is_never_called(start: Start, queue: JobQueue, database: Database, name: str) -> None:
     database.rows(ROW, 1, 0, name, '{"command": "false"}')
-    start(imports=["tests.worker.test_hostile_rows"])
+    start(imports=["tests.worker.test_hostile_rows"], unknown_within=0)
     ended(queue, [queue.enqueue(sync)])
     (failed,) = until(lambda: queue.list_jobs("failed"))
     assert failed.error is not None
@@ -169,7 +169,7 @@ def test_a_body_of_a_queue_that_does_not_exist_stops_no_worker(
 
 def test_a_negative_number_of_retries_is_none(start: Start, queue: JobQueue, database: Database) -> None:
     database.rows(ROW, 1, -5, "hostile.unknown", "{}")
-    start()
+    start(unknown_within=0)
     until(lambda: queue.stats()["failed"] == 1)
 
 

@@ -488,7 +488,7 @@ def test_it_has_the_environment_of_its_worker_and_no_password_where_others_can_r
 
 
 def test_a_function_that_only_this_process_has_fails_and_it_is_said_what_to_do(start: Start, queue: JobQueue) -> None:
-    start()
+    start(unknown_within=0)
     said = error(queue, queue.enqueue(apart.made(3), value=2))
     assert said.startswith("UnknownJobType: no function for job type 'apart.times_3'")
     assert "Decorate it with @job at the top level of a module" in said
@@ -512,7 +512,7 @@ def test_a_module_that_cannot_be_imported_there_fails_the_job_and_says_why(
         "from dbjobq import job\n@job(executor='process', max_retries=0)\ndef f(): ...\n"
     )
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    start(imports=[name])
+    start(imports=[name], unknown_within=0)
     said = error(queue, queue.enqueue(f"{name}.f", max_retries=0))
     assert said.startswith(f"ConfigError: cannot import '{name}': AssertionError: not there")
 
@@ -567,8 +567,8 @@ def test_the_functions_of_a_script_run(queue: JobQueue, script: Callable[[str], 
 def test_a_script_that_starts_its_worker_unguarded_is_told_so(queue: JobQueue, script: Callable[[str], Any]) -> None:
     script("\nmain()\n")
     job_id = queue.enqueue("my-script.where", max_retries=1)
-    said = error(queue, job_id)
-    assert get(queue, job_id).attempts == 2  # what the first import has left does not count
+    said = until(lambda: error_of(queue, job_id), 30)
+    assert (get(queue, job_id).status, get(queue, job_id).attempts) == ("pending", 0)  # it may be mended by a deploy
     assert "RuntimeError: no worker starts in the process of a job" in said
     assert "if __name__ == '__main__':" in said
 

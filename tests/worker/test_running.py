@@ -101,7 +101,7 @@ def test_a_type_nobody_registered_fails_with_an_error_that_helps_and_the_worker_
     @job
     def fine() -> None: ...
 
-    start()
+    start(unknown_within=0)
     job_id = queue.enqueue("shop.mail.send", max_retries=0, to="x")
     ended(queue, [job_id], "failed")
     error = error_of(queue, job_id)
@@ -113,7 +113,7 @@ def test_a_type_nobody_registered_fails_with_an_error_that_helps_and_the_worker_
 
 @pytest.mark.parametrize("name", ["os.system", "os.getcwd", "builtins.print", "subprocess.run", "__main__.main"])
 def test_a_row_cannot_make_a_worker_call_what_was_not_registered(start: Start, queue: JobQueue, name: str) -> None:
-    start(imports=["tests.support.handlers"])
+    start(imports=["tests.support.handlers"], unknown_within=0)
     job_id = queue.enqueue(name, max_retries=0)
     ended(queue, [job_id], "failed")
     assert "UnknownJobType" in error_of(queue, job_id)
@@ -199,7 +199,7 @@ def test_a_worker_stops_while_a_module_is_being_imported(start: Start, queue: Jo
 
 @pytest.mark.parametrize("named", ["", ".other"])
 def test_no_row_runs_the_program_of_a_package(start: Start, queue: JobQueue, slow_package: Path, named: str) -> None:
-    start(imports=[slow_package.name + named])
+    start(imports=[slow_package.name + named], unknown_within=0)
     ids = [queue.enqueue(f"{slow_package.name}.__main__{rest}", max_retries=0) for rest in ("", ".x", ".__main__.x")]
     ended(queue, ids, "failed")
     assert not (slow_package / "ran").exists()
@@ -250,7 +250,7 @@ def test_a_module_that_cannot_be_imported_fails_the_job_not_the_worker(
     @job
     def fine() -> None: ...
 
-    start(imports=package)
+    start(imports=package, unknown_within=0)
     job_id = queue.enqueue(f"{package}.{module}.function", max_retries=0)
     ended(queue, [job_id], "failed")
     assert f"{package}.{module}" in error_of(queue, job_id) or "SystemExit" in error_of(queue, job_id)
