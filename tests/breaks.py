@@ -107,8 +107,8 @@ BREAKS: Final = (
     Break(
         "a notification that comes during a claim is forgotten",
         RUNTIME + "poller.py",
-        "progress=progress, rush=rush)\n",
-        "progress=progress, rush=rush)\n        self._told = self._told and not want\n",
+        "space=self._executor.space\n        )\n",
+        "space=self._executor.space\n        )\n        self._told = self._told and not want\n",
         _POLLING,
     ),
     Break(

@@ -22,9 +22,9 @@ from dbjobq.registry import Task, registered
 from dbjobq.runtime.alarm import Alarm
 from dbjobq.runtime.config import WorkerConfig
 from dbjobq.runtime.handlers import Handlers
-from dbjobq.runtime.lease import Lease
+from dbjobq.runtime.lease import Lease, now
 from dbjobq.runtime.opener import Opener
-from dbjobq.runtime.pace import BATCH, Pace
+from dbjobq.runtime.pace import ALONE, BATCH, LARGE, SPACE, Pace
 from dbjobq.runtime.slot import Slot, Verdict
 from dbjobq.runtime.threads import Chunk, Threads
 from dbjobq.serialize import load_arguments
@@ -80,6 +80,8 @@ class Executor:
         self._idle: deque[asyncio.Future[None]] = deque()
         self._unknown: set[str] = set()
         self._closing = False
+        self._alone_until = float("-inf")
+        self._large = False
 
     def start(self) -> None:
         """Start the slots."""
@@ -145,18 +147,49 @@ class Executor:
 
     def wants(self) -> int:
         """Return how many jobs to claim: one for each free slot, and some ahead while jobs are short."""
+        if self.full:
+            return 0
         waiting = self._waiting()
         free = max(0, self.idle - len(waiting))
         working = (slot.running() for slot in self._slots if not slot.relieved)
         ahead = self.pace.ahead(waiting, [claim.type for claim in working if claim is not None])
-        return min(free + ahead, max(BATCH, free))
+        return min(free + ahead, max(BATCH, free), 1 if self.pace.singly else BATCH + free)
+
+    @property
+    def full(self) -> bool:
+        """Whether to claim nothing, though slots may be free.
+
+        Because of what is held there is no space for, or because a job that was perhaps the death of a worker has only
+        just begun: claimed together, such jobs would die together again.
+        """
+        if self._alone_until > now() and any(claim.suspect for claim in self._holds()):
+            return True
+        if self._large:
+            held = SPACE - self.space()
+            self._large = held > 0
+            return held >= SPACE
+        return False
+
+    def space(self) -> int:
+        """Return how many bytes of large data there is room for."""
+        return SPACE - sum(size for claim in self._holds() if (size := len(claim.data)) > LARGE)
+
+    def _holds(self) -> list[Claim]:
+        """Return what is held and has not ended."""
+        waiting = [claim for slot in self._slots if slot.chunk for claim, _ in tuple(slot.chunk.waiting)]
+        return [*self._buffer, *waiting, *self.running()]
 
     def room(self, claims: list[Claim]) -> int:
         """Return how many of these claims to add; the others would have to wait for long."""
-        return self.pace.hold(self.idle, self._waiting(), claims)
+        room = self.pace.hold(self.idle, self._waiting(), claims)
+        alone = next((number for number, claim in enumerate(claims) if claim.suspect), room)
+        return min(room, alone + 1)
 
     def add(self, claims: list[Claim]) -> None:
         """Take over claims, and let idle slots start at once."""
+        if self.pace.singly and any(claim.suspect for claim in claims):
+            self._alone_until = now() + ALONE
+        self._large = self._large or any(len(claim.data) > LARGE for claim in claims)
         self._buffer.extend(claims)
         self._wake_slots()
 

@@ -11,10 +11,17 @@ from typing import Final
 
 from dbjobq.storage.values import Claim
 
-__all__ = ["BATCH", "UNSTARTED", "Pace"]
+__all__ = ["ALONE", "BATCH", "LARGE", "SPACE", "UNSTARTED", "Pace"]
 
 BATCH: Final = 500
 """The most jobs in one claim: beyond that nothing is gained."""
+LARGE: Final = 2**14
+"""Bytes of data from which a job counts for `SPACE`."""
+SPACE: Final = 2**26
+"""Bytes of large data that a worker holds at most, beyond one job, whether started or not: 64 MiB. It has them at least
+twice, as text and as what the text says."""
+ALONE: Final = 1.0
+"""Seconds that a job which was perhaps the death of a worker runs before another of its kind is claimed."""
 PREFETCH: Final = 0.03
 """Seconds of work to claim ahead for a slot."""
 LONG: Final = 0.02
@@ -37,7 +44,7 @@ class Pace:
     def __init__(self, slots: int) -> None:
         self._slots = slots
         self._types: dict[str, float] = {}
-        self._careful = 0
+        self._careful = self._singly = 0
         self.mean = GUESS
         """Of the jobs of late, whatever their types."""
 
@@ -55,6 +62,11 @@ class Pace:
     def of(self, type_: str) -> float:
         """Return the seconds that a job of this type takes, as far as that is known."""
         return self._types.get(type_, self.mean)
+
+    @property
+    def singly(self) -> bool:
+        """Whether to claim jobs one by one: of late there was one that was perhaps the death of a worker."""
+        return self._singly > 0
 
     def ahead(self, waiting: Sequence[str], running: Iterable[str]) -> int:
         """Return how many jobs to claim beyond those for which a slot is free.
@@ -83,6 +95,7 @@ class Pace:
         """
         room = UNSTARTED * self._slots - sum(map(self.of, waiting))
         self._careful -= 1
+        self._singly = CAREFUL if any(claim.suspect for claim in claims) else self._singly - 1
         for number, claim in enumerate(claims):
             if claim.fragile:
                 room, self._careful = 0.0, CAREFUL

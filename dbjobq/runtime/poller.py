@@ -133,7 +133,9 @@ class Poller:
         self._told = self._told and not want
         beat = self._lease.ttl if want and self._lease.wants_beat() else None
         promote, rush = bool(want) and sent_at >= self._due_at, self._rush.on(sent_at)
-        step = await self._session.step(outcomes, want, beat=beat, promote=promote, progress=progress, rush=rush)
+        step = await self._session.step(
+            outcomes, want, beat=beat, promote=promote, progress=progress, rush=rush, space=self._executor.space
+        )
         self._unsent = []
         self._reconnect.reset()
         for outcome in step.refused:
@@ -206,7 +208,7 @@ class Poller:
                 return 0.0
             if self._executor.waiting:
                 return UNSTARTED
-            return self._until(moment) if self._executor.idle else LOOK
+            return self._until(moment) if self._executor.idle and not self._executor.full else LOOK
         return self._until(moment)
 
     def _until(self, moment: float) -> float:

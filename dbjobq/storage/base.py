@@ -13,9 +13,9 @@ import os
 import socket
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, TypedDict, TypeVar, Unpack
+from typing import Any, ClassVar, Literal, NamedTuple, NotRequired, Protocol, Self, TypedDict, TypeVar, Unpack
 
 from dbjobq.errors import ConfigError, LeaseLost, NotSupported
 from dbjobq.ids import JobIds
@@ -106,6 +106,8 @@ class Exchange(TypedDict):
     """What running jobs say of themselves, as JSON text."""
     rush: bool
     """This worker will look again soon, whatever it finds: enqueues need not notify."""
+    space: NotRequired[Callable[[], int]]
+    """Tells how many bytes of large data there is room for; asked where there is any. One job comes all the same."""
 
 
 class Session(ABC):

@@ -27,7 +27,7 @@ from dbjobq.storage.steps import Call, CopyIn, Send
 from dbjobq.storage.values import Claim, NewJob, Outcome, QueueStats, job_from_row, known_form, known_id
 from dbjobq.storage.version import check_version
 from dbjobq.storage.way import Conninfo
-from dbjobq.storage.wire import TYPE, claims_of, clear_params, finish_params
+from dbjobq.storage.wire import DATA, TYPE, bodies_params, claims_of, clear_params, finish_params, with_data
 
 __all__ = ["PostgresStorage"]
 
@@ -243,10 +243,12 @@ class PostgresStorage(BaseStorage):
 
         return self._request(call, first=self._knowing(queue), repeat=lambda: not claimed)
 
-    def _claim_one(self, params: Mapping[str, Any]) -> Generator[Send, Any, Sequence[Sequence[Any]]]:
+    def _claim_one(self, params: Mapping[str, Any]) -> Generator[Send, Any, Sequence[tuple[Any, ...]]]:
         for _ in range(_TRIES):
-            rows: Sequence[Sequence[Any]] = yield self._send("claim", params)
-            if not rows or rows[0][TYPE] is not None:
+            rows: Sequence[tuple[Any, ...]] = yield self._send("claim", params)
+            if rows and rows[0][DATA] is None and rows[0][TYPE] is not None:
+                rows = with_data(rows, (yield self._send("bodies", bodies_params(rows, 1))))
+            if not rows or rows[0][DATA] is not None:
                 return rows
             yield self._send("clear", clear_params(params["queues"], rows))
         return []

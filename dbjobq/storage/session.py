@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias, Unpack
@@ -27,17 +27,21 @@ from dbjobq.storage.version import check_version
 from dbjobq.storage.way import AsyncConnection
 from dbjobq.storage.wire import (
     CLAIMED_AT,
+    DATA,
     FAILED,
     POSITION,
     PRIORITY,
     QUEUE,
+    SUSPECT,
     TYPE,
     accepted_params,
     array,
+    bodies_params,
     claims_of,
     clear_params,
     finish_params,
     held_params,
+    with_data,
 )
 from dbjobq.telemetry import worker_log
 
@@ -69,6 +73,10 @@ BUSY_EVERY: Final = 1.0
 ECHO_WITHIN: Final = 1.0
 """Seconds in which a notification of one's own must come back; it takes milliseconds."""
 
+ANY: Final = 2**31 - 1
+"""The most jobs that a claim can be asked for."""
+ROOM: Final = 2**24
+"""Bytes of large data that a claim brings at most, beyond one job: 16 MiB."""
 CLEARINGS: Final = 10
 """How often an exchange clears away a thousand places whose job is gone."""
 
@@ -90,6 +98,7 @@ class _Exchange:
     progress: Mapping[Claim, str]
     near: list[Start] | None
     since: float | None
+    space: Callable[[], int]
     ask_due: bool
     say_busy: bool
     completed: AsyncCursor = field(init=False)
@@ -129,9 +138,11 @@ class PostgresSession(Session):
         self._busy_at = self._due_at = float("-inf")
         self._behind_since = float("inf")  # when there was first more due than could be made ready at once
         self._writers: set[str] = set()
+        self._most = ANY  # jobs to claim at once: fewer where their data is large
         self._uncleared = False  # whether more places without a body may be there
         self._told_of_places = logging.WARNING  # the first time
-        self._sure = False  # that `wanted` is set, and was when this worker last looked
+        self._sure = False  # that `wanted` has been set since this worker looked for open writers
+        self._cleared = False  # it was cleared since
         self._look_in = 0.0
         self._longest = self._usual = max(ttl, AT_LEAST)
         self._lax, self._durable = b"", DURABLE  # what precedes an exchange without results, and what must not be lost
@@ -243,6 +254,7 @@ class PostgresSession(Session):
         """See `Session.step`: one pipeline, so one transaction, one flush to disk and one wait for an answer."""
         connection, worker = self._opened()
         now, promote = time.monotonic(), how["promote"]
+        want = min(want, self._most)
         plain = [outcome for outcome in outcomes if outcome.plain]
         other = [o for o in outcomes if not o.plain] if len(plain) < len(outcomes) else []
         if any(outcome.event == "release" for outcome in other):
@@ -260,6 +272,7 @@ class PostgresSession(Session):
             progress=how["progress"],
             near=near,
             since=self._scan.since(now),
+            space=how.get("space", lambda: ROOM),
             ask_due=want > 0 and (promote or measure or now - self._due_at > DUE_EVERY),
             say_busy=want > 0 and how["rush"] and now - self._busy_at > BUSY_EVERY,
         )
@@ -336,7 +349,7 @@ class PostgresSession(Session):
         whole = it.near is None
         rows = await self._read_claim(it, now) if it.want else []
         if it.say_busy:
-            self._busy_at, self._sure = now, False
+            self._busy_at, self._cleared = now, True
         if not it.ask_due:
             return Step(claims_of(rows, self._names), refused, 0.0 if it.promote and not it.want else None, gave_up)
         self._due_at = now
@@ -353,8 +366,11 @@ class PostgresSession(Session):
             await self._claim(it, it.want - len(rows), None)
             rows += await it.claimed.fetchall()
             self._looked(rows, it, now)
-        if any(row[TYPE] is None for row in rows):
+        if any(row[DATA] is None for row in rows):
             rows = await self._clear(it, rows)
+            rows = await self._fetch(it, rows)
+        elif len(rows) >= self._most:
+            self._most = min(self._most * 2, ANY)
         self._due_at = min(self._due_at, now)
         if len(rows) == it.want and self._queues is None and len(self._served) > 1:  # all queues: each in its turn
             self._served = [*self._served[1:], self._served[0]]
@@ -376,6 +392,30 @@ class PostgresSession(Session):
                 await self._claim(it, it.want - len(rows), None)
                 rows += await it.claimed.fetchall()
         return rows
+
+    async def _fetch(self, it: _Exchange, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """Return the rows with their data, as far as there is room; the others go back before anything starts."""
+        large = [row for row in rows if row[DATA] is None]
+        if not large:
+            return rows
+        # Somebody may have died of a suspect: one at a time.
+        room = 1 if any(row[SUSPECT] for row in large) else max(1, min(ROOM, it.space()))
+        async with it.connection.pipeline():
+            if self._lax:
+                await it.connection.execute(self._lax)
+            bodies = await it.connection.execute(self._statements["bodies"], bodies_params(large, room))
+        rows = with_data(rows, await bodies.fetchall())
+        fits = next((number for number, row in enumerate(rows) if row[DATA] is None), len(rows))
+        if fits < len(rows):  # what is behind it goes back, too: the order remains
+            back = [(*row[:DATA], "", *row[DATA + 1 :]) for row in rows[fits:]]
+            released = [Outcome(claim, "release") for claim in claims_of(back, self._names)]
+            async with it.connection.pipeline():
+                if self._lax:
+                    await it.connection.execute(self._lax)
+                await it.connection.execute(self._statements["finish"], finish_params(released))
+            self._scan.came_back()
+            self._most = max(1, fits)
+        return rows[:fits]
 
     def _looked(self, rows: Sequence[tuple[Any, ...]], it: _Exchange, now: float) -> bool:
         ends = {(row[QUEUE], row[PRIORITY]): row[POSITION] for row in rows}
@@ -425,6 +465,7 @@ class PostgresSession(Session):
         connection, _ = self._opened()
         self._due_at = float("inf")
         sure, self._sure = self._sure, True  # unless somebody says otherwise while this is asked
+        cleared, self._cleared = self._cleared, False
         every = self._queues is None
         with self._asking(connection):
             queues = None if every else array(map(str, self._served))
@@ -435,17 +476,20 @@ class PostgresSession(Session):
             self._scan.scheduled(clock, next_due)
             new = every and count != len(self._names) and await self._learn_queues(connection)
             again, self._uncleared = new or self._uncleared, False
-            look_in = await self._look_for_writers(connection, anew=changed or not sure)
+            look_in = await self._look_for_writers(connection, anew=not sure, cleared=cleared or changed)
             looks = [0.0 if again else None, look_in, self._scan.whole_in(now)]
             return Idle(min((look for look in looks if look is not None), default=None), next_due)
 
-    async def _look_for_writers(self, connection: AsyncConnection, *, anew: bool) -> float | None:
-        if not (anew or self._writers):
+    async def _look_for_writers(self, connection: AsyncConnection, *, anew: bool, cleared: bool) -> float | None:
+        anew, waited = anew or cleared, bool(self._writers)
+        if not (anew or waited):
             return None
         writers: set[str] = set((await self._rows(connection, "writers"))[0][0] or ())
         self._writers = writers if anew else writers & self._writers
+        if not (self._writers or waited or cleared):
+            return None
         # The last of them may have committed since the last look: that makes one more look.
-        at_once = anew or not self._writers
+        at_once = cleared or not self._writers
         self._look_in = 0.0 if at_once else min(max(0.02, self._look_in * 2), 0.25)
         return self._look_in
 
@@ -476,7 +520,7 @@ class PostgresSession(Session):
                         elif payload.startswith("c"):
                             yield Notice("cancel", payload[1:])
                         elif self._concerns(payload[1:]):
-                            self._sure = self._sure and not payload.startswith("b")
+                            self._cleared = self._cleared or payload.startswith("b")
                             yield Notice("work")
             finally:
                 await _hang_up(connection)

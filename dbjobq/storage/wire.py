@@ -16,20 +16,25 @@ __all__ = [
     "QUEUE",
     "accepted_params",
     "array",
+    "bodies_params",
     "claims_of",
     "clear_params",
     "finish_params",
     "held_params",
+    "with_data",
 ]
 
 JOB_ID: Final = 0
 CLAIM: Final = 1
 TYPE: Final = 3
+DATA: Final = 4
 QUEUE: Final = 5
 PRIORITY: Final = 6
 POSITION: Final = 10
 CLAIMED_AT: Final = 13
-"""Columns of a claim's row: whose it is, the type (None: the body is gone), where it stood, the queue by its number,
+SUSPECT: Final = 14
+"""Columns of a claim's row: whose it is, the type (None: the body is gone), the data (None: it is large), where
+it stood, the queue by its number,
 and the server's time."""
 
 FAILED: Final = 3
@@ -50,6 +55,17 @@ def clear_params(queues: Iterable[int], rows: Sequence[Sequence[Any]]) -> dict[s
     """Return the parameters of `clear.sql`: `rows` are those of a claim whose bodies are gone."""
     ids, claims = (array(row[column] for row in rows) for column in (JOB_ID, CLAIM))
     return {"queues": array(map(str, queues)), "ids": ids, "claims": claims}
+
+
+def with_data(rows: Sequence[tuple[Any, ...]], found: Iterable[tuple[str, str]]) -> list[tuple[Any, ...]]:
+    """Return a claim's rows with the data that `bodies.sql` found for them; None remains where it found none."""
+    data = dict(found)
+    return [(*row[:DATA], data.get(row[JOB_ID]), *row[DATA + 1 :]) if row[DATA] is None else row for row in rows]
+
+
+def bodies_params(rows: Sequence[tuple[Any, ...]], room: int) -> dict[str, Any]:
+    """Return the parameters of `bodies.sql` for jobs whose data a claim did not bring."""
+    return {"ids": array(row[JOB_ID] for row in rows), "room": room}
 
 
 def array(items: Iterable[str]) -> str:

@@ -9,6 +9,8 @@
 -- not flushed. Losing one of those is a redelivery; so a batch with a job on its last start is flushed (the last column).
 -- `beat` extends the worker's life with the first claim after an idle spell. Queue and priority are those
 -- of the job's place, whatever a body says that was not written by us.
+-- Data that is large, or compressed and may be, is not brought: bodies.sql does, as far as there is room for it. So the answer
+-- has a bound, some 8 MB for 500 jobs.
 -- Sent in two forms (statements.py). `claim_after` looks only behind a position in each queue and priority it is given, so
 -- that it does not walk again over index entries of rows that are gone but, while an old snapshot is held somewhere,
 -- cannot be vacuumed. It may miss some: scan.py says when it does, and when `claim` must follow.
@@ -37,8 +39,10 @@ with picked as materialized (
     update {schema}.worker set expires_at = clock_timestamp() + %(beat)s::float8 * interval '1 second'
      where id = %(worker)s::int and %(beat)s::float8 is not null and exists (select from moved)
 )
-select moved.job_id::text, (select claim from drawn)::text, moved.attempts, body.type, body.data::text, moved.queue,
-       moved.priority, body.max_retries, body.timeout, body.unique_key is not null, moved.position,
+select moved.job_id::text, (select claim from drawn)::text, moved.attempts, body.type,
+       case when pg_column_size(body.data) <= 2048
+              or pg_column_size(body.data) <= 16384 and pg_column_compression(body.data) is null then body.data::text end,
+       moved.queue, moved.priority, body.max_retries, body.timeout, body.unique_key is not null, moved.position,
        date_part('epoch', body.created_at), date_part('epoch', body.execute_at), date_part('epoch', now()),
        moved.suspect,
        case when body.max_retries <= moved.attempts then {durable} end

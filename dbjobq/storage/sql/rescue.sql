@@ -34,9 +34,8 @@ with turn as materialized (
      where unique_key.key = any (array [bodies.unique_key]) and unique_key.job_id = bodies.job_id and attempts >= max_retries
 ), back as (
     insert into {schema}.ready (position, enqueued, queue, priority, attempts, job_id, suspect)
-    select greatest(position, (date_part('epoch', execute_at) * 1000000)::bigint), position, queue, priority, attempts + 1,
-           job_id, true
-      from bodies where attempts < max_retries
+    select greatest(position, (date_part('epoch', execute_at) * 1000000)::bigint), position, queue, priority,
+           attempts + 1, job_id, true from bodies where attempts < max_retries
 ), woken as (
     select pg_notify({channel}, 'w' || id) from {schema}.queue
      where wanted and id in (select queue from bodies where attempts < max_retries)
