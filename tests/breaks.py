@@ -41,12 +41,16 @@ BREAKS: Final = (
     Break(
         "rescue marks no suspect",
         SQL + "rescue.sql",
-        "job_id, true from bodies where",
-        "job_id, false from bodies where",
+        "job_id, true\n",
+        "job_id, false\n",
         _FENCING,
     ),
     Break(
-        "rescue is free of charge", SQL + "rescue.sql", "attempts + 1, job_id, true", "attempts, job_id, true", _FENCING
+        "rescue is free of charge",
+        SQL + "rescue.sql",
+        "attempts + 1,\n           job_id, true",
+        "attempts,\n           job_id, true",
+        _FENCING,
     ),
     Break(
         "rescue keeps the claim's number",
@@ -82,8 +86,8 @@ BREAKS: Final = (
     Break(
         "a lease counted from the answer",
         RUNTIME + "heartbeat.py",
-        "self._lease.renewed(sent_at)",
-        "self._lease.renewed(now())",
+        "self._lease.renewed(sent_at, life)",
+        "self._lease.renewed(now(), life)",
         _LIFE,
     ),
     # Keys.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Final
 
@@ -28,14 +29,28 @@ class Lease:
     def __init__(self, lease: float) -> None:
         self.ttl = lease * TTL
         self._until = float("-inf")
+        self._lock = threading.Lock()
+        self.life = 0
+        """Which life of the worker this is: each registration begins one. What is heard of an earlier one is late."""
 
-    def renewed(self, sent_at: float) -> None:
-        """It was prolonged by a statement that was sent then: the server counted from a later moment."""
-        self._until = max(self._until, sent_at + self.ttl * 0.98)
+    def begin(self, sent_at: float) -> None:
+        """The worker was registered anew by a statement that was sent then."""
+        with self._lock:
+            self.life += 1
+            self._until = sent_at + self.ttl * 0.98
 
-    def lapse(self) -> None:
-        """It is over, the server says."""
-        self._until = float("-inf")
+    def renewed(self, sent_at: float, life: int) -> None:
+        """A life was prolonged by a statement that was sent then: the server counted from a later moment."""
+        with self._lock:
+            if life == self.life:
+                self._until = max(self._until, sent_at + self.ttl * 0.98)
+
+    def lapse(self, life: int) -> bool:
+        """A life is over, the server says; return whether it is this one."""
+        with self._lock:
+            if life == self.life:
+                self._until = float("-inf")
+            return life == self.life
 
     def alive(self) -> bool:
         """Tell whether a job that is held may still be started."""

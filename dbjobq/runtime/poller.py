@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from typing import Final
 
 from dbjobq.errors import StorageUnavailable
@@ -46,11 +47,20 @@ class Poller:
         executor: Where claims go and outcomes come from.
         lease: What claims prolong.
         alarm: What ends a wait.
+        beat_soon: Has the lease prolonged over another connection.
     """
 
-    def __init__(self, config: WorkerConfig, session: Session, executor: Executor, lease: Lease, alarm: Alarm) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 - what it works with
+        self,
+        config: WorkerConfig,
+        session: Session,
+        executor: Executor,
+        lease: Lease,
+        alarm: Alarm,
+        beat_soon: Callable[[], None],
+    ) -> None:
         self._config, self._session, self._executor = config, session, executor
-        self._lease, self._alarm = lease, alarm
+        self._lease, self._alarm, self._beat_soon = lease, alarm, beat_soon
         self._backoff = PollBackoff(config.poll_interval, config.max_poll_interval)
         self._reconnect, self._rush = ReconnectBackoff(), Rush()
         self._unsent: list[Outcome] = []
@@ -131,7 +141,7 @@ class Poller:
     async def _exchange(self, outcomes: list[Outcome], want: int, progress: dict[Claim, str]) -> None:
         sent_at = now()
         self._told = self._told and not want
-        beat = self._lease.ttl if want and self._lease.wants_beat() else None
+        beat = self._beat() if want else None
         promote, rush = bool(want) and sent_at >= self._due_at, self._rush.on(sent_at)
         step = await self._session.step(
             outcomes, want, beat=beat, promote=promote, progress=progress, rush=rush, space=self._executor.space
@@ -149,13 +159,26 @@ class Poller:
             self._rush.found(now(), len(step.claims), full=len(step.claims) == want)
         if step.claims:
             if beat is not None:
-                self._lease.renewed(sent_at)
+                self._lease.renewed(sent_at, self._lease.life)
             self._backoff.reset()
             self._asleep_until = 0.0
             self._claimed_at = now()
             await self._start(step.claims)
         elif want:
             await self._doze()
+
+    def _beat(self) -> float | None:
+        """Return by how many seconds a claim is to prolong the lease; None if there is no need, or another does.
+
+        The exchange of a worker that holds anything may have results with it, or wake others: its commit may wait for a
+        standby, and have the worker's row locked meanwhile, on which the heartbeat would wait.
+        """
+        if not self._lease.wants_beat():
+            return None
+        if self._lease.alive() and (self._executor.holding or self._unsent):
+            self._beat_soon()
+            return None
+        return self._lease.ttl
 
     async def _start(self, claims: list[Claim]) -> None:
         """Have claims started, as many as there is room for; the rest goes back.
@@ -256,7 +279,7 @@ class Poller:
             await self._session.open()
         except StorageUnavailable as error:
             await self._recover(error)
-        self._lease.renewed(sent_at)  # of the new worker, which holds nothing yet
+        self._lease.begin(sent_at)  # of the new worker, which holds nothing yet
 
     async def _reconcile(self) -> None:
         """Give back what a claim took whose reply was lost: nobody here knows of it, and heartbeats would keep it.

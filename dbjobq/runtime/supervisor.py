@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from dbjobq.errors import DBJobQError, StorageUnavailable
+from dbjobq.errors import StorageUnavailable
 from dbjobq.runtime.alarm import Alarm
 from dbjobq.runtime.backoff import ReconnectBackoff
 from dbjobq.runtime.config import WorkerConfig
@@ -17,13 +17,17 @@ from dbjobq.runtime.heartbeat import Heartbeat
 from dbjobq.runtime.lease import Lease
 from dbjobq.runtime.listener import Listener
 from dbjobq.runtime.poller import Poller
+from dbjobq.runtime.rescuer import Rescuer
+from dbjobq.runtime.stand_in import StandIn
 from dbjobq.runtime.watch import Watch
 from dbjobq.storage.base import BaseStorage
-from dbjobq.storage.values import Claim
+from dbjobq.storage.values import Claim, Outcome
 from dbjobq.telemetry import worker_log
 
 __all__ = ["Supervisor"]
 
+LAST: Final = 2.0
+"""Seconds for writing how jobs ended when the worker ends; what is not written then is left to whoever rescues it."""
 LISTEN_FIRST: Final = 2.0
 """Seconds to wait for the listening connection before the first claim, so that nothing is missed in between."""
 
@@ -45,10 +49,11 @@ class Supervisor:
         self._alarm = Alarm(self._loop)
         self._session = storage.session(worker_id, config.queues, self._lease.ttl)
         self._executor = Executor(config, storage, self._lease, self._alarm, worker_id)
-        self._poller = Poller(config, self._session, self._executor, self._lease, self._alarm)
+        self._poller = Poller(config, self._session, self._executor, self._lease, self._alarm, self._beat_soon)
         self._listener = Listener(self._session, on_work=self._poller.wake, on_cancel=self._doubt)
         self._heartbeat: Heartbeat | None = None
         self._watch: Watch | None = None
+        self._stand_in: StandIn | None = None
         self._stopping = asyncio.Event()
 
     def running(self) -> list[Claim]:
@@ -79,8 +84,8 @@ class Supervisor:
         """Work until `stop`; on return every job has ended or is handed back.
 
         Order matters: claiming ends first, and leases are kept until the last job is out, so that none is rescued while
-        it finishes. A service that raises is a bug, or the end of the tables: it ends the worker,
-        which still hands back.
+        it finishes. A service that raises is a bug, or the end of the tables: it ends the worker, and what was started
+        ends as at `stop` when the time is over.
         """
         guard = self._loop.create_task(self._session.guard(), name="dbjobq-guard")
         try:
@@ -101,6 +106,7 @@ class Supervisor:
         heartbeat = self._heartbeat = Heartbeat(
             self._session.pulse(),
             self._lease,
+            Rescuer(self._session.pulse),
             seconds=self._config.lease,
             held=lambda: (self._executor.running(), self._executor.holding or bool(self._poller.unsent())),
             listening=lambda: self._listener.listening and "listen" in self._storage.supports,
@@ -108,7 +114,9 @@ class Supervisor:
             on_lost=lambda claims: self._from_thread(lambda: self._executor.lost(claims)),
             watch=watch,
         )
+        stand_in = self._stand_in = StandIn(self._session.pulse(), watch, self._config.lease)
         heartbeat.start()
+        stand_in.start()
         services = [guard]
         try:
             services.append(listener := self._loop.create_task(self._listener.run(), name="dbjobq-listener"))
@@ -125,6 +133,7 @@ class Supervisor:
                 await self._close(services)
             finally:
                 heartbeat.stop()  # whatever happened: it would keep the jobs from others for ever
+                stand_in.stop()
 
     async def _open(self) -> bool:
         """Connect, for as long as it takes; False if told to stop before. Raises what waiting would not mend."""
@@ -148,12 +157,17 @@ class Supervisor:
         if self._heartbeat is not None and self._executor.runs(job_id):
             self._heartbeat.doubt(job_id)
 
+    def _beat_soon(self) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.beat_soon()
+
     async def _fence(self) -> None:
         """End the coroutines of jobs when the lease is over, though the poller may be waiting for a dead connection."""
         while True:
             await asyncio.sleep(max(self._lease.left(), self._lease.ttl / 50))
-            if self._heartbeat is not None and self._poller.stop_by is None and not self._heartbeat.alive():
-                raise RuntimeError("the heartbeat's thread has ended")
+            for thread in (self._heartbeat, self._stand_in):
+                if thread is not None and self._poller.stop_by is None and not thread.alive():
+                    raise RuntimeError(f"the {thread.name}'s thread has ended")
             if not self._lease.alive() and self._executor.fence():
                 self._poller.lapse()
 
@@ -166,16 +180,43 @@ class Supervisor:
         for service in services:
             service.cancel()
         await asyncio.gather(*services, return_exceptions=True)
+        outcomes = self._last()
         await self._executor.close()
         try:
-            async with asyncio.timeout(1.0):
-                await self._session.release(o.claim for o in self._poller.unsent() if o.event != "release")
-        except (DBJobQError, TimeoutError) as error:
+            async with asyncio.timeout(LAST):
+                await self._write(outcomes)
+        except Exception as error:  # whatever ended the worker may be in the way of this, too
             worker_log.warning("worker.unreleased", extra={"error": str(error) or "timed out"})
         await self._session.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(1.0):
                 await self._storage.aclose()
+
+    def _last(self) -> list[Outcome]:
+        """Return how all ends that was started and is not written: as it ended, or as what runs when time is over."""
+        unfinished = {outcome.claim: outcome for outcome in self._executor.hand_back()}
+        ended = {outcome.claim: outcome for outcome in [*self._poller.unsent(), *self._executor.unwritten()]}
+        return list((unfinished | ended).values())
+
+    async def _write(self, outcomes: list[Outcome]) -> None:
+        """Write how jobs ended, and give back the rest; over another connection, if this one is at fault.
+
+        What cannot be written stays this worker's until it is rescued: a started job does not go back for that.
+        """
+        results = [outcome for outcome in outcomes if outcome.event != "release"]
+        for again in (False, True):
+            try:
+                if again:
+                    await self._session.close()
+                    await self._session.open()
+                await self._session.release(outcome.claim for outcome in results)
+                if results:
+                    await self._session.step(results, 0, beat=None, promote=False, progress={}, rush=False)
+            except Exception:
+                if again:
+                    raise
+            else:
+                return
 
     def _from_thread(self, call: Callable[[], None]) -> None:
         with suppress(RuntimeError):  # the loop has ended

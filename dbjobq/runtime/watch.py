@@ -1,4 +1,4 @@
-"""Watches, from the heartbeat's thread, over what the event loop cannot watch itself: that it comes round.
+"""Watches, from a thread beside it (stand_in.py), over what the event loop cannot watch itself: that it comes round.
 
 A job that blocks the loop stops all that happens on it: no timeout ends, nothing that waits behind that job goes back,
 `stop()` is not heard. So this says which job it is and where it stands, and what is to be written in the loop's place,
@@ -41,7 +41,7 @@ BEHIND: Final = "it stood on an event loop that did not come round any more"
 
 
 class Watch:
-    """Made on the loop; then `look` and `wrote` are the heartbeat thread's alone.
+    """Made on the loop; then `look` and what follows it are one thread's alone. Any may ask for `settled` and `over`.
 
     Args:
         executor: What it looks at.
@@ -71,8 +71,16 @@ class Watch:
         self._giving_up = False
         self.settled: set[Claim] = set()
         """Jobs whose fate is known already, though the loop does not know."""
-        self.over = False
-        """The loop is blocked, and what it held is handed back, has been given up, or has ended."""
+        self._over = False
+
+    @property
+    def over(self) -> bool:
+        """Whether the loop is blocked, and what it held is handed back, has been given up, or has ended.
+
+        Whatever the thread that writes it is waiting for: the lease of what cannot be handed back must not be renewed.
+        """
+        stop_by = self._stop_by()
+        return self._over or (self._told and stop_by is not None and now() >= stop_by + LAST)
 
     def look(self, late: float) -> list[Outcome]:
         """Look at the loop and at what runs, on it and beside it; log what is not as it should be.
@@ -100,7 +108,6 @@ class Watch:
         self._unstarted += [Outcome(claim, "release") for claim in self._executor.take_back()]
         stop_by = self._stop_by()
         self._giving_up = stop_by is not None and moment >= stop_by
-        self.over = stop_by is not None and moment >= stop_by + LAST
         instead = self._all(places) if self._giving_up else self._instead(places, moment)
         instead = [outcome for outcome in instead if outcome.claim not in self.settled]
         claims = [outcome.claim for outcome in instead]
@@ -108,7 +115,7 @@ class Watch:
         self._executor.cut_off(claims)
         outcomes = self._unstarted + instead
         done = not outcomes and all(place.claim in self.settled for place in places)
-        self.over |= done and self._taken_over == "replaced"
+        self._over = done and self._taken_over == "replaced"
         return outcomes
 
     def _instead(self, places: list[Whereabouts], moment: float) -> list[Outcome]:
@@ -143,7 +150,7 @@ class Watch:
     def took_over(self) -> None:
         """It went back."""
         self._taken_over = "given up" if self._giving_up else "replaced"
-        self.over |= self._giving_up
+        self._over |= self._giving_up
 
     # The loop.
 

@@ -169,9 +169,10 @@ class Session(ABC):
 
 
 class Pulse(ABC):
-    """A worker's heartbeat, used by one thread alone.
+    """What is done for a worker beside its event loop; each object is used by one thread alone.
 
-    Its methods raise StorageUnavailable, and may then be called again.
+    The heartbeat's thread asks `beat`, `lost` and `abandoned`, whose answers come at once or not at all; the rest may
+    wait, and is asked by others. The methods raise StorageUnavailable, and may then be called again.
     """
 
     @abstractmethod
@@ -183,8 +184,15 @@ class Pulse(ABC):
         """Return those of `held` that are no longer leased: cancelled, or given to another worker."""
 
     @abstractmethod
+    def abandoned(self) -> bool:
+        """Tell whether there is anything to rescue. Writes nothing, and waits for nobody."""
+
+    @abstractmethod
     def rescue(self) -> list[Rescued]:
-        """Take back what workers that are gone held. One attempt each."""
+        """Take back what workers that are gone held, some hundreds at a time: again, until there are no more.
+
+        One attempt each.
+        """
 
     @abstractmethod
     def finish(self, outcomes: Sequence[Outcome]) -> set[str]:
@@ -195,13 +203,18 @@ class Pulse(ABC):
         """
 
     @abstractmethod
-    def take_over(self, keep: Sequence[Claim]) -> list[str]:
-        """Give back what a blocked event loop never heard that it holds, free of charge; return the jobs' ids.
+    def take_over(self, keep: Sequence[Claim], outcomes: Sequence[Outcome] = ()) -> tuple[set[str], list[str]]:
+        """Go on in the place of an event loop that will not come back, in one transaction.
 
-        The session's connections are cut first: nobody reads there what the server says.
+        The session's connections are cut first: nobody reads there what the server says, and with them ends what was
+        half sent. Then results are written, those that were part of it, too; what has none goes back, free of charge.
 
         Args:
             keep: What is known to be held, and remains so.
+            outcomes: Results to write.
+
+        Returns:
+            The ids of the results accepted; and of the jobs that went back, of which the loop had never heard.
         """
 
     def cut(self) -> None:  # noqa: B027 - nothing to do is an answer, too

@@ -162,9 +162,9 @@ class Connections:
         """Return a new connection of one's own."""
         return self.way.connect(**self._within(deadline))
 
-    def connect_directly(self) -> SyncConnection:
+    def connect_directly(self, deadline: Deadline | None = None) -> SyncConnection:
         """Return a new connection of one's own that goes past the pooler."""
-        return self.direct.connect()
+        return self.direct.connect(**self._within(deadline))
 
     def pooler(self) -> bool:
         """Tell whether a pooler answers."""

@@ -25,7 +25,9 @@ __all__ = ["Guard"]
 _Waits: TypeAlias = set[tuple[SyncConnection | AsyncConnection, float]]
 
 PATIENCE: Final = 20.0
-"""Seconds that an answer may take before the server is asked whether it is still at it."""
+"""Seconds that an answer may take before the server is asked whether it is still at it; less where leases are short."""
+SHARE: Final = 0.4
+"""The share of a worker's life that it may take at most: half as long again, and its connection is given up."""
 BEHIND_A_POOLER: Final = 60.0
 """Seconds where it cannot be asked: a pooler may make us wait for one of its connections."""
 TAKES: Final = 5.0
@@ -40,10 +42,11 @@ class Guard:
     Args:
         connections: To reach the server another time.
         statements: For the question.
+        ttl: The worker's life without a heartbeat, in seconds.
     """
 
-    def __init__(self, connections: Connections, statements: Statements) -> None:
-        self._connections, self._statements = connections, statements
+    def __init__(self, connections: Connections, statements: Statements, ttl: float = float("inf")) -> None:
+        self._connections, self._statements, self._ttl = connections, statements, ttl
         self._since: dict[SyncConnection | AsyncConnection, float] = {}
 
     @contextmanager
@@ -61,7 +64,7 @@ class Guard:
         A connection is cut when two looks in a row, a quarter of the patience apart, find nobody at work for it. One
         may come just when an answer is on its way, or between two statements of one exchange.
         """
-        patience = BEHIND_A_POOLER if self._connections.pooled else PATIENCE
+        patience = BEHIND_A_POOLER if self._connections.pooled else min(PATIENCE, self._ttl * SHARE)
         doubted: _Waits = set()
         while True:
             await asyncio.sleep(patience / 4)

@@ -13,7 +13,6 @@ from typing import Any, Final, TypeAlias, Unpack
 import psycopg
 
 from dbjobq.errors import StorageUnavailable
-from dbjobq.serialize import storable_text
 from dbjobq.storage.base import Exchange, Session
 from dbjobq.storage.connections import Connections
 from dbjobq.storage.deadline import cut
@@ -21,6 +20,7 @@ from dbjobq.storage.faults import first_line, forget_prepared, is_passing, trans
 from dbjobq.storage.guard import Guard
 from dbjobq.storage.pulse import PostgresPulse
 from dbjobq.storage.scan import Scan, Start
+from dbjobq.storage.set_aside import in_another_form
 from dbjobq.storage.statements import DURABLE, PINNED, Statements, set_local, set_session
 from dbjobq.storage.values import Claim, Idle, Notice, Outcome, Step
 from dbjobq.storage.version import check_version
@@ -126,7 +126,7 @@ class PostgresSession(Session):
     ) -> None:
         self.worker_id = worker_id
         self._connections, self._statements, self._ttl = connections, statements, ttl
-        self._guard = Guard(connections, statements)
+        self._guard = Guard(connections, statements, ttl)
         self._queues = None if queues is None else list(queues)
         self._connection: AsyncConnection | None = None
         self._listening: AsyncConnection | None = None
@@ -439,15 +439,13 @@ class PostgresSession(Session):
         return [o for o in missing if o.claim.id not in accepted and o.event not in {"release", "unknown"}]
 
     async def _finish_alone(self, connection: AsyncConnection, outcome: Outcome) -> bool:
-        """Write one outcome of a batch in which PostgreSQL refused some value; keep the outcome, drop the value."""
+        """Write one outcome of a batch in which PostgreSQL refused something; in another form, if it was this one."""
         try:
             return await self._finish_one(connection, outcome)
         except psycopg.Error as error:
-            if is_passing(error):
+            if is_passing(error) or (another := in_another_form(outcome, error)) is None:
                 raise
-            said = outcome.error or f"its result could not be stored: {first_line(error)}"
-            plain = storable_text(said).encode("ascii", "backslashreplace").decode()  # whatever the server's encoding
-            return await self._finish_one(connection, outcome._replace(result=None, error=plain))
+            return await self._finish_alone(connection, another)
 
     async def _finish_one(self, connection: AsyncConnection, outcome: Outcome) -> bool:
         async with connection.transaction():
@@ -556,7 +554,7 @@ class PostgresSession(Session):
     def pulse(self) -> PostgresPulse:
         """See `Session.pulse`."""
         shared = (self._connections, self._statements, self._guard, self.worker_id)
-        return PostgresPulse(*shared, lambda: self._worker, self._cut)
+        return PostgresPulse(*shared, lambda: self._worker, self._cut, self._ttl)
 
     def _cut(self) -> None:
         """End the connections that the event loop uses; from any thread."""

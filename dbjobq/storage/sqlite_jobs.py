@@ -47,6 +47,7 @@ JOBS: Final = sa.Table(
 )
 
 RUNNING: Final = JOBS.c.status == "running"
+OVER: Final = RUNNING & (JOBS.c.expires_at < NOW)
 READY: Final = (JOBS.c.status == "pending") & (JOBS.c.due_at <= NOW)
 SCHEDULED: Final = (JOBS.c.status == "pending") & (JOBS.c.due_at > NOW)
 _LOST: Final = "WorkerLost: worker {} stopped renewing its lease while it held this job (killed, cut off or paused)"
@@ -141,8 +142,8 @@ def _again(db: sa.Connection, it: Outcome) -> tuple[Event, float]:
 
 
 def rescue(db: sa.Connection) -> list[Rescued]:
-    """Running → pending, or failed where no retry is left, for jobs whose lease is over."""
-    lost = db.execute(sa.select(JOBS).where(RUNNING, JOBS.c.expires_at < NOW)).all()
+    """Running → pending, or failed where no retry is left, for jobs whose lease is over; some hundreds at a time."""
+    lost = db.execute(sa.select(JOBS).where(OVER).limit(500)).all()
     for row in lost:
         error = f"{_LOST.format(row.worker_id)}; this was attempt {row.attempts + 1} of {row.max_retries + 1}"
         back = {"error": error, "due_at": _DUE, "claim": None, "suspect": True, "worker": row.worker}
@@ -256,6 +257,10 @@ class SqlitePulse(Pulse):
         """See `Pulse.lost`."""
         return self._sqlite.run(lambda db: [claim for claim in held if _status(db, claim) != "running"], writes=False)
 
+    def abandoned(self) -> bool:
+        """See `Pulse.abandoned`."""
+        return self._sqlite.run(lambda db: bool(db.scalar(sa.select(sa.exists().where(OVER)))), writes=False)
+
     def rescue(self) -> list[Rescued]:
         """See `Pulse.rescue`."""
         return self._sqlite.run(rescue)
@@ -264,6 +269,6 @@ class SqlitePulse(Pulse):
         """See `Pulse.finish`."""
         return self._sqlite.run(lambda db: finish(db, outcomes))
 
-    def take_over(self, keep: Sequence[Claim]) -> list[str]:
+    def take_over(self, keep: Sequence[Claim], outcomes: Sequence[Outcome] = ()) -> tuple[set[str], list[str]]:
         """See `Pulse.take_over`."""
-        return list(self._sqlite.run(lambda db: release(db, self._session.worker, keep)))
+        return self._sqlite.run(lambda db: (finish(db, outcomes), list(release(db, self._session.worker, keep))))

@@ -8,7 +8,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -22,6 +22,7 @@ from dbjobq.storage import session as session_module
 from dbjobq.storage.session import HAS_TRANSACTION_TIMEOUT, PostgresSession
 from tests.storage.workers import claim, ended, exchange, rescue, run, worker
 from tests.support.faultproxy import drop_packets, proxied
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from dbjobq.storage.values import Claim
@@ -38,7 +39,7 @@ def bounded(database: Database) -> None:
 
 
 @asynccontextmanager
-async def half_sent(storage: PostgresStorage) -> AsyncGenerator[PostgresSession]:
+async def half_sent(storage: PostgresStorage) -> AsyncGenerator[tuple[PostgresSession, list[Claim]]]:
     """A worker that has completed one of its two jobs, and claimed all there is, but not sent the transaction's end."""
     session = storage.session("paused", None, TTL)
     await session.open()
@@ -53,7 +54,7 @@ async def half_sent(storage: PostgresStorage) -> AsyncGenerator[PostgresSession]
     wanted = {"queues": f"{{{session._served[0]}}}", "limit": 100, "lease": None, "worker": number, "beat": None}
     await connection.execute(storage.statements["claim"], wanted)
     try:
-        yield session
+        yield session, held
     finally:
         with suppress(psycopg.OperationalError):  # it can be sent no more
             await pipeline.aclose()
@@ -84,7 +85,7 @@ def test_jobs_of_a_worker_that_is_paused_within_an_exchange_come_back_and_it_goe
         queue.enqueue_many("f", ({} for _ in range(10)))
 
         async def main() -> None:
-            async with half_sent(storage) as session:
+            async with half_sent(storage) as (session, _):
                 await others_get(storage, 10, 30)
                 with pytest.raises(StorageUnavailable):
                     await exchange(session, want=1)
@@ -154,5 +155,26 @@ def test_a_lease_may_be_longer_than_the_server_can_count(storage: PostgresStorag
         session = storage.session("w1", None, 100 * 365 * 86_400.0)
         await session.open()
         await session.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("keeping", [False, True])
+def test_what_had_ended_in_an_exchange_of_a_loop_that_is_given_up_is_written_and_only_the_rest_goes_back(
+    storage: PostgresStorage, queue: JobQueue, database: Database, keeping: bool
+) -> None:
+    """Nothing of it is started a second time: neither what has ended, nor what is known to run."""
+    queue.options(max_retries=0).enqueue_many("f", ({} for _ in range(5)))
+
+    async def main() -> None:
+        async with half_sent(storage) as (session, (done, runs)):
+            locked = "select count(*) from pg_locks where relation = 'dbjobq.done'::regclass"
+            await asyncio.to_thread(until, lambda: database.value(locked), what="the half of an exchange")
+            with closing(session.pulse()) as pulse:
+                assert await asyncio.to_thread(pulse.finish, [ended(done)]) == set()
+                keep = [runs] if keeping else []
+                accepted, released = await asyncio.to_thread(pulse.take_over, keep, [ended(done)])
+            assert accepted == {done.id}
+            assert released == ([] if keeping else [runs.id])
 
     run(main())

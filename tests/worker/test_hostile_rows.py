@@ -5,16 +5,21 @@ What nobody could make a job of is refused by the tables; the rest fails, each f
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import LiteralString
 
 import psycopg
 import pytest
 
-from dbjobq import JobQueue, job
+from dbjobq import JobQueue, PostgresStorage, job
 from dbjobq.cli import main
+from tests.storage.backstage import OnPostgres
 from tests.storage.database import Database
+from tests.storage.workers import claim, rescue, run, worker
+from tests.storage.workers import ended as result
+from tests.support.looking import get
 from tests.support.waiting import ended, until
-from tests.worker.conftest import Start
+from tests.worker.conftest import Events, Start
 
 ROW = """
     with body as (
@@ -206,3 +211,71 @@ def test_a_place_without_a_job_is_passed_over(start: Start, queue: JobQueue, dat
     database.rows("insert into dbjobq.ready (position, queue, priority, job_id) values (1, 1, 5, gen_random_uuid())")
     start()
     ended(queue, [queue.enqueue(sync)])
+
+
+AS_HIGH_AS_CAN_BE = 1_000_000_000
+
+
+@job(name="hostile.raises", retry=0.0)
+async def raises() -> None:
+    raise ValueError("again")
+
+
+def test_a_job_with_more_attempts_than_can_be_counted_fails_and_the_worker_goes_on(
+    start: Start, queue: JobQueue, database: Database, events: Events
+) -> None:
+    """PostgreSQL refuses the place of its next attempt, and with it all that is written in the same statement."""
+    full = queue.options(max_retries=2**31 - 1).enqueue(raises)
+    database.rows("update dbjobq.ready set attempts = %s", AS_HIGH_AS_CAN_BE)
+    others = [queue.enqueue(sync, n=number) for number in range(3)]
+    start(concurrency=4)
+    ended(queue, [full], "failed")
+    ended(queue, [*others, queue.enqueue(asynchronous)])
+    assert events.jobs("job.set_aside") == [full]
+    error = get(queue, full).error or ""
+    assert error.startswith("set aside: ")
+    assert "ValueError: again" in error
+
+
+def test_a_job_with_more_attempts_than_can_be_counted_holds_up_no_rescue(
+    storage: PostgresStorage, queue: JobQueue, database: Database
+) -> None:
+    full, other = (queue.options(max_retries=2**31 - 1).enqueue(raises) for _ in range(2))
+    database.rows("update dbjobq.ready set attempts = %s where job_id = %s", AS_HIGH_AS_CAN_BE, full)
+
+    async def main() -> None:
+        async with worker(storage, "dies") as session:
+            assert len(await claim(session, 2)) == 2
+        OnPostgres(database).kill("dies")
+        assert {rescued.id: rescued.dead for rescued in rescue(storage)} == {full: True, other: False}
+
+    run(main())
+
+
+def test_a_job_in_two_places_holds_up_no_rescue(storage: PostgresStorage, queue: JobQueue, database: Database) -> None:
+    twice, other = (queue.options(max_retries=0).enqueue(raises) for _ in range(2))
+
+    async def main() -> None:
+        async with worker(storage, "dies") as session:
+            assert len(await claim(session, 2)) == 2
+        database.rows("insert into dbjobq.done (attempts, status, job_id) values (0, 2, %s)", twice)
+        OnPostgres(database).kill("dies")
+        assert [rescued.id for rescued in rescue(storage)] == [other]
+
+    run(main())
+
+
+def test_a_result_that_cannot_be_written_for_a_blocked_loop_keeps_back_no_other(
+    storage: PostgresStorage, queue: JobQueue, database: Database
+) -> None:
+    full, other = (queue.options(max_retries=2**31 - 1).enqueue(raises) for _ in range(2))
+    database.rows("update dbjobq.ready set attempts = %s where job_id = %s", AS_HIGH_AS_CAN_BE, full)
+
+    async def main() -> None:
+        async with worker(storage) as session:
+            held = await claim(session, 2)
+            with closing(session.pulse()) as pulse:
+                assert pulse.finish([result(it, "retry") for it in held]) == {full, other}
+
+    run(main())
+    assert [get(queue, job_id).status for job_id in (full, other)] == ["failed", "pending"]

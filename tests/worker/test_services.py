@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -13,12 +14,14 @@ from typing import Any
 import pytest
 
 from dbjobq import JobQueue, Worker, job
+from dbjobq.runtime.executor import Executor
 from dbjobq.runtime.handlers import Handlers
 from dbjobq.runtime.heartbeat import Heartbeat
 from dbjobq.runtime.lease import Lease
 from dbjobq.runtime.listener import Listener
 from dbjobq.runtime.pace import Pace
 from dbjobq.runtime.poller import Poller
+from dbjobq.runtime.stand_in import StandIn
 from dbjobq.storage.guard import Guard
 from dbjobq.storage.pulse import PostgresPulse
 from dbjobq.storage.session import PostgresSession
@@ -75,7 +78,9 @@ SERVICES = {
     "dbjobq-fence": (Lease, "left"),
     "dbjobq-guard": (Guard, "_is_at_it"),
     "dbjobq-heartbeat": (Heartbeat, "_pause"),
+    "dbjobq-watch": (StandIn, "_pause"),
 }
+THREADS = {"dbjobq-heartbeat", "dbjobq-watch"}
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -89,7 +94,7 @@ def test_a_service_that_raises_ends_its_worker_which_says_so_and_hands_its_jobs_
     service: str,
 ) -> None:
     kind, method = SERVICES[service]
-    fault = Fault(SystemExit("injected") if service == "dbjobq-heartbeat" else Injected())
+    fault = Fault(SystemExit("injected") if service in THREADS else Injected())
     fault.into(monkeypatch, kind, method)
     monkeypatch.setattr("dbjobq.storage.guard.PATIENCE", 0.4)
     worker, job_id = request.getfixturevalue("running")
@@ -101,15 +106,70 @@ def test_a_service_that_raises_ends_its_worker_which_says_so_and_hands_its_jobs_
             queue.options(queue="another").enqueue("nothing")
         until(lambda: not worker._worker_thread.is_alive())
     fault.on = False
-    assert isinstance(worker.error, RuntimeError if service == "dbjobq-heartbeat" else Injected)
+    assert isinstance(worker.error, RuntimeError if service in THREADS else Injected)
     assert len(events.of("worker.broken")) == 1
-    assert "dbjobq-heartbeat" not in [thread.name for thread in threading.enumerate()]
+    assert not THREADS & {thread.name for thread in threading.enumerate()}
     found = queue.get_job(job_id)
     assert found is not None
     assert (found.status, found.attempts) == ("pending", 0)
 
 
-@pytest.mark.parametrize("method", ["beat", "lost", "rescue"])
+@pytest.mark.parametrize("fails", ["between two exchanges", "whatever is written"])
+def test_a_worker_that_ends_for_an_error_ends_what_it_has_started_as_when_it_stops(
+    monkeypatch: pytest.MonkeyPatch, queue: JobQueue, fails: str
+) -> None:
+    """One start is one start. What cannot be written is left to whoever rescues it."""
+    began, go_on = list[str](), threading.Event()
+
+    @job
+    def hold() -> None:
+        began.append("def")
+        go_on.wait(20)
+
+    @job
+    async def ahold() -> None:
+        began.append("async")
+        await asyncio.Event().wait()
+
+    fault = Fault(Injected())
+    kind, method = (Poller, "_want") if fails == "between two exchanges" else (PostgresSession, "step")
+    fault.into(monkeypatch, kind, method)
+    once, again = queue.options(max_retries=0), queue.options(max_retries=3)
+    ids = [once.enqueue(hold), once.enqueue(ahold), again.enqueue(hold), again.enqueue(ahold)]
+    worker = Worker(queue, poll_interval=0.05, max_poll_interval=0.2, concurrency=5)
+    worker.start()
+    until(lambda: len(began) == 4)
+    fault.on = True
+    until(lambda: not worker._worker_thread.is_alive())
+    fault.on = False
+    go_on.set()
+    assert isinstance(worker.error, Injected)
+    unwritten = ("failed", 1) if fails == "between two exchanges" else ("running", 0)
+    found = [queue.get_job(job_id) for job_id in ids]
+    assert [(it.status, it.attempts) for it in found if it] == [unwritten] * 2 + [("pending", 0)] * 2
+
+
+def test_a_result_that_is_not_written_when_its_worker_ends_for_an_error_is_written_then(
+    monkeypatch: pytest.MonkeyPatch, queue: JobQueue
+) -> None:
+    @job(max_retries=0)
+    async def work() -> str:
+        fault.on = True
+        return "kept"
+
+    fault = Fault(Injected())
+    fault.into(monkeypatch, Executor, "take_outcomes")
+    worker = Worker(queue, poll_interval=0.05, max_poll_interval=0.2)
+    worker.start()
+    job_id = queue.enqueue(work)
+    until(lambda: not worker._worker_thread.is_alive())
+    assert isinstance(worker.error, Injected)
+    found = queue.get_job(job_id)
+    assert found is not None
+    assert (found.status, found.result) == ("completed", "kept")
+
+
+@pytest.mark.parametrize("method", ["beat", "lost", "abandoned"])
 def test_a_heartbeat_that_fails_says_so_and_goes_on(
     running: tuple[Worker, str], monkeypatch: pytest.MonkeyPatch, queue: JobQueue, events: Events, method: str
 ) -> None:

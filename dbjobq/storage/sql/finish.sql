@@ -12,7 +12,7 @@ with sent as materialized (
 ), taken as materialized (
     delete from {schema}.lease using sent
      where lease.job_id = any (array [sent.id]) and lease.claim = sent.claim
-    returning sent.*, lease.claimed_at, lease.worker, lease.attempts, lease.suspect
+    returning sent.*, lease.claimed_at, lease.worker, least(lease.attempts, 1000000000) as attempts, lease.suspect
 ), met as (
     select taken.*,
            case when event = 7 then (

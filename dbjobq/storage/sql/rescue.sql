@@ -1,8 +1,10 @@
--- rescue: running → pending, or failed where no retry is left, for leases whose worker is gone. One attempt each.
+-- rescue: running → pending, or failed where no retry is left, for leases whose worker is gone. One attempt each. So many
+-- at a time that nobody waits long for it: whoever sends it sends it again, until it returns nothing.
 -- No leader: whoever gets the lock, which ends with this transaction, does it; the others return nothing.
 -- The claim's number is not kept: what that worker still sends must not be taken for written (accepted.sql).
--- Waits for no disk and no standby, as the heartbeat that goes over the same connection; what is lost in a crash is done
--- again.
+-- Waits for no disk and no standby: what is lost in a crash is done again. But where it wakes somebody, for the lock of
+-- NOTIFY: so it is never sent by the thread that beats.
+-- Where `attempts` is as high as it can be, no retry is left, whatever the job says: one row must not stop all rescues.
 -- index: job's primary key. locks: the leases it takes, SKIP LOCKED: one may be in the transaction of a worker that was cut
 -- off before its COMMIT, and stay so for as long as the server waits for it.
 with turn as materialized (
@@ -13,12 +15,14 @@ with turn as materialized (
        and case when expires_at is not null then expires_at < clock_timestamp()
                 else exists (select from {schema}.worker
                               where worker.id = lease.worker and worker.expires_at < clock_timestamp()) end
+     limit 500
        for update skip locked
 ), gone as materialized (
     delete from {schema}.lease where ctid = any (array (select tid from over))
-    returning claimed_at, worker, attempts, job_id
+    returning claimed_at, worker, least(attempts, 1000000000) as attempts, job_id
 ), bodies as materialized (
-    select gone.*, body.queue, body.priority, body.position, body.execute_at, body.max_retries, body.unique_key, body.type
+    select gone.*, body.queue, body.priority, body.position, body.execute_at, body.unique_key, body.type,
+           least(body.max_retries, 1000000000) as max_retries
       from gone, lateral (select * from {schema}.job where job.id = gone.job_id offset 0) as body
 ), noted as (
     insert into {schema}.failure (attempts, job_id, error)
