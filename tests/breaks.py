@@ -122,8 +122,8 @@ BREAKS: Final = (
         "",
         _POLLING,
     ),
-    Break("a hand-back wakes nobody", SQL + "finish.sql", "event in (5, 6))", "event = 5)", _WAKING),
-    Break("a retry wakes nobody", SQL + "finish.sql", "event in (5, 6))", "event = 6)", _WAKING),
+    Break("a hand-back wakes nobody", SQL + "finish.sql", "event in (5, 6, 7))", "event in (5, 7))", _WAKING),
+    Break("a retry wakes nobody", SQL + "finish.sql", "event in (5, 6, 7))", "event in (6, 7))", _WAKING),
     Break(
         "a hand-back of all wakes nobody",
         SQL + "release_worker.sql",
