@@ -21,11 +21,11 @@ from dbjobq.registry import (
 )
 from dbjobq.retry import DEFAULT_RETRY
 from dbjobq.serialize import as_arguments, dump_arguments
-from dbjobq.storage.base import BaseStorage, Request
+from dbjobq.storage.base import BaseStorage, JobFilter, Request
 from dbjobq.storage.postgres_storage import PostgresStorage
 from dbjobq.storage.values import Claim, NewJob, Outcome, QueueStats
 
-__all__ = ["Calls", "Function", "check_status", "counted", "waiting_or_running"]
+__all__ = ["Calls", "Function", "check_status", "counted", "job_filter", "waiting_or_running"]
 
 Function: TypeAlias = Callable[..., Any]
 
@@ -135,12 +135,8 @@ class Calls:
     def _list(
         self, status: str | None, limit: int | None, queue: str | None, job_type: str | None
     ) -> Request[list[Job]]:
-        return self.storage.list_jobs(
-            None if limit is None else check_integer(limit, "limit", 0, 2**63 - 1),
-            status=check_status(status),
-            queue=None if queue is None else check_name(queue, "queue"),
-            type=None if job_type is None else check_name(job_type, "type", LONGEST_NAME),
-        )
+        limit = None if limit is None else check_integer(limit, "limit", 0, 2**63 - 1)
+        return self.storage.list_jobs(limit, **job_filter(status, queue, job_type))
 
     def _failure(self, job: Job | str, error: object) -> Outcome:
         claim = self.storage.claim_of(job)
@@ -149,6 +145,15 @@ class Calls:
         if isinstance(error, BaseException):
             return failed(claim, error, policy)
         return failed_with(claim, str(error), policy)
+
+
+def job_filter(status: str | None, queue: str | None, job_type: str | None) -> JobFilter:
+    """Return which jobs are meant. Raises TypeError or ValueError for what cannot be."""
+    return {
+        "status": check_status(status),
+        "queue": None if queue is None else check_name(queue, "queue"),
+        "type": None if job_type is None else check_name(job_type, "type", LONGEST_NAME),
+    }
 
 
 def _task(what: Function | str) -> Task | None:

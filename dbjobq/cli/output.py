@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -11,8 +13,22 @@ from typing import Any, Final
 import click
 
 from dbjobq.models import Job
+from dbjobq.storage.values import Count
 
-__all__ = ["as_json", "echo_json", "json_option", "markdown_table", "moment", "one_line", "printable", "table"]
+__all__ = [
+    "as_json",
+    "cut",
+    "echo_json",
+    "fitted",
+    "json_option",
+    "markdown_table",
+    "moment",
+    "one_line",
+    "plural",
+    "printable",
+    "table",
+    "width",
+]
 
 json_option: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
@@ -44,11 +60,40 @@ def moment(at: datetime | None) -> str:
     return "" if at is None else f"{at:%Y-%m-%d %H:%M:%S}Z"
 
 
+def width() -> int | None:
+    """Return how many columns the terminal has; None where what is printed goes elsewhere, to a file or a program."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def cut(text: str, to: int) -> str:
+    """Return the first line of a text, cut to so many characters."""
+    line = printable(text.partition("\n")[0])
+    return line if len(line) <= to else f"{line[: max(0, to - 1)]}…"
+
+
+def plural(number: int, what: str) -> str:
+    """Return a number of things."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return rows as aligned columns: numbers to the right, all else to the left."""
     rows = list(rows)
     columns = [_column(name, [row[at] for row in rows]) for at, name in enumerate(header)]
     return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
+
+
+def fitted(header: Sequence[str], rows: Iterable[Sequence[object]], to: int | None) -> str:
+    """Return a table; where it is wider than `to`, each row as a block: its name, then a line for each figure."""
+    rows = list(rows)
+    whole = table(header, rows)
+    if to is None or max(map(len, whole.splitlines())) <= to:
+        return whole
+    blocks: list[str] = []
+    for name, *figures in rows:
+        lines = [(f"  {label}", figure) for label, figure in zip(header[1:], figures, strict=True) if figure != ""]
+        blocks += [str(name), *table(("", ""), lines).splitlines()[1:]]
+    return "\n".join(blocks)
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -60,5 +105,5 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> s
 def _column(name: str, cells: Sequence[object]) -> list[str]:
     texts = [name, *(printable(str(cell)) for cell in cells)]
     width = max(map(len, texts))
-    numbers = bool(cells) and all(isinstance(cell, int | float) for cell in cells)
+    numbers = bool(cells) and all(isinstance(cell, int | float | Count) for cell in cells)
     return [text.rjust(width) if numbers else text.ljust(width) for text in texts]

@@ -41,10 +41,10 @@ _OF_TABLES: Final = (
     _Check("autovacuum", "doctor_tables", tables.judge_autovacuum, "comes when it is due"),
     _Check("bloat", "doctor_tables", tables.judge_bloat, "none"),
     _Check("indexes", "doctor_indexes", tables.judge_indexes, "all there and valid"),
-    _Check("queues", "queue_stats", work.judge_queues),
+    _Check("queues", "glance_queues", work.judge_queues, pinned=True),
     _Check("schedule", "doctor_overdue", work.judge_overdue, "nothing is overdue"),
     _Check("leases", "doctor_stale", work.judge_leases, "all are held by the living"),
-    _Check("states", "doctor_states", work.judge_states, "each of the newest 100,000 jobs has one", pinned=True),
+    _Check("states", "doctor_states", work.judge_states, "each of the newest 10,000 jobs has one", pinned=True),
     _Check("orphans", "doctor_orphans", work.judge_orphans, "none", pinned=True),
 )
 

@@ -42,6 +42,6 @@ def span(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def plural(number: int, what: str) -> str:
-    """Return a number of things."""
-    return f"{number:,} {what}{'s' * (number != 1)}"
+def plural(number: int, what: str, *, more: bool = False) -> str:
+    """Return a number of things; `more`: there may be more of them."""
+    return f"{number:,}{'+' * more} {what}{'s' * (number != 1)}"

@@ -27,13 +27,14 @@ def judge_queues(rows: Rows) -> list[Finding]:
     found: list[Finding] = []
     for row in rows:
         oldest, running = row["oldest_ready"] or 0.0, row["running"]
-        waits = f"queue {row['name']!r}: of {plural(row['ready'], 'ready job')} the oldest has waited {span(oldest)}"
+        ready = plural(row["ready"], "ready job", more=row["ready_more"])
+        waits = f"queue {row['name']!r}: of {ready} the oldest has waited {span(oldest)}"
         if not running and oldest > WAITING:
             advice = f"start one that serves it: dbjobq worker MODULE --queue {row['name']}"
             found.append(Finding("queues", "warning", f"{waits}, and none runs: no worker serves it", advice))
         elif oldest > BEHINDHAND:
             advice = "start more workers, or raise --concurrency if the jobs wait for others"
-            behind = f"{waits} while {plural(running, 'job')} run: the workers cannot keep up"
+            behind = f"{waits} while {plural(running, 'job', more=row['running_more'])} run: the workers cannot keep up"
             found.append(Finding("queues", "warning", behind, advice))
     longest = max((row["oldest_ready"] or 0.0 for row in rows), default=0.0)
     return found or [Finding("queues", "ok", f"the oldest ready job has waited {span(longest)}")]
@@ -45,8 +46,8 @@ def judge_overdue(rows: Rows) -> list[Finding]:
         Finding(
             "schedule",
             "warning",
-            f"queue {row['name']!r}: {plural(row['jobs'], 'scheduled job')} should have become ready, the first "
-            f"{span(row['seconds'])} ago: no worker is there to see to it",
+            f"queue {row['name']!r}: {plural(row['jobs'], 'scheduled job', more=row['more'])} should have become "
+            f"ready, the first {span(row['seconds'])} ago: no worker is there to see to it",
             "start a worker; of any queue",
         )
         for row in rows
@@ -79,7 +80,8 @@ def judge_types(rows: Rows, modules: Iterable[str]) -> list[Finding]:
             )
             found.append(Finding("job types", "warning", refused, advice))
         elif modules and row["waiting"] and (why := _unknown(row["type"], modules)):
-            waiting = f"{plural(row['waiting'], 'job')} of type {row['type']!r} wait, but nothing answers to it"
+            jobs = plural(row["waiting"], "job", more=row["more"])
+            waiting = f"{jobs} of type {row['type']!r} wait, but nothing answers to it"
             found.append(Finding("job types", "warning", waiting, why))
     if found or modules:
         return found

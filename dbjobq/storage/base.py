@@ -20,7 +20,21 @@ from typing import Any, ClassVar, Literal, NamedTuple, NotRequired, Protocol, Se
 from dbjobq.errors import ConfigError, LeaseLost, NotSupported
 from dbjobq.ids import JobIds
 from dbjobq.models import Job, Status
-from dbjobq.storage.values import Claim, Idle, NewJob, Notice, Outcome, QueueStats, Rescued, Step, known_form
+from dbjobq.storage.values import (
+    Bounds,
+    Claim,
+    Failure,
+    Glance,
+    Idle,
+    Listing,
+    NewJob,
+    Notice,
+    Outcome,
+    QueueStats,
+    Rescued,
+    Step,
+    known_form,
+)
 
 __all__ = ["BaseStorage", "Exchange", "Feature", "JobFilter", "Pulse", "Recipe", "Request", "Session"]
 
@@ -324,8 +338,28 @@ class BaseStorage(ABC):
         """Make a pending or running job cancelled. False if it had ended. Raises JobNotFound."""
 
     @abstractmethod
+    def retry_many(self, ids: Sequence[str], delay: float) -> Request[int]:
+        """Do what `retry` does to some hundred jobs at once; return how many have become pending."""
+
+    @abstractmethod
+    def cancel_many(self, ids: Sequence[str]) -> Request[int]:
+        """Do what `cancel` does to some hundred jobs at once; return how many were cancelled.
+
+        Those that are being claimed or finished at that moment may be left.
+        """
+
+    @abstractmethod
     def get_job(self, job_id: str) -> Request[Job | None]:
         """Return one job."""
+
+    @abstractmethod
+    def failures(self, job_id: str, limit: int) -> Request[list[Failure]]:
+        """Return how a job's last attempts failed, in their order; nothing where a storage keeps the last error alone.
+
+        Args:
+            job_id: The job's.
+            limit: How many at most.
+        """
 
     @abstractmethod
     def get_progress(self, job_id: str) -> Request[dict[str, Any] | None]:
@@ -341,8 +375,31 @@ class BaseStorage(ABC):
         """
 
     @abstractmethod
+    def look(self, limit: int, bounds: Bounds, **wanted: Unpack[JobFilter]) -> Request[Listing]:
+        """Return jobs as far as a bound allows, newest first: for people, beside whom others work.
+
+        Args:
+            limit: How many at most.
+            bounds: How far the search goes, and how much it brings.
+            **wanted: Which; None for any.
+        """
+
+    @abstractmethod
+    def ids(self, before: str | None, **wanted: Unpack[JobFilter]) -> Request[tuple[list[str], str | None]]:
+        """Return the ids of some jobs, and from where to go on; None at the end.
+
+        Args:
+            before: Only those older than this id; None for all.
+            **wanted: Which; None for any.
+        """
+
+    @abstractmethod
+    def glance(self) -> Request[Glance]:
+        """Count jobs by status and by queue, as far as that can be done soon, whatever there is of them."""
+
+    @abstractmethod
     def stats(self) -> Request[dict[Status, int]]:
-        """Count the jobs of each status."""
+        """Count the jobs of each status, whatever it takes."""
 
     @abstractmethod
     def queue_stats(self) -> Request[list[QueueStats]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from datetime import UTC
 from typing import Any, ClassVar, Final, TypedDict, TypeVar, Unpack
 
 import psycopg
@@ -13,6 +14,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 from dbjobq.errors import JobNotFound, StorageUnavailable
 from dbjobq.ids import JobIds, new_id
 from dbjobq.models import Job, Status
+from dbjobq.storage import looks
 from dbjobq.storage.address import named_dsn, named_schema
 from dbjobq.storage.base import BaseStorage, Feature, JobFilter, Recipe
 from dbjobq.storage.bulk import BulkRows
@@ -24,7 +26,19 @@ from dbjobq.storage.faults import translated
 from dbjobq.storage.session import PostgresSession
 from dbjobq.storage.statements import LOOKING_UP, Statements
 from dbjobq.storage.steps import Call, CopyIn, Send
-from dbjobq.storage.values import Claim, NewJob, Outcome, QueueStats, job_from_row, known_form, known_id
+from dbjobq.storage.values import (
+    Bounds,
+    Claim,
+    Failure,
+    Glance,
+    Listing,
+    NewJob,
+    Outcome,
+    QueueStats,
+    job_from_row,
+    known_form,
+    known_id,
+)
 from dbjobq.storage.version import check_version
 from dbjobq.storage.way import Conninfo
 from dbjobq.storage.wire import DATA, TYPE, bodies_params, claims_of, clear_params, finish_params, with_data
@@ -293,6 +307,29 @@ class PostgresStorage(BaseStorage):
 
         return self._request(call)
 
+    def retry_many(self, ids: Sequence[str], delay: float) -> PostgresRequest[int]:
+        """See `BaseStorage.retry_many`."""
+
+        def call(_: bool) -> Call[int]:
+            ((revived, *_more),) = yield self._send("retry_many", {"ids": list(ids), "delay": delay})
+            return int(revived)
+
+        return self._request(call)
+
+    def cancel_many(self, ids: Sequence[str]) -> PostgresRequest[int]:
+        """See `BaseStorage.cancel_many`."""
+
+        def call(_: bool) -> Call[int]:
+            total = 0
+            for _again in range(3):  # what others move for longer than that is left
+                ((cancelled, exist, ended, *_more),) = yield self._send("cancel_many", {"ids": list(ids)})
+                total += cancelled
+                if cancelled + ended >= exist:
+                    break
+            return total
+
+        return self._request(call)
+
     # Look.
 
     def get_job(self, job_id: str) -> PostgresRequest[Job | None]:
@@ -301,6 +338,17 @@ class PostgresStorage(BaseStorage):
         def call(_: bool) -> Call[Job | None]:
             rows = (yield self._send("get_job", {"id": known}, as_dicts=True)) if (known := known_id(job_id)) else ()
             return job_from_row(rows[0]) if rows else None
+
+        return self._request(call)
+
+    def failures(self, job_id: str, limit: int) -> PostgresRequest[list[Failure]]:
+        """See `BaseStorage.failures`."""
+
+        def call(_: bool) -> Call[list[Failure]]:
+            if (known := known_id(job_id)) is None:
+                return []
+            rows: list[Any] = yield self._send("failures", {"id": known, "limit": limit})
+            return [Failure(attempt, at.astimezone(UTC), error) for attempt, at, error in reversed(rows)]
 
         return self._request(call)
 
@@ -315,13 +363,19 @@ class PostgresStorage(BaseStorage):
 
     def list_jobs(self, limit: int | None, **wanted: Unpack[JobFilter]) -> PostgresRequest[list[Job]]:
         """See `BaseStorage.list_jobs`."""
+        return self._request(lambda _: looks.listed(self._send, limit, wanted), atomic=True)
 
-        def call(_: bool) -> Call[list[Job]]:
-            params = {"limit": limit, "queue": wanted["queue"], "type": wanted["type"]}
-            rows = yield self._send(f"list_{wanted['status'] or 'all'}", params, as_dicts=True)
-            return [job_from_row(row) for row in rows]
+    def look(self, limit: int, bounds: Bounds, **wanted: Unpack[JobFilter]) -> PostgresRequest[Listing]:
+        """See `BaseStorage.look`."""
+        return self._request(lambda _: looks.looked(self._send, limit, wanted, bounds), atomic=True)
 
-        return self._request(call)
+    def ids(self, before: str | None, **wanted: Unpack[JobFilter]) -> PostgresRequest[tuple[list[str], str | None]]:
+        """See `BaseStorage.ids`."""
+        return self._request(lambda _: looks.chosen(self._send, before, wanted), atomic=True)
+
+    def glance(self) -> PostgresRequest[Glance]:
+        """See `BaseStorage.glance`."""
+        return self._request(lambda _: looks.glanced(self._send), atomic=True)
 
     def stats(self) -> PostgresRequest[dict[Status, int]]:
         """See `BaseStorage.stats`."""

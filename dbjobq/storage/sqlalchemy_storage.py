@@ -7,11 +7,23 @@ from typing import Any, ClassVar, Self, TypeVar, Unpack, cast
 
 from dbjobq.errors import ConfigError
 from dbjobq.ids import JobIds
-from dbjobq.models import STATUSES, Job, Status
+from dbjobq.models import Job, Status
 from dbjobq.storage.alchemy import Database, conninfo_of, url_of
 from dbjobq.storage.base import BaseStorage, Feature, JobFilter, Recipe, Request
 from dbjobq.storage.postgres_storage import PostgresStorage
-from dbjobq.storage.values import Claim, NewJob, Outcome, QueueStats, known_id
+from dbjobq.storage.values import (
+    Bounds,
+    Claim,
+    Count,
+    Failure,
+    Glance,
+    Listing,
+    NewJob,
+    Outcome,
+    QueueGlance,
+    QueueStats,
+    known_id,
+)
 
 try:
     import sqlalchemy as sa
@@ -110,18 +122,33 @@ class SQLAlchemyStorage(BaseStorage):
 
     def retry(self, job_id: str, delay: float) -> Request[bool]:
         """See `BaseStorage.retry`."""
-        due: Any = sa.func.max(jobs.NOW + delay, sa.func.coalesce(JOB.execute_at, 0))
-        return self._write(lambda db: jobs.move_by_hand(db, "revive", job_id, due_at=due))
+        return self._write(lambda db: jobs.move_by_hand(db, "revive", job_id, due_at=_due_after(delay)))
 
     def cancel(self, job_id: str) -> Request[bool]:
         """See `BaseStorage.cancel`."""
         return self._write(lambda db: jobs.move_by_hand(db, "cancel", job_id))
+
+    def retry_many(self, ids: Sequence[str], delay: float) -> Request[int]:
+        """See `BaseStorage.retry_many`."""
+
+        def call(db: sa.Connection) -> int:  # one by one: two may have had the same unique key
+            return sum(len(jobs.move(db, "revive", JOB.id == i, due_at=_due_after(delay))) for i in ids)
+
+        return self._write(call)
+
+    def cancel_many(self, ids: Sequence[str]) -> Request[int]:
+        """See `BaseStorage.cancel_many`."""
+        return self._write(lambda db: len(jobs.move(db, "cancel", JOB.id.in_(ids))))
 
     # Look.
 
     def get_job(self, job_id: str) -> Request[Job | None]:
         """See `BaseStorage.get_job`."""
         return self._read(lambda db: next(iter(jobs.found(db, id=known_id(job_id) or "")), None))
+
+    def failures(self, job_id: str, limit: int) -> Request[list[Failure]]:  # noqa: ARG002 - the port's
+        """See `BaseStorage.failures`: `Job.error` has the last."""
+        return self._read(lambda _: [])
 
     def get_progress(self, job_id: str) -> Request[dict[str, Any] | None]:
         """See `BaseStorage.get_progress`."""
@@ -132,17 +159,35 @@ class SQLAlchemyStorage(BaseStorage):
         """See `BaseStorage.list_jobs`."""
         return self._read(lambda db: jobs.found(db, limit, **wanted))
 
+    def look(self, limit: int, bounds: Bounds, **wanted: Unpack[JobFilter]) -> Request[Listing]:
+        """See `BaseStorage.look`: the newest of all jobs are looked at, whatever their status."""
+        return self._read(lambda db: jobs.looked(db, limit, bounds, **wanted))
+
+    def ids(self, before: str | None, **wanted: Unpack[JobFilter]) -> Request[tuple[list[str], str | None]]:
+        """See `BaseStorage.ids`: all at once."""
+        assert before is None  # noqa: S101 - nobody was told of another
+        return self._read(lambda db: (jobs.ids(db, **wanted), None))
+
+    def glance(self) -> Request[Glance]:
+        """See `BaseStorage.glance`: these are small databases, and their jobs are counted."""
+
+        def call(db: sa.Connection) -> Glance:
+            queues = [
+                QueueGlance(queue, Count(ready), Count(scheduled), Count(running), oldest)
+                for queue, ready, scheduled, running, oldest in jobs.queue_stats(db)
+            ]
+            statuses: dict[Status, Count] = {status: Count(number) for status, number in jobs.stats(db).items()}
+            return Glance(statuses, queues, more=False)
+
+        return self._read(call)
+
     def stats(self) -> Request[dict[Status, int]]:
         """See `BaseStorage.stats`."""
-        counts = sa.select(JOB.status, sa.func.count()).group_by(JOB.status)
-        return self._read(lambda db: dict.fromkeys(STATUSES, 0) | {row[0]: row[1] for row in db.execute(counts)})
+        return self._read(jobs.stats)
 
     def queue_stats(self) -> Request[list[QueueStats]]:
         """See `BaseStorage.queue_stats`: of the queues that have jobs."""
-        counts = [sa.func.count().filter(which) for which in (jobs.READY, jobs.SCHEDULED, jobs.RUNNING)]
-        oldest = jobs.NOW - sa.func.min(JOB.due_at).filter(jobs.READY)
-        queues = sa.select(JOB.queue, *counts, oldest).group_by(JOB.queue).order_by(JOB.queue)
-        return self._read(lambda db: [QueueStats(*row) for row in db.execute(queues)])
+        return self._read(jobs.queue_stats)
 
     # Work by workers.
 
@@ -153,3 +198,8 @@ class SQLAlchemyStorage(BaseStorage):
     def close(self) -> None:
         """See `BaseStorage.close`. A database in memory ends with it, unless it is the user's engine's."""
         self._sqlite.close()
+
+
+def _due_after(delay: float) -> Any:
+    """When a revived job is due: after the delay, and not before its own time."""
+    return sa.func.max(jobs.NOW + delay, sa.func.coalesce(JOB.execute_at, 0))

@@ -17,12 +17,39 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
 from dbjobq.errors import JobNotFound
-from dbjobq.models import TRANSITIONS, Event, Job, after_failure
+from dbjobq.models import STATUSES, TRANSITIONS, Event, Job, Status, after_failure
 from dbjobq.storage.base import Exchange, Pulse, Session
 from dbjobq.storage.sqlite_engine import WAITING, Sqlite
-from dbjobq.storage.values import Claim, Idle, NewJob, Notice, Outcome, Rescued, Step, job_from_row, known_form
+from dbjobq.storage.values import (
+    Bounds,
+    Claim,
+    Idle,
+    Listing,
+    NewJob,
+    Notice,
+    Outcome,
+    QueueStats,
+    Rescued,
+    Step,
+    job_from_row,
+    known_form,
+)
 
-__all__ = ["JOBS", "SqliteSession", "add", "claim", "finish", "found", "move_by_hand", "rescue"]
+__all__ = [
+    "JOBS",
+    "SqliteSession",
+    "add",
+    "claim",
+    "finish",
+    "found",
+    "ids",
+    "looked",
+    "move",
+    "move_by_hand",
+    "queue_stats",
+    "rescue",
+    "stats",
+]
 
 R = TypeVar("R")
 
@@ -160,10 +187,61 @@ def release(db: sa.Connection, worker: str, keep: Iterable[Claim]) -> Sequence[s
 
 def found(db: sa.Connection, limit: int | None = None, **wanted: Any) -> list[Job]:
     """Return jobs, newest first; `wanted` has values of columns, None for any."""
-    which = (JOBS.c[name] == value for name, value in wanted.items() if value is not None)
-    chosen = sa.select(JOBS, SCHEDULED.label("waits")).where(*which).order_by(JOBS.c.number.desc()).limit(limit)
+    return _read(db, JOBS.c, _which(wanted), limit)
+
+
+def _which(wanted: Mapping[str, Any]) -> list[Any]:
+    return [JOBS.c[name] == value for name, value in wanted.items() if value is not None]
+
+
+def _read(db: sa.Connection, columns: Iterable[Any], which: Iterable[Any], limit: int | None) -> list[Job]:
+    chosen = sa.select(*columns, SCHEDULED.label("waits")).where(*which).order_by(JOBS.c.number.desc()).limit(limit)
     rows = db.execute(chosen).mappings()
     return [job_from_row({**row, "execute_at": row["due_at" if row["waits"] else "execute_at"]}) for row in rows]
+
+
+def looked(db: sa.Connection, limit: int, bounds: Bounds, **wanted: Any) -> Listing:
+    """Return jobs among the newest, as far as the bounds allow."""
+    oldest = sa.select(JOBS.c.number).order_by(JOBS.c.number.desc()).offset(bounds.jobs - 1).limit(1)
+    first = db.scalar(oldest)
+    which = [*_which(wanted), *([] if first is None else [JOBS.c.number >= first])]
+    older = first is not None and db.scalar(sa.select(sa.exists().where(JOBS.c.number < first)))
+    chosen, columns = _ids(db, which, limit), list[Any](JOBS.c)
+    sizes = sa.func.length(JOBS.c.data) + sa.func.length(sa.func.coalesce(JOBS.c.result, ""))
+    if bounds.size_bytes is None:
+        bodies = {"data": sa.literal("{}"), "result": sa.null(), "error": sa.func.substr(JOBS.c.error, 1, 500)}
+        columns = [bodies[column.name].label(column.name) if column.name in bodies else column for column in JOBS.c]
+    else:
+        before = sa.func.sum(sizes).over(order_by=JOBS.c.number.desc()) - sizes
+        sized = sa.select(JOBS.c.number, before.label("before")).where(*which).subquery()
+        fits = sa.select(sized.c.number).where(sized.c.before < bounds.size_bytes)
+        which.append(JOBS.c.number.in_(fits))
+    jobs = _read(db, columns, which, limit)
+    return Listing(jobs, unsearched=bool(older) and len(chosen) < limit, cut=len(jobs) < len(chosen))
+
+
+def ids(db: sa.Connection, **wanted: Any) -> list[str]:
+    """Return the ids of jobs, newest first."""
+    return _ids(db, _which(wanted), None)
+
+
+def _ids(db: sa.Connection, which: Iterable[Any], limit: int | None) -> list[str]:
+    chosen = sa.select(JOBS.c.id).where(*which).order_by(JOBS.c.number.desc()).limit(limit)
+    return list(db.scalars(chosen))
+
+
+def stats(db: sa.Connection) -> dict[Status, int]:
+    """Count jobs by status."""
+    counts = sa.select(JOBS.c.status, sa.func.count()).group_by(JOBS.c.status)
+    return dict.fromkeys(STATUSES, 0) | {row[0]: row[1] for row in db.execute(counts)}
+
+
+def queue_stats(db: sa.Connection) -> list[QueueStats]:
+    """Count what waits and runs in the queues that have jobs."""
+    counts = [sa.func.count().filter(which) for which in (READY, SCHEDULED, RUNNING)]
+    oldest = NOW - sa.func.min(JOBS.c.due_at).filter(READY)
+    queues = sa.select(JOBS.c.queue, *counts, oldest).group_by(JOBS.c.queue).order_by(JOBS.c.queue)
+    return [QueueStats(*row) for row in db.execute(queues)]
 
 
 def _of(claim: Claim) -> Any:

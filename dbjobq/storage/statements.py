@@ -31,6 +31,17 @@ DURABLY: Final = (
 """Makes the transaction of the statement it is part of durable, whatever role and database have as their default. What
 waits for a standby (`remote_write`, `on`, `remote_apply`) is left as it is."""
 
+_ONE: Final = {"which": "= %(id)s::uuid", "patience": ""}
+_MANY: Final = {"which": "= any (%(ids)s::uuid[])", "patience": " skip locked"}
+_SEARCH: Final = {
+    "columns": "job_id as id",
+    "key": "job_id",
+    "status": "",
+    "body": ",\n           lateral (select queue, type from {schema}.job where job.id = looked.id offset 0) as body",
+    "condition": "",
+}
+_LISTED: Final = {"data": "data", "result": "result", "error": "error", "before": "", "cut": ""}
+
 _VARIANTS: Final[Mapping[str, Mapping[str, str]]] = {
     "enqueue": {"stale": ""},
     "enqueue_within": {"stale": " or current_setting('transaction_isolation') <> 'read committed'"},
@@ -40,28 +51,38 @@ _VARIANTS: Final[Mapping[str, Mapping[str, str]]] = {
         "               as served (queue, priority, position)",
         "behind": "\n                  and ready.priority = served.priority and ready.position >= served.position",
     },
-    "list_all": {"members": "{schema}.job as body", "key": "body.id", "condition": ""},
-    "list_pending": {
-        "members": "(select job_id from {schema}.ready union all select job_id from {schema}.scheduled) as waiting,\n"
-        "               lateral (select * from {schema}.job where job.id = waiting.job_id offset 0) as body",
-        "key": "waiting.job_id",
-        "condition": "",
+    "cancel": _ONE,
+    "cancel_many": _MANY,
+    "retry": _ONE,
+    "retry_many": _MANY,
+    "search_all": _SEARCH | {"columns": "id, queue, type", "members": "{schema}.job", "key": "id", "body": ""},
+    # Of all jobs those that neither run nor have ended. Each look-up is a subquery: none can become a join.
+    "search_pending": _SEARCH
+    | {
+        "columns": "id, queue, type",
+        "members": "{schema}.job",
+        "key": "id",
+        "body": "",
+        "condition": "\n       and (select true from {schema}.done where done.job_id = looked.id) is null"
+        "\n       and (select true from {schema}.lease where lease.job_id = looked.id) is null",
     },
-    "list_running": {
-        "members": "{schema}.lease,\n"
-        "               lateral (select * from {schema}.job where job.id = lease.job_id offset 0) as body",
-        "key": "lease.job_id",
-        "condition": "",
+    "search_waiting": _SEARCH
+    | {"members": "(select job_id from {schema}.ready union all select job_id from {schema}.scheduled) as waiting"},
+    "search_running": _SEARCH | {"members": "{schema}.lease"},
+    "search_completed": _SEARCH
+    | {"columns": "job_id as id, status", "members": "{schema}.done", "condition": "\n       and status = 2"},
+    **{  # a literal: done_dead is partial
+        f"search_{status}": _SEARCH | {"members": "{schema}.done", "status": f" and status = {code}"}
+        for status, code in {"failed": 3, "cancelled": 4}.items()
     },
-    **{
-        f"list_{status}": {
-            "members": "{schema}.done,\n"
-            "               lateral (select * from {schema}.job where job.id = done.job_id offset 0) as body",
-            "key": "done.job_id",
-            "condition": f"\n           and done.status = {code}",  # a literal: done_dead is partial
-        }
-        for status, code in {"completed": 2, "failed": 3, "cancelled": 4}.items()
+    "listed_whole": _LISTED,
+    "listed_within": _LISTED
+    | {
+        "before": ",\n               sum(octet_length(data::text) + coalesce(octet_length(result::text), 0))"
+        " over (order by picked.nth rows unbounded preceding exclude current row) as before",
+        "cut": " where coalesce(before, 0) < %(bytes)s\n",
     },
+    "listed_brief": _LISTED | {"data": "'{{}}'::json", "result": "null::json", "error": "left(error, 500)"},
 }
 """Statements that share a file, and what is put into it for each."""
 
@@ -111,6 +132,7 @@ class Statements:
             "claim_sequence": quoted("claim"),
             "ready": quoted("ready"),
             "scheduled": quoted("scheduled"),
+            "done": quoted("done"),
             "durable": DURABLY,
             "acknowledged": DURABLY if durable else "null",
         }

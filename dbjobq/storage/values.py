@@ -12,15 +12,21 @@ from typing import Any, Literal, NamedTuple
 
 from dbjobq.errors import JobNotFound
 from dbjobq.ids import as_uuid
-from dbjobq.models import Event, Job
+from dbjobq.models import Event, Job, Status
 from dbjobq.serialize import as_arguments, load_arguments, read_json
 
 __all__ = [
+    "Bounds",
     "Claim",
+    "Count",
+    "Failure",
+    "Glance",
     "Idle",
+    "Listing",
     "NewJob",
     "Notice",
     "Outcome",
+    "QueueGlance",
     "QueueStats",
     "Rescued",
     "Step",
@@ -174,6 +180,63 @@ class QueueStats(NamedTuple):
     scheduled: int
     running: int
     oldest_ready: float | None
+
+
+class Count(NamedTuple):
+    """A number of jobs, as far as it was counted."""
+
+    jobs: int
+    how: Literal["exactly", "at least", "about"] = "exactly"
+
+    def __str__(self) -> str:
+        """`12`, `100,000+` or `~3,000,000`."""
+        return f"{'~' * (self.how == 'about')}{self.jobs:,}{'+' * (self.how == 'at least')}"
+
+
+class QueueGlance(NamedTuple):
+    """One queue, as far as it was counted; `oldest_ready` in seconds."""
+
+    queue: str
+    ready: Count
+    scheduled: Count
+    running: Count
+    oldest_ready: float | None
+
+
+class Glance(NamedTuple):
+    """How many jobs there are, as far as that can be counted soon."""
+
+    statuses: Mapping[Status, Count]
+    queues: Sequence[QueueGlance]
+    more: bool
+    """There are more queues."""
+
+
+class Bounds(NamedTuple):
+    """How far a look goes."""
+
+    jobs: int
+    """To be looked at, at most."""
+    size_bytes: int | None
+    """Of arguments and results together; None for neither: jobs are read without them."""
+
+
+class Failure(NamedTuple):
+    """What one attempt has left behind; `attempt` is its number, None if none was counted for it."""
+
+    attempt: int | None
+    at: datetime
+    error: str
+
+
+class Listing(NamedTuple):
+    """Jobs that were found within a bound."""
+
+    jobs: list[Job]
+    unsearched: bool
+    """There are older jobs that were not looked at."""
+    cut: bool
+    """Some that were found are left out: they are too large together."""
 
 
 def known_id(job_id: str) -> str | None:

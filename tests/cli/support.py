@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import pty
 import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +32,22 @@ def invoke(dsn: str | None, *args: str, stdin: str = "") -> Result:
     """Run a command in this process, with no settings but this DSN."""
     unset = dict.fromkeys(("DATABASE_URL", "DBJOBQ_SCHEMA", "DBJOBQ_LISTEN_DSN"))
     return CliRunner().invoke(main, args, input=stdin, env={**unset, "DBJOBQ_DSN": dsn})
+
+
+def on_a_terminal(dsn: str, columns: int, *args: str) -> list[str]:
+    """Run `dbjobq …` on a terminal of so many columns; return what it prints there, by lines."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    env = {**os.environ, "DBJOBQ_DSN": dsn, "DATABASE_URL": "", "COLUMNS": "", "PYTHONIOENCODING": "utf-8"}
+    with subprocess.Popen([sys.executable, "-m", "dbjobq", *args], env=env, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        said = b""
+        with contextlib.suppress(OSError):  # what Linux says where the other end is closed
+            while some := os.read(ours, 65536):
+                said += some
+        os.close(ours)
+        assert process.wait(TIMEOUT) == 0, said
+    return said.decode().replace("\r\n", "\n").rstrip("\n").split("\n")
 
 
 def eventually(condition: Callable[[], Any], timeout: float = TIMEOUT) -> Any:

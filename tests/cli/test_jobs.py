@@ -1,11 +1,16 @@
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import json
+import resource
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
-from tests.cli.support import invoke
+from dbjobq import PostgresStorage
+from tests.cli.support import invoke, on_a_terminal
 
 if TYPE_CHECKING:
     from dbjobq import JobQueue
@@ -125,7 +130,8 @@ def test_it_retries_with_a_delay(dsn: str, queue: JobQueue) -> None:
 def test_it_retries_all_failed_jobs_of_a_type(dsn: str, queue: JobQueue) -> None:
     kept, retried = fail_one(queue, "app.keep"), fail_one(queue, "app.retry")
     result = invoke(dsn, "jobs", "retry", "--all-failed", "--type=app.retry", "--json")
-    assert json.loads(result.stdout) == [{"id": retried, "retried": True, "problem": None}]
+    assert json.loads(result.stdout) == {"found": 1, "retried": 1}
+    assert [job.id for job in queue.get_pending_jobs()] == [retried]
     assert [job.id for job in queue.get_failed_jobs()] == [kept]
     assert invoke(dsn, "jobs", "retry", "--all-failed", "--queue=empty").stdout == "no jobs to be retried\n"
 
@@ -152,3 +158,112 @@ def test_a_completed_job_is_not_retried(dsn: str, queue: JobQueue) -> None:
     result = invoke(dsn, "jobs", "retry", job_id)
     assert result.exit_code == 1
     assert "is completed: nothing was changed" in result.stderr
+
+
+def test_it_cancels_all_that_are_meant_once_it_is_told_to(dsn: str, queue: JobQueue) -> None:
+    mail = queue.enqueue_many("app.mail", [{} for _ in range(2100)])
+    other = queue.enqueue("app.other")
+    asked = invoke(dsn, "jobs", "cancel", "--all", "--type=app.mail", stdin="n\n")
+    assert asked.exit_code == 1
+    assert "Cancel 2,100 jobs? [y/N]" in asked.stderr
+    assert queue.count("pending") == 2101
+    done = invoke(dsn, "jobs", "cancel", "--all", "--type=app.mail", stdin="y\n")
+    assert (done.exit_code, done.stdout) == (0, "cancelled 2,100 jobs\n")
+    assert queue.count("cancelled") == len(mail)
+    assert [job.id for job in queue.get_pending_jobs()] == [other]
+    assert invoke(dsn, "jobs", "cancel", "--all", "--status=running", "--yes").stdout == "no jobs to be cancelled\n"
+    done = invoke(dsn, "jobs", "cancel", "--all", "--yes", "--json")
+    assert json.loads(done.stdout) == {"found": 1, "cancelled": 1}
+
+
+@pytest.mark.parametrize("args", [[], ["--all", UNKNOWN], [UNKNOWN, "--queue=mail"], [UNKNOWN, "--status=running"]])
+def test_cancel_wants_ids_or_all(dsn: str, args: list[str]) -> None:
+    assert invoke(dsn, "jobs", "cancel", *args).exit_code == 2
+
+
+def test_all_failed_jobs_are_retried_without_their_bodies_by_the_thousand(
+    dsn: str, queue: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = queue.enqueue_many("app.send", [{"n": "x" * 1000} for _ in range(2500)])
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("delete from dbjobq.ready")
+        connection.execute("insert into dbjobq.done (attempts, status, job_id) select 1, 3, id from dbjobq.job")
+    sent: list[str] = []
+    send = PostgresStorage._send
+
+    def counted(self: PostgresStorage, name: str, *args: Any, **how: Any) -> Any:
+        sent.append(name)
+        return send(self, name, *args, **how)
+
+    monkeypatch.setattr(PostgresStorage, "_send", counted)
+    result = invoke(dsn, "jobs", "retry", "--all-failed")
+    assert result.stdout == "retried 2,500 jobs\n"
+    assert queue.count("pending") == len(ids)
+    assert sent.count("retry_many") == 3
+    assert sent.count("search_failed") == 1
+    assert set(sent) == {"version", "search_failed", "retry_many", "queue_stats"}
+
+
+def test_a_list_brings_no_large_bodies_and_says_what_it_left_out(dsn: str, queue: JobQueue) -> None:
+    """A list for people needs no arguments; one for programs has 16 MiB of them."""
+    ids = [queue.enqueue("app.send", n="x" * 7_000_000) for _ in range(4)][::-1]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert len(invoke(dsn, "jobs", "list").stdout.splitlines()) == 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 7_000
+    told = invoke(dsn, "jobs", "list", "--json")
+    assert [job["id"] for job in json.loads(told.stdout)] == ids[:3]
+    assert "only the newest 3 are shown" in told.stderr
+
+
+def test_a_list_that_searched_no_further_says_so(dsn: str, queue: JobQueue) -> None:
+    old = queue.enqueue("app.rare")
+    queue.enqueue_many("app.send", [{} for _ in range(3)])
+    result = invoke(dsn, "jobs", "list", "--type=app.rare", "--search=3")
+    assert (result.stdout, result.exit_code) == ("", 0)
+    assert result.stderr == "only the newest 3 jobs were searched: --search looks at more\n"
+    assert [job["id"] for job in listed(dsn, "--type=app.rare", "--search=4")] == [old]
+
+
+def test_it_shows_the_error_of_every_attempt(dsn: str, queue: JobQueue) -> None:
+    job_id = queue.enqueue("app.send", max_retries=3)
+    for number in range(3):
+        job = queue.dequeue()
+        assert job is not None
+        queue.fail(job, f"ValueError: no. {number}\n\ntraceback")
+        queue.cancel(job_id)
+        queue.retry(job_id)
+    with psycopg.connect(dsn, autocommit=True) as connection:  # as if it had not been revived between them
+        connection.execute("update dbjobq.failure set attempts = 1 + right(split_part(error, E'\\n', 1), 1)::int")
+    shown = invoke(dsn, "jobs", "show", job_id).stdout
+    errors = [line for line in shown.splitlines() if "ValueError" in line or line.startswith("attempt ")]
+    assert [line.strip().partition(",")[0] for line in errors] == [
+        "attempt 1",
+        "ValueError: no. 0",
+        "attempt 2",
+        "ValueError: no. 1",
+        "attempt 3",
+        "ValueError: no. 2",
+    ]
+    known = json.loads(invoke(dsn, "jobs", "show", job_id, "--json").stdout)
+    assert [failure["attempt"] for failure in known["failures"]] == [1, 2, 3]
+    assert known["failures"][0]["error"].startswith("ValueError: no. 0")
+
+
+def test_large_arguments_are_shown_in_part(dsn: str, queue: JobQueue) -> None:
+    job_id = queue.enqueue("app.send", n="x" * 100_000)
+    shown = invoke(dsn, "jobs", "show", job_id).stdout
+    assert len(shown) < 6_000
+    assert "100,009 characters; --json prints all" in shown
+
+
+@pytest.mark.parametrize("columns", [80, 100, 132])
+def test_a_list_fits_the_terminal(dsn: str, queue: JobQueue, columns: int) -> None:
+    """Each job is a line, and its error one below it; `--wide` has all columns, as files and pipes do."""
+    job_id = fail_one(queue, "app." + "long" * 20, "ValueError: " + "word " * 50)
+    queue.options(delay=60).enqueue("app.send")
+    said = on_a_terminal(dsn, columns, "jobs", "list")
+    assert max(map(len, said)) <= columns
+    assert len(said) == 4
+    assert said[2].startswith(f"{job_id}  failed     app.long")
+    assert said[3].startswith("    ValueError: word")
+    assert "priority" in on_a_terminal(dsn, columns, "jobs", "list", "--wide")[0]

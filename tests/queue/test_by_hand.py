@@ -22,6 +22,8 @@ from dbjobq import (
     PostgresStorage,
     StorageUnavailable,
 )
+from dbjobq.storage.base import JobFilter
+from dbjobq.storage.values import Bounds
 from tests.queue import jobs
 from tests.support.storages import storage_at
 
@@ -634,3 +636,95 @@ def test_both_queues_can_share_a_storage(storage: BaseStorage) -> None:
     asyncio.run(main())
     asyncio.run(main())
     assert sync.stats()["completed"] == 2
+
+
+# Look and act within bounds.
+
+ANY: JobFilter = {"status": None, "queue": None, "type": None}
+RARE: JobFilter = {"status": None, "queue": None, "type": "none.such"}
+MAIL: JobFilter = {"status": "pending", "queue": "mail", "type": None}
+FAILED: JobFilter = {"status": "failed", "queue": None, "type": None}
+
+
+def test_a_look_says_that_it_searched_no_further(queue: JobQueue) -> None:
+    ids = [queue.enqueue(jobs.anything, n=n) for n in range(5)][::-1]
+    look = queue.storage.look
+    assert look(9, Bounds(10, None), **ANY).run() == look(5, Bounds(5, None), **ANY).run()
+    found = look(2, Bounds(3, None), **ANY).run()
+    assert ([job.id for job in found.jobs], found.unsearched, found.cut) == (ids[:2], False, False)
+    found = look(9, Bounds(3, None), **ANY).run()
+    assert ([job.id for job in found.jobs], found.unsearched, found.cut) == (ids[:3], True, False)
+    found = look(9, Bounds(3, None), **RARE).run()
+    assert found == ([], True, False)
+
+
+def test_a_look_brings_no_arguments_or_as_many_as_it_may(queue: JobQueue) -> None:
+    ids = [queue.enqueue(jobs.anything, n=str(n) * 1000) for n in range(5)][::-1]
+    brief = queue.storage.look(9, Bounds(99, None), **ANY).run()
+    assert [job.data for job in brief.jobs] == [{}] * 5
+    for size, number in ((1, 1), (1000, 1), (2500, 3), (1_000_000, 5)):
+        found = queue.storage.look(9, Bounds(99, size), **ANY).run()
+        assert ([job.id for job in found.jobs], found.cut) == (ids[:number], number < 5)
+        assert len(found.jobs[0].data["n"]) == 1000
+
+
+def test_a_glance_counts_as_the_counts_do(queue: JobQueue) -> None:
+    queue.enqueue(jobs.anything)
+    queue.enqueue(jobs.anything, max_retries=0)
+    queue.options(queue="mail", delay=60).enqueue(jobs.anything)
+    queue.options(queue="mail", priority=9).enqueue(jobs.anything)
+    queue.options(queue="mail").enqueue(jobs.anything)
+    queue.complete(claimed(queue))
+    queue.fail(claimed(queue), "x")
+    assert queue.dequeue("mail") is not None
+    glance = queue.storage.glance().run()
+    exact = queue.stats()
+    assert {status: str(count) for status, count in glance.statuses.items()} == {
+        status: str(exact[status]) for status in glance.statuses
+    }
+    shown = {found.queue: (found.ready.jobs, found.scheduled.jobs, found.running.jobs) for found in glance.queues}
+    assert shown["mail"] == (1, 1, 1)
+    assert shown.get("default", (0, 0, 0)) == (0, 0, 0)
+    assert {found.queue: found.oldest_ready is not None for found in glance.queues}["mail"]
+
+
+def test_many_jobs_are_retried_at_once_with_their_keys(queue: JobQueue) -> None:
+    def fail(key: str | None) -> str:
+        options: dict[str, Any] = {"unique_key": key} if key else {}
+        job_id = queue.options(max_retries=0, **options).enqueue(jobs.anything)
+        queue.fail(claimed(queue), "x")
+        return job_id
+
+    ids = [fail(None), fail("k"), fail("k")]  # the key was free when the third came
+    held = queue.enqueue(jobs.anything)
+    done = fail(None)
+    queue.retry(done)
+    queue.complete(claimed(queue))
+    assert queue.storage.retry_many([*ids, held, done], 0.0).run() == 3
+    assert {job.id for job in queue.get_pending_jobs()} >= set(ids)
+    assert queue.options(unique_key="k").enqueue(jobs.anything) in ids[1:]
+    assert queue.storage.retry_many(ids, 0.0).run() == 0
+    assert {queue.get_job(job_id).attempts for job_id in ids} == {0}  # type: ignore[union-attr]
+
+
+def test_many_jobs_are_cancelled_at_once_wherever_they_stand(queue: JobQueue) -> None:
+    running = queue.enqueue(jobs.anything)
+    held = claimed(queue)
+    ended = queue.enqueue(jobs.anything)
+    queue.complete(claimed(queue))
+    waiting = [queue.options(unique_key="k").enqueue(jobs.anything), queue.options(delay=60).enqueue(jobs.anything)]
+    back = queue.options(max_retries=0).enqueue(jobs.anything)
+    queue.cancel(back)
+    queue.retry(back)
+    assert queue.storage.cancel_many([running, ended, *waiting, back]).run() == 4
+    assert {job.id for job in queue.list_jobs("cancelled")} == {running, *waiting, back}
+    with pytest.raises(LeaseLost):
+        queue.complete(held)
+    assert queue.options(unique_key="k").enqueue(jobs.anything) not in waiting
+
+
+def test_ids_are_those_of_all_that_are_meant(queue: JobQueue) -> None:
+    queue.enqueue(jobs.anything)
+    mail = [queue.options(queue="mail", delay=n).enqueue(jobs.anything) for n in (0, 60)]
+    assert queue.storage.ids(None, **MAIL).run() == (mail[::-1], None)
+    assert queue.storage.ids(None, **FAILED).run() == ([], None)

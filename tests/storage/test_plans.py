@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import psycopg
 import pytest
 
-from dbjobq.storage.statements import PINNED, Statements
+from dbjobq import JobQueue, PostgresStorage
+from dbjobq.storage.statements import LOOKING_UP, PINNED, Statements
+from dbjobq.storage.values import Bounds
 
 if TYPE_CHECKING:
     from tests.support.server import Databases
@@ -106,7 +108,7 @@ def nodes_of(plan: dict[str, Any]) -> Iterator[Node]:
         yield from nodes_of(below)
 
 
-def explain(dsn: str, name: str, params: dict[str, Any], *, pinned: bool) -> Plan:
+def explain(dsn: str, name: str, params: dict[str, Any], *, pinned: bool, first: bytes = b"") -> Plan:
     """Execute a statement for real until its plan has settled, then three times more, and return the cheapest of these.
 
     A page of an index that happens to be full is split, and that is of the index, not of the plan: 8 pages and more.
@@ -119,6 +121,8 @@ def explain(dsn: str, name: str, params: dict[str, Any], *, pinned: bool) -> Pla
     with psycopg.connect(dsn, prepare_threshold=None) as connection:
         for setting, value in PINNED.items() if pinned else ():
             connection.execute("select set_config(%s, %s, true)", (setting, value))
+        if first:
+            connection.execute(first)
         connection.execute(f"prepare hot as {text}".encode())
         cursor = psycopg.ClientCursor(connection)
         values = (
@@ -178,7 +182,8 @@ FINISH = {
     "delays": [0.0, 0.0, 5.0, 0.0] * 25,
 }
 
-LIST = {"limit": 20, "queue": None, "type": None}
+SEARCH = {"limit": 20, "queue": None, "type": None, "before": None, "scan": 10_000}
+NEWEST = [job_id(number) for number in range(602_000, 601_980, -1)]
 
 # name, parameters, rows it touches, pages allowed for each of them, pages allowed beside
 HOT: dict[str, tuple[str, dict[str, Any], int, int, int]] = {
@@ -221,19 +226,29 @@ HOT: dict[str, tuple[str, dict[str, Any], int, int, int]] = {
     "retry": ("retry", {"id": job_id(403_000), "delay": 0.0}, 1, 0, 40),
     "intern": ("intern", {"name": "q7"}, 1, 0, 20),
     "notify": ("notify", {"queue": 3}, 1, 0, 20),
-    "list_all": ("list_all", {"limit": 20, "queue": None, "type": None}, 20, 40, 60),
-    "list_failed": ("list_failed", {"limit": 20, "queue": None, "type": None}, 20, 70, 60),
+    "retry_many": ("retry_many", {"ids": [job_id(n) for n in range(403_000, 403_100)], "delay": 0.0}, 100, 25, 40),
+    "cancel_many": ("cancel_many", {"ids": [job_id(n) for n in range(401_000, 401_100)]}, 100, 45, 60),
+    "failures": ("failures", {"id": job_id(403_000), "limit": 20}, 1, 0, 20),
+    "search_all": ("search_all", SEARCH, 20, 1, 30),
+    "search_pending": ("search_pending", SEARCH | {"before": job_id(400_001)}, 20, 12, 60),
+    "search_running": ("search_running", SEARCH, 20, 6, 60),
+    "search_completed": ("search_completed", SEARCH, 20, 6, 60),
+    "search_failed": ("search_failed", SEARCH, 20, 6, 60),
+    "search_cancelled": ("search_cancelled", SEARCH, 0, 6, 60),
+    "listed_whole": ("listed_whole", {"ids": NEWEST}, 20, 70, 60),
+    "listed_brief": ("listed_brief", {"ids": NEWEST}, 20, 70, 60),
+    "listed_within": ("listed_within", {"ids": NEWEST, "bytes": 100}, 20, 70, 60),
 }
+LOOKS = ("search_", "listed_", "failures", "retry_many", "cancel_many")
 ON_USERS_CONNECTIONS = [
     case
     for case in HOT
     if case.split()[0]
     in {"claim", "finish", "enqueue", "enqueue_within", "enqueue_checked", "cancel", "get_job", "retry"}
+    or case.startswith(LOOKS)
 ] + ["clear", "intern", "notify", "next_due", "promote", "accepted", "unlocked"]
 
-CASES = [(case, True) for case in HOT if not case.startswith("list_")] + [
-    (case, False) for case in [*ON_USERS_CONNECTIONS, "list_all", "list_failed"]
-]
+CASES = [(case, True) for case in HOT if not case.startswith(LOOKS)] + [(case, False) for case in ON_USERS_CONNECTIONS]
 
 
 @pytest.mark.parametrize(("case", "pinned"), CASES, ids=[f"{c}-{'pinned' if p else 'default'}" for c, p in CASES])
@@ -260,6 +275,83 @@ def test_a_claim_walks_its_index_in_order(large: str, name: str, pinned: bool) -
     assert not [node for node in plan.nodes[limits[0] : first] if "Sort" in node.type]
     assert {node.type for node in plan.of("ready")} == {"Index Scan", "Tid Scan", "ModifyTable"}
     assert {node.type for node in plan.of("job")} == {"Index Scan"}
+
+
+NONE_SUCH = SEARCH | {"type": "rare"}
+DOCTOR = ["doctor_overdue", "doctor_stale", "doctor_states", "doctor_orphans", "doctor_types"]
+
+# name, parameters, pages allowed, whether it is sent with LOOKING_UP
+BOUNDED: dict[str, tuple[str, dict[str, Any], int, bool]] = {
+    **{
+        f"{name} of a type that there is not": (name, NONE_SUCH, 41_000, False)
+        for name in ("search_all", "search_running", "search_completed", "search_failed")
+    },
+    "search_pending where none of the newest wait": ("search_pending", SEARCH, 75_000, False),
+    "waiting": ("waiting", {}, 2_000, False),
+    "glance": ("glance", {}, 8_000, True),
+    "glance_queues": ("glance_queues", {}, 130_000, True),
+    **{name: (name, {}, 155_000, True) for name in DOCTOR},
+}
+
+
+@pytest.mark.parametrize("case", list(BOUNDED))
+def test_a_look_is_bounded_whatever_there_is(large: str, case: str) -> None:
+    """Beside 600,000 jobs; each of these tables has more rows than may be looked at, or a million pages to be read."""
+    name, params, allowed, looking_up = BOUNDED[case]
+    plan = explain(large, name, params, pinned=False, first=LOOKING_UP if looking_up else b"")
+    assert plan.shared <= allowed
+    rows = max((node.rows for node in plan.nodes if node.table in LARGE), default=0)
+    assert rows <= 110_000
+
+
+def test_a_doctor_s_visit_reads_less_than_a_million_pages(large: str) -> None:
+    names = [*DOCTOR, "glance_queues"]
+    assert sum(explain(large, name, {}, pinned=False, first=LOOKING_UP).shared for name in names) < 400_000
+
+
+def test_jobs_that_wait_are_not_looked_up_before_they_are_sorted_unless_a_type_is_asked_for(large: str) -> None:
+    plan = explain(large, "search_waiting", SEARCH | {"scan": None}, pinned=False)
+    assert sum(node.rows for node in plan.of("job")) <= 20
+
+
+def test_all_jobs_of_a_rare_type_are_found_by_pages(large: str) -> None:
+    """Each statement is bounded; together they read a page or so for each job, and no body twice."""
+    with PostgresStorage(large) as storage, psycopg.connect(large, autocommit=True) as connection:
+        rare = job_id(402_001)
+        connection.execute("update dbjobq.job set type = 'rare' where id = %s", [rare])
+        try:
+            queue = JobQueue(storage)
+            assert [found.id for found in queue.list_jobs(type="rare", limit=2)] == [rare]
+            assert [found.id for found in queue.list_jobs("failed", type="rare")] == [rare]
+            found = storage.look(5, Bounds(10_000, None), status=None, queue=None, type="rare").run()
+            assert (found.jobs, found.unsearched) == ([], True)
+            found = storage.look(5, Bounds(300_000, None), status=None, queue=None, type="rare").run()
+            assert ([job.id for job in found.jobs], found.unsearched) == ([rare], True)
+            found = storage.look(5, Bounds(10**9, None), status=None, queue=None, type="rare").run()
+            assert ([job.id for job in found.jobs], found.unsearched) == ([rare], False)
+        finally:
+            connection.execute("update dbjobq.job set type = 'f' where id = %s", [rare])
+
+
+def test_what_waits_is_listed_newest_first_though_much_has_ended_since(large: str) -> None:
+    with PostgresStorage(large) as storage:
+        queue = JobQueue(storage)
+        newest = [job_id(number) for number in range(400_000, 399_997, -1)]
+        assert [job.id for job in queue.list_jobs("pending", limit=3)] == newest
+        assert len(queue.list_jobs("pending", limit=10_500)) == 10_500
+        found = storage.look(3, Bounds(10_000, None), status="pending", queue=None, type=None).run()
+        assert (found.jobs, found.unsearched) == ([], True)
+
+
+def test_counts_for_people_say_what_they_are(large: str) -> None:
+    with PostgresStorage(large) as storage:
+        glance = storage.glance().run()
+    said = {status: str(count) for status, count in glance.statuses.items()}
+    assert said["pending"] == "100,000+"
+    assert (said["running"], said["failed"], said["cancelled"]) == ("2,000", "3,999", "0")
+    assert said["completed"].startswith("~19")
+    assert {str(queue.scheduled) for queue in glance.queues} == {"100,000+", "0"}
+    assert {str(queue.ready) for queue in glance.queues} == {"0", "10,000", "10,000+"}
 
 
 BODIES = """

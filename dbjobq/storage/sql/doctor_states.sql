@@ -1,25 +1,30 @@
--- doctor_states: of the newest 100,000 jobs those that are in no place, or in more than one. `ready` is searched as
+-- doctor_states: of the newest 10,000 jobs those that are in no place, or in more than one. `ready` is searched as
 -- cancel.sql does: what that cannot find is not where it should be, either.
--- index: the primary keys, ready_claim, ready_moved; one look-up each, whatever the planner thinks.
+-- index: the primary keys, each read from the oldest of these jobs on; ready_claim and ready_moved, one look-up each.
 with newest as materialized (
-    select id, queue, priority, position from {schema}.job order by id desc limit 100000
-), placed as (
-    select newest.id, count(place.name) as places, string_agg(place.name, ', ' order by place.name) as names
-      from newest
-      left join lateral (
-               select 'ready' as name from {schema}.ready
-                where ready.queue = newest.queue and ready.priority = newest.priority
-                  and ready.position = newest.position and ready.job_id = newest.id and ready.enqueued is null
+    select id, queue, priority, position from {schema}.job order by id desc limit 10000
+), since as materialized (
+    select id from newest order by id limit 1
+), placed as materialized (
+    (select job_id, 'scheduled' as name from {schema}.scheduled where job_id >= (select id from since) limit 20000)
+    union all
+    (select job_id, 'lease' from {schema}.lease where job_id >= (select id from since) limit 20000)
+    union all
+    (select job_id, 'done' from {schema}.done where job_id >= (select id from since) limit 20000)
+    union all
+    select newest.id, 'ready'
+      from newest,
+           lateral (
+               (select from {schema}.ready
+                 where ready.queue = newest.queue and ready.priority = newest.priority
+                   and ready.position = newest.position and ready.job_id = newest.id and ready.enqueued is null)
                union all
-               select 'ready' from {schema}.ready where ready.job_id = newest.id and ready.enqueued is not null
-               union all
-               select 'scheduled' from {schema}.scheduled where scheduled.job_id = newest.id
-               union all
-               select 'lease' from {schema}.lease where lease.job_id = newest.id
-               union all
-               select 'done' from {schema}.done where done.job_id = newest.id
+               (select from {schema}.ready where ready.job_id = newest.id and ready.enqueued is not null)
                offset 0
-           ) as place on true
-     group by newest.id having count(place.name) <> 1
+           ) as place
+), summed as (
+    select newest.id, count(placed.name) as places, string_agg(placed.name, ', ' order by placed.name) as names
+      from newest left join placed on placed.job_id = newest.id
+     group by newest.id having count(placed.name) <> 1
 )
-select names, count(*) as jobs, min(id::text) as example from placed group by names order by names nulls first
+select names, count(*) as jobs, min(id::text) as example from summed group by names order by names nulls first

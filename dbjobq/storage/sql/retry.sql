@@ -1,11 +1,12 @@
 -- retry: failed or cancelled → pending, attempts from 0, due after the delay, and not before its own time if that has not
 -- come. Its unique key, if it has one and nobody else has it now, is taken again.
+-- In two forms (statements.py): for one job, and for many.
 -- index: done's and job's primary keys. locks: the done row.
--- Returns (was it revived, does the job exist).
+-- Returns how many were revived, and how many exist.
 with moment as materialized (
     select clock_timestamp() as now
 ), gone as (
-    delete from {schema}.done where job_id = %(id)s::uuid and status in (3, 4) returning job_id
+    delete from {schema}.done where job_id {which} and status in (3, 4) returning job_id
 ), body as materialized (
     select job.id, queue, priority, position, unique_key,
            greatest(now + %(delay)s::float8 * interval '1 second', execute_at) as due
@@ -26,5 +27,5 @@ with moment as materialized (
      where id in (select queue from body)
        and (wanted or current_setting('transaction_isolation') <> 'read committed')
 )
-select exists (select from gone), exists (select from {schema}.job where id = %(id)s::uuid), (select count(*) from woken),
+select (select count(*) from gone), (select count(*) from {schema}.job where id {which}), (select count(*) from woken),
        {acknowledged}
