@@ -11,11 +11,14 @@ COPY dbjobq dbjobq
 COPY migrations migrations
 RUN pip install --no-cache-dir .
 
+# As PID 1 Python would miss a SIGTERM that comes before it has installed its handler, and leave what jobs start as zombies.
+RUN command -v tini || (apt-get update && apt-get install --yes --no-install-recommends tini && rm -rf /var/lib/apt/lists/*)
+
 RUN useradd --create-home --uid 10001 dbjobq
 WORKDIR /app
 COPY examples examples
 ENV PYTHONPATH=/app
 USER dbjobq
 STOPSIGNAL SIGTERM
-ENTRYPOINT ["dbjobq"]
+ENTRYPOINT ["tini", "--", "dbjobq"]
 CMD ["--help"]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import Any, Self
+from collections.abc import Iterable, Sequence
+from typing import Self
 
 from dbjobq.attempt import UNKNOWN_WITHIN
 from dbjobq.errors import DBJobQError
@@ -18,6 +17,7 @@ from dbjobq.models import Job
 from dbjobq.queue import AsyncJobQueue, JobQueue
 from dbjobq.runtime.channel import Channel
 from dbjobq.runtime.config import WorkerConfig
+from dbjobq.runtime.loop import event_loop, run_to_the_end
 from dbjobq.runtime.supervisor import Supervisor
 from dbjobq.storage.values import Claim
 from dbjobq.telemetry import worker_log
@@ -179,8 +179,8 @@ class Worker:
     def run(self) -> None:
         """Work until `stop()`. Called by `start()` in its thread; not to be called directly."""
         try:
-            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                _run_to_the_end(runner.get_loop(), self._main())
+            with event_loop() as loop:
+                run_to_the_end(loop, self._main())
         except DBJobQError as error:
             self.error = error
             worker_log.critical("worker.ended", extra={"worker": self.worker_id, "error": str(error)})
@@ -227,25 +227,3 @@ class Worker:
 
     def __exit__(self, *exc: object) -> None:
         self.stop()
-
-
-def _run_to_the_end(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, None]) -> None:
-    """Run the worker, also past a SystemExit in some task that a handler started: asyncio ends its loop for that."""
-    task = loop.create_task(main, name="dbjobq-worker")
-    while not task.done():
-        try:
-            loop.run_until_complete(task)
-        except (SystemExit, KeyboardInterrupt) as error:
-            if task.done():
-                raise
-            worker_log.error("task.exited", extra={"error": repr(error)})
-    task.result()
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's, where it is installed (`pip install 'dbjobq[fast]'`)."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop

@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from types import FrameType
 from typing import Final, Generic, TypeVar
 
-__all__ = ["Events", "on_stop_signals"]
+__all__ = ["Events"]
 
 T = TypeVar("T")
 
-STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-
 SLICE: Final = 0.25
 """Seconds. A signal that comes in the instant before a wait does not end it: its handler would run after the wait."""
-
-
-def on_stop_signals(call: Callable[[], None]) -> None:
-    """Have SIGTERM and SIGINT make a call, in the main thread, between any two of its steps."""
-
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        call()
-
-    for number in STOP_SIGNALS:
-        signal.signal(number, handle)
 
 
 class Events(Generic[T]):

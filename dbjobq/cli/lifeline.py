@@ -1,7 +1,10 @@
 """A socket between a worker process and the process that started it.
 
-The worker says through it that it is ready; when the other end closes, even because the parent was killed with
--9, the worker stops as if it had been told to. Its number is handed over as `--lifeline`.
+The worker says through it that it is ready, and is told to stop; when the other end closes, even because the parent was
+killed with -9, the worker stops as if it had been told to. Its number is handed over as `--lifeline`.
+
+What is said here counts: the second time it hands back what runs. Signals tell that it is to stop, however many come: a
+service manager sends them to every process of a service, and the parent has them passed on.
 """
 
 from __future__ import annotations
@@ -14,8 +17,14 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import Final
 
-__all__ = ["Lifeline", "WorkerProcess"]
+from dbjobq.signals import held_back
+
+__all__ = ["TOLD", "Lifeline", "WorkerProcess"]
+
+TOLD: Final = 3
+"""The exit code of a worker that was told to stop before it worked: not that it could not."""
 
 
 class Lifeline:
@@ -31,16 +40,18 @@ class Lifeline:
 
     def ready(self) -> None:
         """Tell the parent that this worker works."""
-        with suppress(OSError):  # the parent is gone; `when_cut` will say so
+        with suppress(OSError):  # the parent is gone; `listen` will say so
             self._socket.sendall(b"r")
 
-    def when_cut(self, call: Callable[[], None]) -> None:
-        """Make a call, in a thread, when the parent is gone."""
+    def listen(self, *, on_stop: Callable[[], None], on_cut: Callable[[], None]) -> None:
+        """Make calls, in a thread: whenever the parent says to stop, and when it is gone."""
 
         def watch() -> None:
             with suppress(OSError):  # the parent went without having read what was sent
-                self._socket.recv(1)
-            call()
+                while said := self._socket.recv(16):
+                    for _ in said:
+                        on_stop()
+            on_cut()
 
         threading.Thread(target=watch, name="dbjobq-lifeline", daemon=True).start()
 
@@ -55,7 +66,7 @@ class WorkerProcess:
 
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
         self._socket, theirs = socket.socketpair()
-        with theirs:
+        with theirs, held_back():
             self._process = subprocess.Popen(  # noqa: S603 - ourselves
                 [sys.executable, "-m", "dbjobq", "worker", *arguments, "--lifeline", str(theirs.fileno())],
                 env=os.environ | environment,
@@ -85,7 +96,9 @@ class WorkerProcess:
 
     def stop(self) -> None:
         """Tell it to finish what runs and to end; a second time, to hand back what runs."""
-        self._process.send_signal(signal.SIGTERM)
+        with suppress(OSError):  # it is gone
+            self._socket.sendall(b"s")
+        self._process.send_signal(signal.SIGTERM)  # it may not listen yet
 
     def kill(self) -> None:
         """End it at once, as a crash would."""

@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from dbjobq.cli.events import Events, on_stop_signals
-from dbjobq.cli.lifeline import WorkerProcess
+from dbjobq.cli.events import Events
+from dbjobq.cli.lifeline import TOLD, WorkerProcess
 from dbjobq.errors import ConfigError
+from dbjobq.signals import STOP_SIGNALS, on_stop_signals
 
 __all__ = ["Processes", "restart_delay", "watch_python_files"]
 
@@ -154,11 +155,12 @@ class Processes:
             return
         now = time.monotonic()
         self._crashes = 1 if now - child.started_at > STEADY else self._crashes + 1
-        if not child.ready and self._hopeless():
+        told = code == TOLD or -code in STOP_SIGNALS  # so are we, perhaps: a service manager tells all at once
+        if not (child.ready or told) and self._hopeless():
             self._code = max(code, 1)
             self._stop()
             return
-        if not child.ready and self._changes is not None:
+        if not (child.ready or told) and self._changes is not None:
             self._start_at = float("inf")
             log.error("processes.waiting", extra={"pid": process.pid, "for": "a file to change"})
             return

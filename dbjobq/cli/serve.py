@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
-from dbjobq.cli.events import Events, on_stop_signals
-from dbjobq.cli.lifeline import Lifeline
+from dbjobq.cli.events import Events
+from dbjobq.cli.lifeline import TOLD, Lifeline
 from dbjobq.cli.settings import Database
 from dbjobq.errors import StorageUnavailable
 from dbjobq.imports import import_modules
 from dbjobq.runtime.backoff import ReconnectBackoff
+from dbjobq.signals import on_stop_signals
 from dbjobq.storage.faults import translated
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ THREADS_GRACE: Final = 1.0
 
 log: Final = logging.getLogger("dbjobq.cli")
 
-Event = Literal["stop", "ended"]
+Event = Literal["stop", "signal", "ended"]
+"""Each `stop` counts. So do signals, but not under a parent, which passes them on: there they are all one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,17 +84,18 @@ def serve(database: Database, settings: WorkerSettings, lifeline: Lifeline | Non
         DBJobQError: It cannot start: a module, the DSN or the tables are not as they should be. For a server that is
             away it waits.
     """
-    on_stop_signals(lambda: sys.exit(0))  # until there is a worker, there is nothing to finish
+    told = 0 if lifeline is None else TOLD
+    on_stop_signals(lambda: sys.exit(told))  # until there is a worker, there is nothing to finish
     import_modules(settings.modules, Path.cwd())
     events: Events[Event] = Events()
     if lifeline is not None:
-        lifeline.when_cut(lambda: events.put("stop"))
+        lifeline.listen(on_stop=lambda: events.put("stop"), on_cut=lambda: events.put("signal"))
     with database.storage() as storage:
         where = _reach(storage, events)
         if where is None:
-            return 0
+            return told
         worker = _make(storage, settings)
-        on_stop_signals(lambda: events.put("stop"))
+        on_stop_signals(lambda: events.put("stop" if lifeline is None else "signal"))
         worker.start()
         _log_start(settings, storage.schema, where)
         if lifeline is not None:
@@ -171,13 +174,14 @@ def _call_then(call: Callable[[], None], then: Callable[[], None]) -> None:
 
 def _wait(worker: Worker, events: Events[Event]) -> None:
     """Return when the worker has ended, has been given up on by its `stop`, or a third signal came."""
-    stops = 0
-    while events.get() == "stop" and stops < 2:
-        stops += 1
-        if stops == 1:
+    words = stops = 0
+    while stops < 3 and (event := events.get()) != "ended":
+        words += event == "stop"
+        before, stops = stops, max(words, 1)
+        if before == 0:
             log.info("worker.stopping", extra={"pid": os.getpid()})
             _call_then(worker.stop, lambda: events.put("ended"))
-        else:
+        elif before == 1 and stops == 2:
             worker.hasten()
 
 

@@ -21,7 +21,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from contextvars import copy_context
 from queue import SimpleQueue
-from types import FrameType
 from typing import Any, Final
 
 from dbjobq.attempt import UNKNOWN_WITHIN, completed, failed, unknown
@@ -33,6 +32,7 @@ from dbjobq.queue import AsyncJobQueue, JobQueue
 from dbjobq.registry import Task, registered
 from dbjobq.runtime.channel import CUT, Channel, Setup
 from dbjobq.serialize import load_arguments
+from dbjobq.signals import STOP_SIGNALS, on_stop_signals
 from dbjobq.storage.base import BaseStorage, Recipe
 from dbjobq.storage.values import Claim, Outcome
 
@@ -42,8 +42,6 @@ LOOK: Final = 1.0
 """Seconds between looks whether the worker is still there, where nothing tells."""
 PAUSE: Final = 0.05
 """Seconds between two words about a job's progress."""
-_STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-"""A service manager may send them to every process of a service, but they are meant for the worker."""
 _PLAIN: Final = (str, int, float, bool, type(None))
 
 
@@ -51,12 +49,11 @@ def main() -> None:
     """Work until the worker hangs up. Started as `python -c … CHANNEL LIFELINE WORKER`: two descriptors and a pid."""
     theirs, lifeline, worker = map(int, sys.argv[1:])
     _die_with(lifeline, worker)
-    for number in _STOP_SIGNALS:
-        signal.signal(number, _leave_it_to_the_worker)  # not SIG_IGN: what a job starts would inherit that
+    on_stop_signals(lambda: None)  # they are the worker's; not SIG_IGN: what a job starts would inherit that
     channel = Channel(socket.socket(fileno=theirs))
     os.register_at_fork(
-        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS),  # a fork must not miss one
-        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS),
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS),  # a fork must not miss one
+        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS),
         after_in_child=lambda: _be_nobody(channel),
     )
     _Child(channel).work()
@@ -81,16 +78,12 @@ def _die_with(lifeline: int, worker: int) -> None:
     threading.Thread(target=watch, name="dbjobq-lifeline", daemon=True).start()
 
 
-def _leave_it_to_the_worker(_number: int, _frame: FrameType | None) -> None:
-    pass
-
-
 def _be_nobody(channel: Channel) -> None:
     """What a job has forked says nothing to the worker, and minds signals as any process does."""
     channel.close()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     logging.root.handlers = [logging.StreamHandler()]
 
 

@@ -21,6 +21,7 @@ from typing import Any, Final, cast
 from dbjobq.errors import ProcessDied
 from dbjobq.registry import Task, home_of
 from dbjobq.runtime.channel import CUT, Frames, Setup, frame
+from dbjobq.signals import held_back
 from dbjobq.storage.values import Claim, Outcome
 from dbjobq.telemetry import worker_log
 
@@ -99,13 +100,14 @@ class JobProcess(asyncio.Protocol):
         flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 # pyright: ignore - there is no public name
         command: list[str] = [sys.executable, *flags, "-P", "-c", _MAIN, *map(str, [*descriptors, os.getpid()])]
         try:
-            process = subprocess.Popen(  # noqa: S603 - ourselves
-                command,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(setup["path"])},
-                stdin=subprocess.DEVNULL,
-                pass_fds=descriptors,
-                process_group=0,  # a Ctrl-C in the terminal is the worker's; and what it starts ends with it
-            )
+            with held_back():
+                process = subprocess.Popen(  # noqa: S603 - ourselves
+                    command,
+                    env={**os.environ, "PYTHONPATH": os.pathsep.join(setup["path"])},
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=descriptors,
+                    process_group=0,  # a Ctrl-C in the terminal is the worker's; and what it starts ends with it
+                )
         except BaseException:
             os.close(lifeline)
             raise

@@ -24,6 +24,10 @@ def wait_for(file):
     return "saw it"
 
 @job
+async def takes(seconds):
+    await asyncio.sleep(seconds)
+
+@job
 def stuck():
     Path("running").touch()
     threading.Event().wait()

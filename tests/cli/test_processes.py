@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import os
 import signal
 import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -13,8 +17,7 @@ from tests.cli.support import TIMEOUT, all_gone, eventually, started
 from tests.support.process import runs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
     from dbjobq import JobQueue
 
@@ -240,6 +243,65 @@ def test_a_crashed_process_is_replaced_and_a_signal_ends_all(dsn: str, queue: Jo
         assert parent.exit_code() == 0, parent.log
         assert not any(map(runs, pids))
     assert parent.log.count("code=7") == 1
+
+
+ORDERS: Final[dict[str, Callable[[int, list[int]], list[int | None]]]] = {
+    "at once": lambda parent, workers: [*workers, parent],
+    "the parent first": lambda parent, workers: [parent, None, *workers],
+    "the workers first": lambda parent, workers: [*workers, None, parent],
+}
+"""In which order a service manager's signal comes to all; None for a while in between."""
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_every_process_leaves_jobs_their_time(
+    dsn: str, queue: JobQueue, app: Path, order: str, number: signal.Signals
+) -> None:
+    with started(app, dsn, "worker", "tasks", "--processes=2") as parent:
+        parent.says("worker.serving", times=2)
+        ids = [queue.enqueue("tasks.takes", seconds=1.0) for _ in range(2)]
+        eventually(lambda: queue.count("running") == 2)
+        for pid in ORDERS[order](parent.popen.pid, parent.pids()):
+            if pid is None:
+                time.sleep(0.05)
+            else:
+                os.kill(pid, number)
+        assert parent.exit_code() == 0, parent.log
+    assert {found.status for i in ids if (found := queue.get_job(i))} == {"completed"}, parent.log
+    assert "job.released" not in parent.log
+
+
+def test_a_signal_to_every_process_while_they_start_is_no_failure(dsn: str, app: Path) -> None:
+    with started(app, dsn, "worker", "tasks", "--processes=2") as parent:
+        (pid,) = eventually(lambda: _children(parent.popen.pid))
+        os.kill(pid, signal.SIGTERM)  # before it has installed any handler, most likely
+        parent.says("process.ended")
+        assert parent.popen.poll() is None
+        parent.says("worker.serving", times=2)
+        parent.signal(signal.SIGTERM)
+        assert parent.exit_code() == 0, parent.log
+
+
+def _children(pid: int) -> list[int]:
+    """Return a process's children, whichever of its threads has started them."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for thread in threads for child in (thread / "children").read_text().split()]
+
+
+def test_a_second_signal_to_every_process_hands_back(dsn: str, queue: JobQueue, app: Path) -> None:
+    with started(app, dsn, "worker", "tasks", "--processes=2") as parent:
+        parent.says("worker.serving", times=2)
+        job_id = queue.enqueue("tasks.takes", seconds=300.0)
+        eventually(lambda: queue.count("running") == 1)
+        for number, _ in enumerate(("stop", "hand back")):
+            for pid in [*parent.pids(), parent.popen.pid]:
+                os.kill(pid, signal.SIGTERM)
+            parent.says("processes.stopping", times=number + 1)
+        assert parent.exit_code() == 0, parent.log
+    found = queue.get_job(job_id)
+    assert found is not None
+    assert (found.status, found.attempts) == ("pending", 0)
 
 
 def test_the_children_end_when_the_parent_is_killed(dsn: str, app: Path) -> None:

@@ -295,6 +295,17 @@ def test_one_that_may_start_but_once_fails_when_its_worker_stops(start: Start, q
     assert "max_retries=0 allows one start" in error(queue, job_id)
 
 
+def test_signals_that_come_while_it_starts_are_its_workers_business(
+    start: Start, queue: JobQueue, no_process_left: Callable[[], set[int]]
+) -> None:
+    start()
+    job_id = queue.enqueue(apart.pid, max_retries=0)
+    (pid,) = until(no_process_left, 30)
+    os.kill(pid, signal.SIGTERM)
+    os.kill(pid, signal.SIGINT)
+    assert result(queue, job_id, 30) == pid
+
+
 @pytest.mark.parametrize("kind", [apart.compute, apart.start_a_program], ids=["holds the GIL", "with a program"])
 def test_when_the_worker_is_killed_its_jobs_end_with_it(
     queue: JobQueue, processes: Processes, tmp_path: Path, kind: Callable[..., None]

@@ -14,8 +14,9 @@ import pytest
 from dbjobq import JobQueue, PostgresStorage, Worker, job
 from tests.storage.database import Database
 from tests.support.faultproxy import proxied
+from tests.support.looking import get
 from tests.support.waiting import ended, heard, until
-from tests.worker.conftest import Events, Start
+from tests.worker.conftest import Blocker, Events, Start
 
 KINDS = pytest.mark.parametrize("kind", ["def", "async"])
 
@@ -351,3 +352,48 @@ def test_a_retry_of_a_stopping_worker_is_written(start: Start, queue: JobQueue) 
     found = queue.get_job(job_id)
     assert found is not None
     assert (found.status, found.attempts) == ("pending", 1)
+
+
+# What jobs leave on the loop.
+
+
+def test_a_call_in_a_thread_that_does_not_come_back_keeps_no_worker(
+    start: Start, queue: JobQueue, blocker: Blocker, events: Events
+) -> None:
+    @job
+    async def in_thread() -> None:
+        await asyncio.to_thread(blocker.block)
+
+    worker = start()
+    job_id = queue.enqueue(in_thread)
+    assert blocker.began.wait(30)
+    worker.stop(timeout=0.2)
+    assert not worker._worker_thread.is_alive()
+    assert not events.of("worker.stuck")
+    assert get(queue, job_id).status == "pending"
+
+
+def test_a_task_that_does_not_mind_being_cancelled_keeps_no_worker(
+    start: Start, queue: JobQueue, events: Events
+) -> None:
+    over = threading.Event()
+
+    async def forever() -> None:
+        while not over.is_set():
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.05)
+
+    tasks: list[asyncio.Task[None]] = []
+
+    @job
+    async def leaves_a_task() -> None:
+        tasks.append(asyncio.create_task(forever()))
+
+    worker = start()
+    ended(queue, [queue.enqueue(leaves_a_task)])
+    worker.stop(timeout=0.2)
+    assert not worker._worker_thread.is_alive()
+    assert not events.of("worker.stuck")
+    assert [vars(record)["tasks"] for record in events.of("tasks.abandoned")] == [1]
+    over.set()
+    tasks.clear()
