@@ -69,6 +69,7 @@ class Calls:
             delay=options.delay or None,
             unique_key=options.unique_key,
             own_id=options.id is not None,
+            notify=options.notify is not False,
         )
 
     def _enqueue(

@@ -27,6 +27,7 @@ class EnqueueOptions(TypedDict, total=False):
     timeout: float
     unique_key: str
     id: str | UUID
+    notify: bool
     connection: object
 
 
@@ -42,6 +43,7 @@ class Options:
     timeout: float | None = None
     unique_key: str | None = None
     id: str | None = None
+    notify: bool | None = None
     connection: object | None = None
 
     def updated(self, given: Mapping[str, Any]) -> Options:
@@ -68,6 +70,12 @@ def _check_moment(value: object) -> datetime:
         raise ValueError(f"execute_at={value!r}: {error}") from None
 
 
+def _check_notify(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"notify={value!r}: must be True or False")
+    return value
+
+
 _CHECKS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "queue": lambda value: check_name(value, "queue"),
     "delay": lambda value: check_delay(value, "delay"),
@@ -77,5 +85,6 @@ _CHECKS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "timeout": lambda value: check_seconds(value, "timeout", above_zero=True),
     "unique_key": lambda value: check_name(value, "unique_key", LONGEST_KEY),
     "id": as_uuid,
+    "notify": _check_notify,
     "connection": lambda value: value,
 }

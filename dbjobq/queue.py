@@ -43,7 +43,8 @@ class JobQueue(Calls):
                 returns that job's id; one that is retried when its key has gone to another runs without it); `id` (a
                 UUID of your own: enqueueing it again changes nothing); `connection` (yours, in whose transaction the
                 job is written: a deadlock or a timeout there is raised as the driver has it, and the transaction is
-                yours to repeat).
+                yours to repeat); `notify` (False wakes no worker: one that is asleep finds the job by its next poll;
+                for transactions that you end by `PREPARE TRANSACTION` yourself).
 
         Raises:
             TypeError: An option is unknown or has the wrong type.

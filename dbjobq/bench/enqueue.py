@@ -29,29 +29,21 @@ Way = Callable[[int], object]
 
 @contextmanager
 def enqueue(stage: Stage) -> Generator[Measure]:
-    """Prepare to enqueue one by one, each durable before the next: through the pool, and on a held connection."""
-    with stage.connect() as held:
-        on_held = stage.queue.options(connection=held)
+    """Prepare to enqueue one by one, each durable before the next."""
 
-        def pool(jobs: int) -> None:
-            for row in stage.rows(jobs):
-                stage.queue.enqueue(noop_async, **row)
+    def pool(jobs: int) -> None:
+        for row in stage.rows(jobs):
+            stage.queue.enqueue(noop_async, **row)
 
-        def hold(jobs: int) -> None:
-            for row in stage.rows(jobs):
-                on_held.enqueue(noop_async, **row)
+    def say_who_sleeps(name: str) -> None:
+        stage.look("update {0}.queue set wanted = %s returning id", not name.endswith(BUSY))
 
-        def say_who_sleeps(name: str) -> None:
-            stage.look("update {0}.queue set wanted = %s returning id", not name.endswith(BUSY))
-
-        ways: dict[str, Way] = {
-            "pool": pool,
-            f"pool{BUSY}": pool,
-            "held connection": hold,
-            f"held connection{BUSY}": hold,
-            "bare INSERT": lambda jobs: stage.bare.insert(stage.rows(jobs)),
-        }
-        yield _alternating(stage, ways, stage.sizes.singles, "bare INSERT", SLICES, before=say_who_sleeps)
+    ways: dict[str, Way] = {
+        "pool": pool,
+        f"pool{BUSY}": pool,
+        "bare INSERT": lambda jobs: stage.bare.insert(stage.rows(jobs)),
+    }
+    yield _alternating(stage, ways, stage.sizes.singles, "bare INSERT", SLICES, before=say_who_sleeps)
 
 
 @contextmanager

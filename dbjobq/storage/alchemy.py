@@ -6,7 +6,8 @@ Imports nothing of it unless there is something of it.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -17,8 +18,17 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-__all__ = ["Database", "conninfo_of", "sqlalchemy_async_connection", "sqlalchemy_connection", "url_of"]
+__all__ = [
+    "Database",
+    "awaited",
+    "conninfo_of",
+    "is_two_phase",
+    "sqlalchemy_async_connection",
+    "sqlalchemy_connection",
+    "url_of",
+]
 
+R = TypeVar("R")
 
 Database: TypeAlias = "str | URL | Engine | AsyncEngine"
 """What names a database to SQLAlchemy."""
@@ -76,3 +86,17 @@ async def sqlalchemy_async_connection(given: object) -> AsyncConnection | None:
     if isinstance(given, AsyncSession | async_scoped_session):
         given = await given.connection()
     return given if isinstance(given, AsyncConnection) else None
+
+
+def is_two_phase(connection: Connection | None) -> bool:
+    """Tell whether a connection's transaction is to be prepared before it is committed."""
+    from sqlalchemy import TwoPhaseTransaction
+
+    return connection is not None and isinstance(connection.get_transaction(), TwoPhaseTransaction)
+
+
+def awaited(call: Awaitable[R]) -> R:
+    """Return what a call returns, on the sync side of an async engine, where `await` cannot be said."""
+    from sqlalchemy.util import await_only
+
+    return await_only(call)

@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple, TypeGuard
 import psycopg
 from psycopg.pq import PipelineStatus, TransactionStatus
 
-from dbjobq.storage.alchemy import sqlalchemy_async_connection, sqlalchemy_connection
+from dbjobq.storage.alchemy import awaited, is_two_phase, sqlalchemy_async_connection, sqlalchemy_connection
 from dbjobq.storage.steps import CopyIn, Send, aperform, perform
 
 __all__ = ["AsyncCaller", "Caller", "async_caller", "sync_caller"]
@@ -29,7 +29,10 @@ _BROKEN: Final = (
     "connection={}: must be a psycopg 3 connection, or SQLAlchemy's Connection or Session (or their async kinds) on "
     "psycopg: {}"
 )
-_AUTOCOMMIT: Final = "connection={}: it is in autocommit, so there is no transaction to be part of: open one"
+_AUTOCOMMIT: Final = (
+    "connection={}: it is in autocommit, so there is no transaction to be part of, and the job would be there at once: "
+    "open one ({}), or enqueue without connection="
+)
 _PIPELINE: Final = "connection={}: it is in pipeline mode, where no COPY can run: enqueue_many outside of the pipeline"
 
 
@@ -60,8 +63,13 @@ def sync_caller(connection: object, *, atomic: bool) -> Caller:
         ValueError: It is in a state in which they cannot.
     """
     if _is_sync(connection):
-        _check_pipeline(connection, atomic=atomic)
-        return Caller(partial(perform, connection), partial(_block, connection) if atomic else nullcontext)
+        _check_state(connection, atomic=atomic)
+
+        def directly(step: Send | CopyIn) -> Any:
+            return perform(connection, _quiet(step) if two_phase and isinstance(step, Send) else step)
+
+        two_phase = _is_two_phase(connection)
+        return Caller(directly, partial(_block, connection) if atomic else nullcontext)
     if _is_async(connection):
         raise TypeError(_BROKEN.format(type(connection).__name__, "an async connection goes with AsyncJobQueue"))
     if (owner := sqlalchemy_connection(connection)) is not None:
@@ -70,10 +78,14 @@ def sync_caller(connection: object, *, atomic: bool) -> Caller:
         _check_transactional(owner, driver)
 
         def through(step: Send | CopyIn) -> Any:
-            if isinstance(step, CopyIn):
-                return perform(driver, step)
-            return owner.exec_driver_sql(step.statement.decode(), dict(step.params)).fetchall()
+            if isinstance(step, Send):
+                step = _quiet(step) if two_phase else step
+                return owner.exec_driver_sql(step.statement.decode(), dict(step.params)).fetchall()
+            if _is_async(driver):  # the sync side of an async engine, as in `AsyncSession.run_sync`
+                return awaited(aperform(driver, step))
+            return perform(driver, step)
 
+        two_phase = is_two_phase(owner)
         return Caller(through, owner.begin_nested if atomic else nullcontext)
     raise TypeError(_BROKEN.format(type(connection).__name__, "it is none of these"))
 
@@ -81,8 +93,13 @@ def sync_caller(connection: object, *, atomic: bool) -> Caller:
 async def async_caller(connection: object, *, atomic: bool) -> AsyncCaller:
     """Return what can be done on an async connection; see `sync_caller`."""
     if _is_async(connection):
-        _check_pipeline(connection, atomic=atomic)
-        return AsyncCaller(partial(aperform, connection), partial(_ablock, connection) if atomic else nullcontext)
+        _check_state(connection, atomic=atomic)
+
+        def directly(step: Send | CopyIn) -> Awaitable[Any]:
+            return aperform(connection, _quiet(step) if two_phase and isinstance(step, Send) else step)
+
+        two_phase = _is_two_phase(connection)
+        return AsyncCaller(directly, partial(_ablock, connection) if atomic else nullcontext)
     if _is_sync(connection):
         raise TypeError(_BROKEN.format(type(connection).__name__, "a sync connection goes with JobQueue"))
     if (owner := await sqlalchemy_async_connection(connection)) is not None:
@@ -93,8 +110,10 @@ async def async_caller(connection: object, *, atomic: bool) -> AsyncCaller:
         async def through(step: Send | CopyIn) -> Any:
             if isinstance(step, CopyIn):
                 return await aperform(driver, step)
+            step = _quiet(step) if two_phase else step
             return (await owner.exec_driver_sql(step.statement.decode(), dict(step.params))).fetchall()
 
+        two_phase = is_two_phase(owner.sync_connection)
         return AsyncCaller(through, owner.begin_nested if atomic else nullcontext)
     raise TypeError(_BROKEN.format(type(connection).__name__, "it is none of these"))
 
@@ -107,9 +126,23 @@ def _is_async(connection: object) -> TypeGuard[psycopg.AsyncConnection[Any]]:
     return isinstance(connection, psycopg.AsyncConnection)
 
 
-def _check_pipeline(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any], *, atomic: bool) -> None:
-    if atomic and connection.pgconn.pipeline_status != PipelineStatus.OFF:
+def _check_state(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any], *, atomic: bool) -> None:
+    pipeline = connection.pgconn.pipeline_status != PipelineStatus.OFF
+    if atomic and pipeline:
         raise ValueError(_PIPELINE.format(type(connection).__name__))
+    # What a pipeline sends until it is synced is one transaction; whether there is another about it is not known.
+    if connection.autocommit and not pipeline and connection.info.transaction_status == TransactionStatus.IDLE:
+        raise ValueError(_AUTOCOMMIT.format(type(connection).__name__, "with connection.transaction()"))
+
+
+def _is_two_phase(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
+    """Tell whether the transaction was begun by `tpc_begin`: psycopg says so in no other way."""
+    return getattr(connection, "_tpc", None) is not None
+
+
+def _quiet(step: Send) -> Send:
+    """Return a step that notifies nobody: PostgreSQL prepares no transaction for a two-phase commit that has."""
+    return step._replace(params={**step.params, "notify": False}) if "notify" in step.params else step
 
 
 def _check_driver(connection: object, driver: str) -> None:
@@ -119,7 +152,8 @@ def _check_driver(connection: object, driver: str) -> None:
 
 def _check_transactional(connection: object, driver: Any) -> None:
     if driver.autocommit:
-        raise ValueError(_AUTOCOMMIT.format(type(connection).__name__))
+        do = "an engine or connection with another isolation_level"
+        raise ValueError(_AUTOCOMMIT.format(type(connection).__name__, do))
 
 
 def _driver_connection(fairy: Any) -> Any:

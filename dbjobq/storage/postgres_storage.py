@@ -183,10 +183,13 @@ class PostgresStorage(BaseStorage):
                 "priority": job.priority,
                 "max_retries": job.max_retries,
                 "timeout": job.timeout,
+                "notify": job.notify,
             }
             if job.plain and not again:
-                name = "enqueue" if connection is None else "enqueue_within"
-                yield Send(self.statements[name], params, express=self._express)
+                if connection is None and job.notify:
+                    yield Send(self.statements["enqueue"], params, express=self._express)
+                else:
+                    yield self._send("enqueue_within", params)
                 return job.id
             params |= {"execute_at": job.execute_at, "delay": job.delay, "unique_key": job.unique_key}
             for _ in range(_TRIES):
@@ -223,7 +226,7 @@ class PostgresStorage(BaseStorage):
                 yield CopyIn(places, rows.places())
                 more = rows.more
             if rows.ids:
-                yield self._send("notify", {"queue": number})
+                yield self._send("notify", {"queue": number, "notify": like.notify})
             return rows.ids
 
         first = self._knowing(like.queue)

@@ -81,6 +81,18 @@ class Sqlite:
                         loop.call_soon_threadsafe(woken.set)
             return answer
 
+    def join_callers(self, connection: Connection | None, work: Callable[[Connection], R]) -> R:
+        """Do it in the caller's own transaction. Raises ValueError if there is none to be part of."""
+        if connection is not None and connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("select 1")  # whereupon an engine's events may begin one
+            driver: Any = connection.connection.driver_connection
+            if driver.isolation_level is None and not driver.in_transaction:
+                raise ValueError(
+                    f"connection={type(connection).__name__}: it is in autocommit, so there is no transaction to be "
+                    "part of, and the job would be there at once: use one of another isolation_level, or none"
+                )
+        return self.join(connection, work)
+
     def close(self) -> None:
         """Close the connections. A database in memory is gone then, unless it is in the user's engine."""
         if not self._is_theirs and self._pid == os.getpid():
@@ -148,11 +160,12 @@ class SqliteRequest(NamedTuple, Generic[R]):
         """Make the call. Raises ConfigError, SchemaError or StorageUnavailable for what is not its own fault."""
         if self.connection is None:
             return self.sqlite.run(self.work, writes=self.writes)
-        return self.sqlite.join(sqlalchemy_connection(self.connection), self.work)
+        return self.sqlite.join_callers(sqlalchemy_connection(self.connection), self.work)
 
     async def arun(self) -> R:
         """Make the call on a thread, so that the running event loop does not wait for another writer."""
         if self.connection is None:
             return await asyncio.to_thread(self.run)
         caller = await sqlalchemy_async_connection(self.connection)
-        return await caller.run_sync(self.sqlite.join, self.work) if caller else self.sqlite.join(None, self.work)
+        join = self.sqlite.join_callers
+        return await caller.run_sync(join, self.work) if caller else join(None, self.work)

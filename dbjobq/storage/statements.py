@@ -44,7 +44,9 @@ _LISTED: Final = {"data": "data", "result": "result", "error": "error", "before"
 
 _VARIANTS: Final[Mapping[str, Mapping[str, str]]] = {
     "enqueue": {"stale": ""},
-    "enqueue_within": {"stale": " or current_setting('transaction_isolation') <> 'read committed'"},
+    "enqueue_within": {
+        "stale": " or current_setting('transaction_isolation') <> 'read committed') and (%(notify)s::bool",
+    },
     "claim": {"served": "unnest(%(queues)s::int[]) as served (queue)", "behind": ""},
     "claim_after": {
         "served": "unnest(%(after)s::int[], %(priorities)s::int[], %(positions)s::bigint[])\n"

@@ -52,6 +52,8 @@ class NewJob:
     unique_key: str | None = None
     own_id: bool = False
     """The caller chose the id: it may be there already."""
+    notify: bool = True
+    """Wake a worker that is asleep."""
 
     @property
     def plain(self) -> bool:

@@ -14,14 +14,15 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from dbjobq import AsyncJobQueue, JobQueue, PostgresStorage, SchemaError
+from dbjobq.embedded import EmbeddedPostgres
+from dbjobq.schema import migrate
 from tests.queue.jobs import anything
 from tests.queue.test_connections import engine, sqlalchemy_async_connection, sqlalchemy_connection, url
+from tests.storage.database import Database
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterator
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
-
-    from tests.storage.database import Database
 
     Opened = Callable[[str], AbstractContextManager[Any]]
     AsyncOpened = Callable[[str], AbstractAsyncContextManager[Any]]
@@ -41,35 +42,43 @@ def blocked(dsn: str) -> Generator[None]:
 # Autocommit.
 
 
-def test_many_jobs_are_one_transaction_on_a_connection_in_autocommit(
-    plain: JobQueue, dsn: str, database: Database
-) -> None:
-    with psycopg.connect(make_conninfo(dsn, options=IMPATIENT), autocommit=True) as connection:
+def test_a_connection_in_autocommit_is_refused_unless_a_transaction_is_open(plain: JobQueue, dsn: str) -> None:
+    with psycopg.connect(dsn, autocommit=True) as connection:
         inside = plain.options(connection=connection)
-        inside.enqueue(anything, n=1)
-        with blocked(dsn), pytest.raises(psycopg.errors.LockNotAvailable):
-            inside.options(delay=60).enqueue_many(anything, [{"n": 2}, {"n": 3}])
-        assert database.value("select count(*) from dbjobq.job") == 1
-        inside.enqueue_many(anything, [{"n": 4}])
+        for call in (lambda: inside.enqueue(anything), lambda: inside.enqueue_many(anything, [{}])):
+            with pytest.raises(ValueError, match=r"^connection=Connection: .*autocommit.*connection\.transaction\(\)"):
+                call()
+        with pytest.raises(ValueError, match="autocommit"):
+            plain.storage.finish([], connection).run()
+        assert plain.count() == 0
+        with connection.transaction():
+            ids = [inside.enqueue(anything), *inside.enqueue_many(anything, [{}])]
+            assert plain.count() == 0
+        connection.execute("begin")
+        ids.append(inside.enqueue(anything))
         assert plain.count() == 2
+        connection.execute("commit")
         assert connection.autocommit
+    assert [job.id for job in plain.list_jobs()] == ids[::-1]
 
 
-def test_many_jobs_are_one_transaction_on_an_async_connection_in_autocommit(
-    storage: PostgresStorage, dsn: str, database: Database
+def test_an_async_connection_in_autocommit_is_refused_unless_a_transaction_is_open(
+    storage: PostgresStorage, dsn: str
 ) -> None:
     async def main() -> None:
-        address = make_conninfo(dsn, options=IMPATIENT)
         async with (
             AsyncJobQueue(storage) as queue,
-            await psycopg.AsyncConnection.connect(address, autocommit=True) as connection,
+            await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection,
         ):
             inside = queue.options(connection=connection)
-            await inside.enqueue(anything, n=1)
-            with blocked(dsn), pytest.raises(psycopg.errors.LockNotAvailable):
-                await inside.options(delay=60).enqueue_many(anything, [{"n": 2}, {"n": 3}])
-            assert database.value("select count(*) from dbjobq.job") == 1
-            await inside.enqueue_many(anything, [{"n": 4}])
+            with pytest.raises(ValueError, match="autocommit"):
+                await inside.enqueue(anything)
+            with pytest.raises(ValueError, match="autocommit"):
+                await inside.enqueue_many(anything, [{}])
+            async with connection.transaction():
+                await inside.enqueue(anything)
+                await inside.enqueue_many(anything, [{}])
+                assert await queue.count() == 0
             assert await queue.count() == 2
 
     asyncio.run(main())
@@ -158,6 +167,131 @@ def test_async_sqlalchemy_in_autocommit_is_refused(storage: PostgresStorage, dsn
             assert await queue.count() == 0
 
     asyncio.run(main())
+
+
+# The sync side of an async session.
+
+
+@pytest.mark.parametrize("commit", [True, False])
+def test_all_works_in_run_sync(plain: JobQueue, dsn: str, commit: bool) -> None:
+    from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+
+    def write(session: Session) -> list[str]:
+        inside = plain.options(connection=session, queue="of this test")
+        return [
+            inside.enqueue(anything, n=0),
+            inside.options(unique_key="k").enqueue(anything, n=1),
+            *inside.enqueue_many(anything, ({"n": n} for n in range(2, 600))),
+        ]
+
+    async def main() -> list[str]:
+        made = create_async_engine(url(dsn))
+        async with AsyncSession(made) as session:
+            ids = await session.run_sync(write)
+            await (session.commit() if commit else session.rollback())
+        await made.dispose()
+        return ids
+
+    ids = asyncio.run(main())
+    assert [job.id for job in plain.list_jobs()] == (ids[::-1] if commit else [])
+
+
+# Two-phase commit: a transaction that has notified cannot be prepared, so none notifies, whoever sleeps.
+
+
+class Quiet:
+    """Runs SQL; what it is to end on is an open transaction of this kind, which is then prepared and committed."""
+
+    @staticmethod
+    @contextmanager
+    def psycopg(dsn: str) -> Generator[Any]:
+        with psycopg.connect(dsn) as connection:
+            connection.tpc_begin("of this test")
+            yield connection
+            connection.tpc_prepare()
+            connection.tpc_commit()
+
+    @staticmethod
+    @contextmanager
+    def connection(dsn: str) -> Generator[Any]:
+        with engine(dsn) as made, made.connect() as connection:
+            transaction = connection.begin_twophase()
+            yield connection
+            transaction.prepare()
+            transaction.commit()
+
+    @staticmethod
+    @contextmanager
+    def session(dsn: str) -> Generator[Any]:
+        with engine(dsn) as made, Session(made, twophase=True) as session:
+            yield session
+            session.commit()
+
+
+def enqueue_each_way(queue: Any, connection: Any) -> list[str]:
+    inside = queue.options(connection=connection)
+    return [
+        inside.enqueue(anything),
+        inside.options(delay=60).enqueue(anything),
+        inside.options(unique_key="k").enqueue(anything),
+        *inside.enqueue_many(anything, [{}]),
+    ]
+
+
+@pytest.fixture(scope="module")
+def preparing() -> Iterator[str]:
+    """A database on a server that prepares transactions."""
+    with EmbeddedPostgres(settings={"max_prepared_transactions": "2"}, tempdir="/dev/shm") as server:
+        migrate(server.dsn())
+        yield server.dsn()
+
+
+@pytest.mark.parametrize("asleep", [True, False])
+@pytest.mark.parametrize("opened", [Quiet.psycopg, Quiet.connection, Quiet.session])
+def test_a_transaction_of_two_phases_can_be_prepared_whoever_sleeps(
+    preparing: str, opened: Opened, asleep: bool
+) -> None:
+    with JobQueue(preparing) as queue, Database(preparing) as database:
+        queue.enqueue(anything)
+        database.rows("update dbjobq.queue set wanted = %s", asleep)
+        with opened(preparing) as connection:
+            ids = enqueue_each_way(queue, connection)
+        assert [job.id for job in queue.list_jobs(limit=len(ids))] == ids[::-1]
+        for job_id in ids:
+            queue.cancel(job_id)  # which frees the unique key
+
+
+@pytest.mark.parametrize("asleep", [True, False])
+def test_an_async_transaction_of_two_phases_can_be_prepared_whoever_sleeps(preparing: str, asleep: bool) -> None:
+    async def main() -> None:
+        async with AsyncJobQueue(preparing) as queue, await psycopg.AsyncConnection.connect(preparing) as connection:
+            await queue.enqueue(anything)
+            with Database(preparing) as database:
+                database.rows("update dbjobq.queue set wanted = %s", asleep)
+            await connection.tpc_begin("of this test")
+            inside = queue.options(connection=connection)
+            ids = [await inside.enqueue(anything), *await inside.enqueue_many(anything, [{}])]
+            await connection.tpc_prepare()
+            await connection.tpc_commit()
+            assert [job.id for job in await queue.list_jobs(limit=2)] == ids[::-1]
+
+    asyncio.run(main())
+
+
+def test_jobs_that_are_to_notify_nobody_do_not(plain: JobQueue, dsn: str, database: Database) -> None:
+    plain.enqueue(anything)
+    database.rows("update dbjobq.queue set wanted = true")
+    database.rows("listen dbjobq")
+    quiet = plain.options(notify=False)
+    with psycopg.connect(dsn, options="-c default_transaction_isolation=serializable") as connection:
+        ids = enqueue_each_way(quiet, connection)
+    ids += [quiet.enqueue(anything), quiet.options(delay=60).enqueue(anything), *quiet.enqueue_many(anything, [{}])]
+    plain.enqueue(anything)
+    assert len(list(database.connection.notifies(timeout=30, stop_after=1))) == 1
+    assert not list(database.connection.notifies(timeout=0))
+    assert plain.count() == len(ids) + 2
+    with pytest.raises(TypeError, match="notify=1"):
+        plain.options(notify=1)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 
 
 # Pipelines.

@@ -561,7 +561,6 @@ def test_any_name_that_is_no_syntax_can_be_the_schemas(empty_dsn: str, schema: s
         "pg_catalog",
         "pg_x",
         "\ud800",
-        None,
         5,
         b"x",
     ],

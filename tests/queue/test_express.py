@@ -9,9 +9,9 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg_pool import ConnectionPool
 
 from dbjobq import Job, JobQueue, PostgresStorage, StorageUnavailable, job
-from dbjobq.queue import WithOptions
 from dbjobq.storage.express import Express
 from tests.storage.database import Database
 from tests.support.looking import get
@@ -38,26 +38,30 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 
 @pytest.fixture
-def connection(dsn: str) -> Iterator[psycopg.Connection[Any]]:
-    """A caller's own, in autocommit."""
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        yield connection
-
-
-@pytest.fixture
 def plain(dsn: str, database: Database) -> Iterator[JobQueue]:
     with JobQueue(PostgresStorage(dsn, max_size=1)) as queue:
         yield queue
 
 
+def only(queue: JobQueue) -> psycopg.Connection[Any]:
+    """The one connection of its pool, at rest."""
+    assert isinstance(queue.storage, PostgresStorage)
+    with queue.storage.connections.connection() as connection:
+        return connection
+
+
 @pytest.fixture
-def on_mine(plain: JobQueue, connection: psycopg.Connection[Any], taken: list[bool]) -> WithOptions:
-    """Enqueues on the caller's connection, and has often enough for the short way, whose turn it is."""
-    on_mine = plain.options(connection=connection)
+def connection(plain: JobQueue) -> psycopg.Connection[Any]:
+    return only(plain)
+
+
+@pytest.fixture
+def warm(plain: JobQueue, connection: psycopg.Connection[Any], taken: list[bool]) -> JobQueue:
+    """A queue that has enqueued often enough for the short way, whose turn it is."""
     for _ in range(8):
-        on_mine.enqueue(work)
+        plain.enqueue(work)
     assert taken == [False] * 5 + [True] * 3
-    return on_mine
+    return plain
 
 
 def test_it_is_taken_when_a_connection_has_been_used_some_times_and_writes_the_same_job(
@@ -88,106 +92,98 @@ def test_a_name_beyond_ascii_takes_the_usual_way_whatever_the_connections_encodi
     plain: JobQueue, connection: psycopg.Connection[Any], taken: list[bool]
 ) -> None:
     connection.execute("set client_encoding = 'LATIN1'")
-    on_mine = plain.options(connection=connection)
     for _ in range(7):
-        on_mine.enqueue("plain")
-    found = get(plain, on_mine.enqueue("größer"))
+        plain.enqueue("plain")
+    found = get(plain, plain.enqueue("größer"))
     assert taken[-2:] == [True, False]
     assert found.type == "größer"
 
 
 @pytest.mark.parametrize("forget", ["discard all", "deallocate all"])
 def test_a_session_that_has_forgotten_what_was_prepared_gets_its_job_all_the_same(
-    plain: JobQueue, on_mine: WithOptions, connection: psycopg.Connection[Any], taken: list[bool], forget: str
+    warm: JobQueue, connection: psycopg.Connection[Any], taken: list[bool], forget: str
 ) -> None:
     with connection.cursor() as cursor:
         cursor.execute(forget.encode(), prepare=False)
-    ids = [on_mine.enqueue(work) for _ in range(8)]
+    ids = [warm.enqueue(work) for _ in range(8)]
     assert taken == [False] * 5 + [True] * 3 + [False] * 6 + [True] * 2
-    assert plain.count("pending") == 16
-    assert [get(plain, i).id for i in ids] == ids
+    assert warm.count("pending") == 16
+    assert [get(warm, i).id for i in ids] == ids
 
 
 def test_not_in_a_callers_transaction_which_a_refusal_would_end(
-    plain: JobQueue, on_mine: WithOptions, connection: psycopg.Connection[Any], taken: list[bool]
+    warm: JobQueue, connection: psycopg.Connection[Any], taken: list[bool], dsn: str
 ) -> None:
     with connection.transaction(force_rollback=True):
-        gone = on_mine.enqueue(work)
-    assert taken[-2:] == [True, False]
-    assert plain.get_job(gone) is None
-    connection.autocommit = False
-    kept = on_mine.enqueue(work)
-    assert plain.get_job(kept) is None
-    connection.commit()
-    assert plain.get_job(kept) is not None
-    assert taken[-1] is False
+        gone = warm.options(connection=connection).enqueue(work)
+    assert not any(taken[8:])
+    assert warm.get_job(gone) is None
+    with psycopg.connect(dsn) as mine:
+        kept = [warm.options(connection=mine).enqueue(work) for _ in range(8)]
+        assert warm.get_job(kept[0]) is None
+    assert [get(warm, i).id for i in kept] == kept
+    assert not any(taken[8:])
 
 
-def test_not_in_a_pipeline(
-    plain: JobQueue, on_mine: WithOptions, connection: psycopg.Connection[Any], taken: list[bool]
-) -> None:
+def test_not_in_a_pipeline(warm: JobQueue, connection: psycopg.Connection[Any], taken: list[bool]) -> None:
     with connection.pipeline():
-        ids = [on_mine.enqueue(work) for _ in range(3)]
-    assert taken[-3:] == [False] * 3
-    assert [get(plain, i).id for i in ids] == ids
+        ids = [warm.options(connection=connection).enqueue(work) for _ in range(3)]
+    assert not any(taken[8:])
+    assert [get(warm, i).id for i in ids] == ids
 
 
 def test_nothing_is_prepared_where_nothing_may_be(
     plain: JobQueue, connection: psycopg.Connection[Any], taken: list[bool]
 ) -> None:
     connection.prepare_threshold = None
-    on_mine = plain.options(connection=connection)
     for _ in range(8):
-        on_mine.enqueue(work)
+        plain.enqueue(work)
     assert not any(taken)
     assert connection.execute(PREPARED, prepare=False).fetchone() == (0,)
 
 
-def test_a_name_that_somebody_has_taken_on_the_connection_is_left_to_him(
-    plain: JobQueue, connection: psycopg.Connection[Any], taken: list[bool]
-) -> None:
-    for _ in range(6):
-        plain.options(connection=connection).enqueue(work)
-    assert taken[-1]
-    with JobQueue(PostgresStorage(connection.info.dsn)) as second:  # by the same name: of the same text
-        ids = [second.options(connection=connection).enqueue(work) for _ in range(8)]
-    assert not any(taken[6:])
-    assert len({get(plain, i).id for i in ids}) == 8
+def test_a_name_that_somebody_has_taken_on_the_connection_is_left_to_him(dsn: str, taken: list[bool]) -> None:
+    with ConnectionPool(dsn, min_size=1, max_size=1, open=True, kwargs={"autocommit": True}) as pool:
+        first, second = JobQueue(PostgresStorage(pool)), JobQueue(PostgresStorage(pool))
+        for _ in range(6):
+            first.enqueue(work)
+        assert taken[-1]
+        ids = [second.enqueue(work) for _ in range(8)]  # by the same name: of the same text
+        assert not any(taken[6:])
+        assert len({get(first, i).id for i in ids}) == 8
 
 
 def test_what_the_server_refuses_raises_as_ever_and_the_connection_goes_on(
-    plain: JobQueue, on_mine: WithOptions, connection: psycopg.Connection[Any], taken: list[bool]
+    warm: JobQueue, connection: psycopg.Connection[Any], taken: list[bool], database: Database
 ) -> None:
-    connection.execute("set default_transaction_read_only = on")
-    with pytest.raises(StorageUnavailable, match="read-only"):
-        on_mine.enqueue(work)
-    connection.execute("set default_transaction_read_only = off")
-    on_mine.enqueue(work)
+    database.rows("alter table dbjobq.job add constraint refused check (type <> 'refused')")
+    with pytest.raises(psycopg.errors.CheckViolation, match="refused"):
+        warm.enqueue("refused")
+    warm.enqueue(work)
     assert taken == [False] * 5 + [True] * 4
-    assert plain.count("pending") == 9
+    assert only(warm) is connection
+    assert warm.count("pending") == 9
 
 
 def test_a_statement_that_takes_too_long_is_not_sent_again(
-    plain: JobQueue, on_mine: WithOptions, connection: psycopg.Connection[Any], database: Database
+    warm: JobQueue, connection: psycopg.Connection[Any], database: Database
 ) -> None:
     connection.execute("set statement_timeout = 2000")
     with psycopg.connect(database.dsn) as other:
         other.execute("lock table dbjobq.job in access exclusive mode")
         before = time.monotonic()
-        with pytest.raises(psycopg.errors.QueryCanceled):
-            on_mine.enqueue(work)
+        with pytest.raises(StorageUnavailable, match="gave up the statement"):
+            warm.enqueue(work)
         assert 1.9 < time.monotonic() - before < 3.9
-    on_mine.enqueue(work)
-    assert plain.count("pending") == 9
+    warm.enqueue(work)
+    assert warm.count("pending") == 9
 
 
 def test_threads_that_share_a_connection_take_turns(
     plain: JobQueue, connection: psycopg.Connection[Any], taken: list[bool]
 ) -> None:
-    on_mine = plain.options(connection=connection)
-
     def enqueue(n: int) -> str:
-        return on_mine.enqueue(work, n)
+        return plain.enqueue(work, n)
 
     with ThreadPoolExecutor(8) as threads:
         ids = list(threads.map(enqueue, range(400)))

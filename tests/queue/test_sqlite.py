@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import sqlalchemy
 from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy import NullPool, Pool, QueuePool, SingletonThreadPool, StaticPool, create_engine, make_url, text
+from sqlalchemy import NullPool, Pool, QueuePool, SingletonThreadPool, StaticPool, create_engine, event, make_url, text
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
@@ -469,6 +469,36 @@ def test_the_same_of_async_connections_and_sessions(url: str, commit: bool) -> N
 
     with SQLAlchemyStorage(url) as storage:
         asyncio.run(asyncio.wait_for(main(storage), 30))
+
+
+def test_a_connection_in_autocommit_is_refused(url: str) -> None:
+    engine = create_engine(url)
+    by_hand = create_engine(url)
+
+    @event.listens_for(by_hand, "connect")
+    def connected(driver: Any, _: object) -> None:
+        driver.isolation_level = None  # as SQLAlchemy's page on SQLite has it, so that savepoints work
+
+    @event.listens_for(by_hand, "begin")
+    def begun(connection: Any) -> None:
+        connection.exec_driver_sql("begin")
+
+    with SQLAlchemyStorage(url) as storage:
+        queue = JobQueue(storage)
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            with pytest.raises(ValueError, match="autocommit"):
+                queue.options(connection=connection).enqueue(anything)
+            with pytest.raises(ValueError, match="autocommit"):
+                queue.options(connection=connection).enqueue_many(anything, [{}])
+        assert queue.count() == 0
+        with by_hand.connect() as connection:
+            queue.options(connection=connection).enqueue(anything)
+            connection.rollback()
+            queue.options(connection=connection).enqueue(anything)
+            connection.commit()
+        assert queue.count() == 1
+    engine.dispose()
+    by_hand.dispose()
 
 
 def test_what_is_no_connection_to_sqlite_is_refused(storage: SQLAlchemyStorage, dsn: str) -> None:

@@ -38,7 +38,7 @@ select id::text, new, (
            select pg_notify({channel}, 'w' || queue.id)
              from {schema}.queue
             where new and queue.id = %(queue)s
-              and (wanted or current_setting('transaction_isolation') <> 'read committed')
+              and (wanted or current_setting('transaction_isolation') <> 'read committed') and %(notify)s::bool
        )
   from answer
  where not exists (select from key) or exists (select from body)
