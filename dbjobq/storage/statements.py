@@ -41,22 +41,30 @@ _SEARCH: Final = {
     "condition": "",
 }
 _LISTED: Final = {"data": "data", "result": "result", "error": "error", "before": "", "cut": ""}
+_ALL: Final = {"served": "unnest(%(queues)s::int[]) as served (queue)", "behind": ""}
+_NUMBER: Final = (
+    "(date_part('epoch', clock_timestamp()) * 1000)::bigint * 1048576 + nextval({claim_sequence}) %% 1048576"
+)
+"""Draws the number of a claim, which no other ever has: it holds the time (docs/decisions/0002)."""
 
 _VARIANTS: Final[Mapping[str, Mapping[str, str]]] = {
     "enqueue": {"stale": ""},
     "enqueue_within": {
         "stale": " or current_setting('transaction_isolation') <> 'read committed') and (%(notify)s::bool",
     },
-    "claim": {"served": "unnest(%(queues)s::int[]) as served (queue)", "behind": ""},
+    "claim": {**_ALL, "number": _NUMBER},
+    "claim_by_hand": {**_ALL, "number": "%(claim)s::bigint"},
+    "dequeue_begin": {"number": _NUMBER},
     "claim_after": {
+        "number": _NUMBER,
         "served": "unnest(%(after)s::int[], %(priorities)s::int[], %(positions)s::bigint[])\n"
         "               as served (queue, priority, position)",
         "behind": "\n                  and ready.priority = served.priority and ready.position >= served.position",
     },
     "cancel": _ONE,
     "cancel_many": _MANY,
-    "retry": _ONE,
-    "retry_many": _MANY,
+    "retry": _ONE | {"as_of": "\n       and (date_part('epoch', finished_at) * 1000000)::bigint = %(ended)s"},
+    "retry_many": _MANY | {"as_of": ""},
     "search_all": _SEARCH | {"columns": "id, queue, type", "members": "{schema}.job", "key": "id", "body": ""},
     # Of all jobs those that neither run nor have ended. Each look-up is a subquery: none can become a join.
     "search_pending": _SEARCH
@@ -146,7 +154,7 @@ class Statements:
         found = self._cache.get(name)
         if found is None:
             parts = {part: text.format_map(self._names) for part, text in _VARIANTS.get(name, {}).items()}
-            text = _texts()[name.partition("_")[0] if parts else name]
+            text = _texts().get(name) or _texts()[name.partition("_")[0]]
             code = "\n".join(line for line in text.splitlines() if not line.startswith("--"))
             found = self._cache[name] = code.format_map(self._names | parts).encode()
         return found

@@ -11,9 +11,10 @@
 -- of the job's place, whatever a body says that was not written by us.
 -- Data that is large, or compressed and may be, is not brought: bodies.sql does, as far as there is room for it. So the answer
 -- has a bound, some 8 MB for 500 jobs.
--- Sent in two forms (statements.py). `claim_after` looks only behind a position in each queue and priority it is given, so
--- that it does not walk again over index entries of rows that are gone but, while an old snapshot is held somewhere,
--- cannot be vacuumed. It may miss some: scan.py says when it does, and when `claim` must follow.
+-- Sent in three forms (statements.py). `claim_by_hand` is given its number, which dequeue_begin.sql has drawn.
+-- `claim_after` looks only behind a position in each queue and priority it is given, so that it does not walk again over
+-- index entries of rows that are gone but, while an old snapshot is held somewhere, cannot be vacuumed. It may miss some:
+-- scan.py says when it does, and when `claim` must follow.
 with picked as materialized (
     select row.tid
       from {served},
@@ -29,7 +30,7 @@ with picked as materialized (
     delete from {schema}.ready where ctid = any (array (select tid from picked))
     returning queue, job_id, attempts, suspect, priority, position, enqueued
 ), drawn as materialized (
-    select (date_part('epoch', clock_timestamp()) * 1000)::bigint * 1048576 + nextval({claim_sequence}) %% 1048576 as claim
+    select {number} as claim
 ), held as (
     insert into {schema}.lease (claim, claimed_at, expires_at, worker, attempts, job_id, suspect)
     select (select claim from drawn), now(), clock_timestamp() + %(lease)s::float8 * interval '1 second',
