@@ -146,9 +146,9 @@ class PostgresStorage(BaseStorage):
             self.know_queue(number, name)
         return wanted in self._queue_ids
 
-    def look_for_queues(self) -> Send:
+    def look_for_queue(self, name: str) -> Send:
         """Return the statement that `know_queues` takes the rows of."""
-        return self._send("queues")
+        return self._send("queues_named", {"names": [name]})
 
     def intern(self, name: str, *, alone: bool = False) -> PostgresRequest[int]:
         """Describe how a queue gets its number; `alone`: see `PostgresRequest`."""
@@ -489,10 +489,10 @@ class _Knowing:
 
     def run_by(self, deadline: Deadline | None, perform: Callable[[Send], Any] | None) -> None:
         storage, queue = self._storage, self._queue
-        if perform is None or not storage.know_queues(perform(storage.look_for_queues()), queue):
+        if perform is None or not storage.know_queues(perform(storage.look_for_queue(queue)), queue):
             storage.know_queue(storage.intern(queue, alone=perform is not None).run_by(deadline), queue)
 
     async def arun_by(self, deadline: Deadline | None, perform: Callable[[Send], Awaitable[Any]] | None) -> None:
         storage, queue = self._storage, self._queue
-        if perform is None or not storage.know_queues(await perform(storage.look_for_queues()), queue):
+        if perform is None or not storage.know_queues(await perform(storage.look_for_queue(queue)), queue):
             storage.know_queue(await storage.intern(queue, alone=perform is not None).arun_by(deadline), queue)

@@ -41,7 +41,13 @@ _SEARCH: Final = {
     "condition": "",
 }
 _LISTED: Final = {"data": "data", "result": "result", "error": "error", "before": "", "cut": ""}
-_ALL: Final = {"served": "unnest(%(queues)s::int[]) as served (queue)", "behind": ""}
+_GIVEN: Final = "array_position(%(queues)s::int[], moved.queue)"
+_ALL: Final = {
+    "held_queues": "",
+    "served": "unnest(%(queues)s::int[]) as served (queue)",
+    "behind": "",
+    "turns": _GIVEN,
+}
 _NUMBER: Final = (
     "(date_part('epoch', clock_timestamp()) * 1000)::bigint * 1048576 + nextval({claim_sequence}) %% 1048576"
 )
@@ -55,12 +61,39 @@ _VARIANTS: Final[Mapping[str, Mapping[str, str]]] = {
     "claim": {**_ALL, "number": _NUMBER},
     "claim_by_hand": {**_ALL, "number": "%(claim)s::bigint"},
     "dequeue_begin": {"number": _NUMBER},
+    "claim_any": {
+        "held_queues": "recursive "
+        + ", ".join(
+            f"{name} (queue) as (\n"
+            f"    (select queue from {{schema}}.ready where {within} order by queue limit 1)\n"
+            "    union all\n"
+            f"    select next.queue\n      from {name}, lateral (\n"
+            f"        select queue from {{schema}}.ready where ready.queue > {name}.queue and {within}\n"
+            "         order by queue limit 1) as next\n)"
+            for name, within in {
+                "ahead": "ready.queue >= %(turn)s::int",
+                "before": "ready.queue < %(turn)s::int",
+            }.items()
+        )
+        + ", ",
+        "served": "(select queue from ahead union all select queue from before) as served",
+        "behind": "",
+        "turns": "moved.queue < %(turn)s::int, moved.queue",
+        "number": _NUMBER,
+    },
     "claim_after": {
+        "held_queues": "",
+        "turns": _GIVEN,
         "number": _NUMBER,
         "served": "unnest(%(after)s::int[], %(priorities)s::int[], %(positions)s::bigint[])\n"
         "               as served (queue, priority, position)",
         "behind": "\n                  and ready.priority = served.priority and ready.position >= served.position",
     },
+    "idle": {"of": ""},
+    "idle_of": {"of": " and id = any (%(queues)s::int[])"},
+    "queues": {"which": "order by id limit %(limit)s::int"},
+    "queues_named": {"which": "where name = any (%(names)s::text[])"},
+    "queues_numbered": {"which": "where id = any (%(numbers)s::int[])"},
     "cancel": _ONE,
     "cancel_many": _MANY,
     "retry": _ONE | {"as_of": "\n       and (date_part('epoch', finished_at) * 1000000)::bigint = %(ended)s"},
