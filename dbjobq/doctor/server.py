@@ -80,6 +80,12 @@ _RULES: Final[Mapping[str, _Rule]] = {
         "claims that meet fail instead of passing each other by, and every enqueue notifies",
         "alter role … set default_transaction_isolation = 'read committed' for the workers' role",
     ),
+    "server_encoding": _Rule(
+        _is_not("UTF8"),
+        "notice",
+        "names that it cannot hold are refused, and such letters of errors are written as escapes",
+        "make databases with encoding 'UTF8'",
+    ),
     "idle_in_transaction_session_timeout": _Rule(
         _is("0"), "notice", "a forgotten transaction keeps dead rows, and locks, for ever", "set it to some minutes"
     ),

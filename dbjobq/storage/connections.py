@@ -92,6 +92,11 @@ class Connections:
         self.direct = self.way if listen_conninfo is None else Way(listen_conninfo)
         _all.add(self)
 
+    @property
+    def says_its_needs(self) -> bool:
+        """Whether connections have `way.NEEDED`: not those of a pooler, nor of a user's own pool."""
+        return self._theirs is None and not self.way.pooled
+
     def arguments(self) -> dict[str, Any]:
         """Return what makes the same for another process, with pools of its own."""
         return {

@@ -28,7 +28,9 @@ QUEUES: Final = 1_000
 class Sender(Protocol):
     """Makes the steps: see `PostgresStorage`."""
 
-    def __call__(self, name: str, params: Mapping[str, Any] | None = None, *, as_dicts: bool = False) -> Send: ...
+    def __call__(
+        self, name: str, params: Mapping[str, Any] | None = None, *, as_dicts: bool = False, binary: bool = False
+    ) -> Send: ...
 
 
 class _Search:
@@ -146,6 +148,6 @@ def _rows(send: Sender, form: str, wanted: JobFilter, params: Mapping[str, Any])
     """Return jobs by their ids, and which was the last; those that have just left the wanted status are left out."""
     if not params["ids"]:
         return [], None
-    rows = yield send(form, params, as_dicts=True)
+    rows = yield send(form, params, as_dicts=True, binary=True)
     jobs = [job_from_row(row) for row in rows if wanted["status"] in {None, row["status"]}]
     return jobs, str(rows[-1]["id"]) if rows else None

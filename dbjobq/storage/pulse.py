@@ -146,7 +146,8 @@ class PostgresPulse(Pulse):
             return set()
         try:
             with connection.transaction():
-                return {row[0] for row in connection.execute(self._statements["finish"], finish_params(outcomes))}
+                params = finish_params(outcomes, self._connections.way.codec)
+                return {row[0] for row in connection.execute(self._statements["finish"], params)}
         except psycopg.Error as error:
             if is_passing(error):
                 raise

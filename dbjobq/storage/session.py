@@ -80,11 +80,6 @@ ROOM: Final = 2**24
 CLEARINGS: Final = 10
 """How often an exchange clears away a thousand places whose job is gone."""
 
-FEW: Final = 32
-"""Queues that a worker of all queues knows by heart."""
-MET: Final = 100
-"""Where there are more, it keeps so many in mind of those that it has met."""
-
 SILENCE: Final = 60.0
 """Seconds after which the listening connection is asked whether it still leads anywhere."""
 
@@ -139,9 +134,6 @@ class PostgresSession(Session):
         self._names: dict[int, str] = {}
         self._served: list[int] = []
         self._stale_queues = False
-        self._met: dict[int, None] = {}
-        self._many = False  # it serves all queues, and they are many: `_served` are those it has met of late,
-        self._turn = 0  # and the one from which on it looks next
         self._scan = Scan()
         self._busy_at = self._due_at = float("-inf")
         self._behind_since = float("inf")  # when there was first more due than could be made ready at once
@@ -241,19 +233,10 @@ class PostgresSession(Session):
         return self._connection, self._worker
 
     async def _learn_queues(self, connection: AsyncConnection) -> bool:
-        """Read the queues to serve; return whether there are new ones.
-
-        Where it is all, and they are many, none is learned before a job of it is met.
-        """
-        if self._queues is None:
-            rows = await self._rows(connection, "queues", {"limit": FEW + 1})
-        else:
-            rows = await self._rows(connection, "queues_named", {"names": self._queues})
+        """Read the queues; return whether there are new ones to serve."""
+        self._names = dict(await self._rows(connection, "queues"))
         self._stale_queues = False
-        if self._queues is None and len(rows) > FEW:
-            new, self._many = not self._many, True
-            return new
-        self._names, before = dict(rows), set(self._served)
+        before = set(self._served)
         if self._queues is None:
             self._served = [n for n in self._served if n in self._names]
             self._served += [n for n in self._names if n not in before]
@@ -264,26 +247,6 @@ class PostgresSession(Session):
             return False
         self._scan = Scan()  # which knows nothing of the new ones
         return True
-
-    async def _meet(self, connection: AsyncConnection, rows: Sequence[tuple[Any, ...]], *, full: bool) -> None:
-        """Learn the names of queues that jobs came from, and let the next ones have their turn after a full claim."""
-        numbers = dict.fromkeys(row[QUEUE] for row in rows)
-        if full:
-            self._turn = next(iter(numbers)) + 1
-        unknown = [number for number in numbers if number not in self._names]
-        if unknown:
-            found = await self._rows(connection, "queues_numbered", {"numbers": array(map(str, unknown))})
-            self._names |= {number: f"(no queue {number})" for number in unknown} | dict(found)
-        self._keep_in_mind(numbers)
-
-    def _keep_in_mind(self, numbers: Iterable[int]) -> None:
-        """Keep those that were met last, in the order of their turns; forget the others."""
-        for number in numbers:
-            self._met.pop(number, None)
-            self._met[number] = None
-        while len(self._met) > MET:
-            del self._met[next(iter(self._met))]
-        self._served = sorted(self._met, key=lambda number: (number < self._turn, number))
 
     # Work.
 
@@ -316,8 +279,6 @@ class PostgresSession(Session):
         with self._in_time(), self._asking(connection):
             if self._stale_queues:
                 await self._learn_queues(connection)
-            if self._many and len(self._names) > 10 * MET:
-                self._names.clear()
             if promote and want and not await self._promote(exchange, now):
                 exchange.want, exchange.ask_due, exchange.say_busy = 0, False, False
             try:
@@ -364,7 +325,7 @@ class PostgresSession(Session):
             if it.plain:
                 await it.completed.execute(sql["finish_completed"], held_params(o.claim for o in it.plain))
             if it.other:
-                await it.finished.execute(sql["finish"], finish_params(it.other))
+                await it.finished.execute(sql["finish"], finish_params(it.other, self._connections.way.codec))
             if it.progress:
                 said = {**held_params(it.progress), "progress": list(it.progress.values())}
                 await it.connection.execute(sql["progress"], said)
@@ -405,17 +366,14 @@ class PostgresSession(Session):
             await self._claim(it, it.want - len(rows), None)
             rows += await it.claimed.fetchall()
             self._looked(rows, it, now)
-        full = len(rows) == it.want
-        if rows and self._many:
-            await self._meet(it.connection, rows, full=full)
         if any(row[DATA] is None for row in rows):
             rows = await self._clear(it, rows)
             rows = await self._fetch(it, rows)
         elif len(rows) >= self._most:
             self._most = min(self._most * 2, ANY)
         self._due_at = min(self._due_at, now)
-        if not self._many and len(rows) == it.want and self._queues is None and len(self._served) > 1:
-            self._served = [*self._served[1:], self._served[0]]  # all queues: each in its turn
+        if len(rows) == it.want and self._queues is None and len(self._served) > 1:  # all queues: each in its turn
+            self._served = [*self._served[1:], self._served[0]]
         return rows
 
     async def _clear(self, it: _Exchange, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
@@ -432,10 +390,7 @@ class PostgresSession(Session):
             self._uncleared = not left
             if left:
                 await self._claim(it, it.want - len(rows), None)
-                more_rows = await it.claimed.fetchall()
-                if more_rows and self._many:
-                    await self._meet(it.connection, more_rows, full=False)
-                rows += more_rows
+                rows += await it.claimed.fetchall()
         return rows
 
     async def _fetch(self, it: _Exchange, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
@@ -457,7 +412,7 @@ class PostgresSession(Session):
             async with it.connection.pipeline():
                 if self._lax:
                     await it.connection.execute(self._lax)
-                await it.connection.execute(self._statements["finish"], finish_params(released))
+                await it.connection.execute(self._statements["finish"], finish_params(released, None))
             self._scan.came_back()
             self._most = max(1, fits)
         return rows[:fits]
@@ -470,15 +425,12 @@ class PostgresSession(Session):
         return again
 
     async def _claim(self, it: _Exchange, want: int, near: list[Start] | None) -> None:
-        params: dict[str, Any] = {"queues": array(map(str, self._served)), "turn": self._turn}
-        params |= {"limit": want, "lease": None}
+        params: dict[str, Any] = {"queues": array(map(str, self._served)), "limit": want, "lease": None}
         params |= {"worker": it.worker, "beat": it.beat}
         if near is not None:
             columns = zip(*near, strict=True)
             params |= zip(("after", "priorities", "positions"), (array(map(str, c)) for c in columns), strict=True)
-        await it.claimed.execute(
-            self._statements["claim_after" if near else "claim_any" if self._many else "claim"], params
-        )
+        await it.claimed.execute(self._statements["claim_after" if near else "claim"], params)
 
     async def _refused(self, connection: AsyncConnection, sent: Sequence[Outcome], accepted: set[str]) -> list[Outcome]:
         """Tell results that came late from those that were written before, when the reply was lost."""
@@ -498,7 +450,9 @@ class PostgresSession(Session):
     async def _finish_one(self, connection: AsyncConnection, outcome: Outcome) -> bool:
         async with connection.transaction():
             await connection.execute(self._durable)
-            cursor = await connection.execute(self._statements["finish"], finish_params([outcome]))
+            cursor = await connection.execute(
+                self._statements["finish"], finish_params([outcome], self._connections.way.codec)
+            )
         return cursor.rowcount == 1 or not await self._refused(connection, [outcome], set())
 
     async def idle(self) -> Idle:
@@ -514,15 +468,13 @@ class PostgresSession(Session):
         cleared, self._cleared = self._cleared, False
         every = self._queues is None
         with self._asking(connection):
-            # Of many queues those that others have met are set by them, or when this worker begins.
-            name = "idle" if every and not (self._many and sure) else "idle_of"
-            params = {"queues": array(map(str, self._served)), "few": FEW, "since": self._scan.since(time.monotonic())}
-            ((changed, count, next_due, clock),) = await self._rows(connection, name, params)
+            queues = None if every else array(map(str, self._served))
+            params = {"queues": queues, "since": self._scan.since(time.monotonic())}
+            ((changed, count, next_due, clock),) = await self._rows(connection, "idle", params)
             now = time.monotonic()
             self._scan.emptied(now, clock)
             self._scan.scheduled(clock, next_due)
-            learned = self._many or not every or count == len(self._names)
-            new = not learned and await self._learn_queues(connection)
+            new = every and count != len(self._names) and await self._learn_queues(connection)
             again, self._uncleared = new or self._uncleared, False
             look_in = await self._look_for_writers(connection, anew=not sure, cleared=cleared or changed)
             looks = [0.0 if again else None, look_in, self._scan.whole_in(now)]
@@ -568,10 +520,7 @@ class PostgresSession(Session):
                         elif payload.startswith("c"):
                             yield Notice("cancel", payload[1:])
                         elif self._concerns(payload[1:]):
-                            if payload.startswith("b"):
-                                self._cleared = True
-                                if self._many:
-                                    self._keep_in_mind([int(payload[1:])])
+                            self._cleared = self._cleared or payload.startswith("b")
                             yield Notice("work")
             finally:
                 await _hang_up(connection)
@@ -600,7 +549,7 @@ class PostgresSession(Session):
     def _concerns(self, number: str) -> bool:
         queue = int(number) if number.isdecimal() else 0
         if self._queues is None:
-            self._stale_queues = not self._many and (self._stale_queues or queue not in self._names)
+            self._stale_queues = self._stale_queues or queue not in self._names
             return True
         return queue in self._served
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import psycopg
+from psycopg.pq import Format
 from psycopg.rows import dict_row, tuple_row
 from psycopg.types.string import TextLoader
 
@@ -16,6 +17,8 @@ __all__ = ["Call", "CopyIn", "Send", "adrive", "aperform", "drive", "perform"]
 
 R = TypeVar("R")
 
+TEXT_OID: Final = psycopg.adapters.types["text"].oid
+
 
 class Send(NamedTuple):
     """A statement that returns rows, and its values; answered by its rows."""
@@ -24,6 +27,8 @@ class Send(NamedTuple):
     params: Mapping[str, Any]
     as_dicts: bool = False
     """By the names of their columns, and JSON as text."""
+    binary: bool = False
+    """Not as text, which depends on the session's DateStyle; only for types that psycopg knows."""
     express: Express | None = None
     """A shorter way, for where the statement is a transaction by itself; then its rows do not matter."""
 
@@ -77,8 +82,8 @@ def perform(connection: psycopg.Connection[Any], step: Send | CopyIn, deadline: 
         return []
     cursor: psycopg.Cursor[Any] = psycopg.Cursor(connection, row_factory=dict_row if step.as_dicts else tuple_row)
     if step.as_dicts:
-        cursor.adapters.register_loader("json", TextLoader)
-    return cursor.execute(step.statement, step.params).fetchall()
+        _read_json_as_text(cursor)
+    return cursor.execute(step.statement, step.params, binary=step.binary).fetchall()
 
 
 async def aperform(
@@ -94,6 +99,11 @@ async def aperform(
         connection, row_factory=dict_row if step.as_dicts else tuple_row
     )
     if step.as_dicts:
-        cursor.adapters.register_loader("json", TextLoader)
-    await cursor.execute(step.statement, step.params)
+        _read_json_as_text(cursor)
+    await cursor.execute(step.statement, step.params, binary=step.binary)
     return await cursor.fetchall()
+
+
+def _read_json_as_text(cursor: psycopg.Cursor[Any] | psycopg.AsyncCursor[Any]) -> None:
+    for format in Format.TEXT, Format.BINARY:  # noqa: A001 - psycopg's name
+        cursor.adapters.register_loader("json", cursor.adapters.get_loader(TEXT_OID, format) or TextLoader)

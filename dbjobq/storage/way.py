@@ -8,6 +8,7 @@ transaction, or are part of a statement, and nothing is prepared.
 from __future__ import annotations
 
 import asyncio
+import codecs
 import os
 import re
 import threading
@@ -17,7 +18,10 @@ from inspect import iscoroutine
 from typing import Any, Final, TypeAlias
 
 import psycopg
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import Format
 
 from dbjobq.errors import ConfigError, StorageUnavailable
 from dbjobq.redact import without_passwords
@@ -42,10 +46,22 @@ BOUNDED: Final = {
 }
 """What libpq leaves unbounded. A DSN's own values win."""
 
+WANTED: Final = {
+    "idle_session_timeout": "0",  # a listener has nothing to say for minutes
+    "lock_timeout": "0",
+    "statement_timeout": "0",  # calls are bounded otherwise, and what takes long takes as long the next time
+}
+"""What every connection of our own sets for itself, whatever role and database have. A DSN's own options win."""
+
 NEEDED: Final = {
+    "datestyle": "iso",
+    "extra_float_digits": "1",
     "default_transaction_isolation": "read committed",  # SKIP LOCKED, and a statement that follows a wait, need it
 }
 """What every connection of our own sets for itself. These win over a DSN's own options."""
+
+_ONE_BYTE: Final = re.compile(r"(LATIN|ISO_8859_|WIN|KOI8)(\w+)")
+"""The names of encodings that Python has, too, and of whose letters it thinks the same."""
 
 _NOTHING: Final[Mapping[str, str]] = {}
 
@@ -98,7 +114,10 @@ class Way:
         """Whether a pooler is on the way, as far as is known by now."""
         self.prepare_after = 5
         """How often a statement is sent before psycopg prepares it; where there is a pooler none is."""
+        self.codec: str | None = None
+        """Of what the database can hold, as Python calls it; None if that is everything, as far as is known by now."""
         self._worked = False
+        self._encoding = "UTF8"  # whatever PGCLIENTENCODING, role or database have: a pooler takes it, too
 
     def dsn(self) -> str:
         """Return the DSN for a new connection.
@@ -145,10 +164,15 @@ class Way:
             last: More settings, which win over all others.
         """
         if self.pooled:
-            return {"autocommit": True, "prepare_threshold": None}
+            return {"autocommit": True, "prepare_threshold": None, "client_encoding": self._encoding}
         own = conninfo_to_dict(self.conninfo).get("options") or os.environ.get("PGOPTIONS", "")
-        options = f"{_options(first)} {own} {_options({**NEEDED, **last})}".strip()
-        return {"autocommit": True, "prepare_threshold": self.prepare_after, "options": options}
+        options = f"{_options({**WANTED, **first})} {own} {_options({**NEEDED, **last})}".strip()
+        return {
+            "autocommit": True,
+            "prepare_threshold": self.prepare_after,
+            "options": options,
+            "client_encoding": self._encoding,
+        }
 
     def connect(self, **more: Any) -> SyncConnection:
         """Return a new connection, in autocommit unless `more` says otherwise.
@@ -164,8 +188,10 @@ class Way:
             if not self._met_a_pooler(error):
                 raise self._judged(error) from error.__cause__
             connection = psycopg.connect(dsn, **{**more, **self.kwargs()})
-        self._worked = True
-        return connection
+        if self._fits(connection):
+            return connection
+        connection.close()
+        return self.connect(**more)
 
     async def aconnect(
         self, first: Mapping[str, str] = _NOTHING, last: Mapping[str, str] = _NOTHING, **more: Any
@@ -178,8 +204,25 @@ class Way:
             if not self._met_a_pooler(error):
                 raise self._judged(error) from error.__cause__
             connection = await psycopg.AsyncConnection.connect(dsn, **{**more, **self.kwargs()})
+        if self._fits(connection):
+            return connection
+        await connection.close()
+        return await self.aconnect(first, last, **more)
+
+    def _fits(self, connection: SyncConnection | AsyncConnection) -> bool:
+        """Learn from a new connection what the database can hold; tell whether it was made in the right encoding.
+
+        A database in SQL_ASCII holds any bytes, and would refuse to send those that are no UTF-8 if that was asked for.
+        """
         self._worked = True
-        return connection
+        encoding = connection.info.parameter_status("server_encoding") or "UTF8"
+        self.codec = None if encoding in {"UTF8", "SQL_ASCII"} else _codec(encoding)
+        if encoding == "SQL_ASCII":
+            for loader in (_AnyBytes, _AnyBytesBinary):
+                for kind in ("text", "varchar", "name"):
+                    connection.adapters.register_loader(kind, loader)
+        before, self._encoding = self._encoding, "SQL_ASCII" if encoding == "SQL_ASCII" else "UTF8"
+        return before == self._encoding
 
     def _judged(self, error: psycopg.OperationalError) -> psycopg.OperationalError:
         """Return an error as what it is: where there has been a connection, a refusal passes as an outage does."""
@@ -191,6 +234,30 @@ class Way:
             return False
         self.pooled = True
         return True
+
+
+class _AnyBytes(Loader):
+    """Text that somebody may have written in another encoding: what is not UTF-8 becomes escapes."""
+
+    def load(self, data: Buffer) -> str:
+        return bytes(data).decode("utf-8", "backslashreplace")
+
+
+class _AnyBytesBinary(_AnyBytes):
+    format = Format.BINARY
+
+
+def _codec(encoding: str) -> str:
+    """Return Python's name of a server's encoding, ASCII where the two may not agree on every letter."""
+    found = _ONE_BYTE.fullmatch(encoding)
+    if found is None:
+        return "ascii"
+    kind, which = found.groups()
+    name = {"LATIN": "latin_", "ISO_8859_": "iso8859_", "WIN": "cp", "KOI8": "koi8_"}[kind] + which
+    try:
+        return codecs.lookup(name).name
+    except LookupError:
+        return "ascii"
 
 
 def _options(settings: Mapping[str, str]) -> str:

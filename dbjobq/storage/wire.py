@@ -84,11 +84,16 @@ def accepted_params(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     return {**held_params(o.claim for o in outcomes), "events": [_EVENTS[o.event] for o in outcomes]}
 
 
-def finish_params(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Return the parameters of `finish.sql`."""
+def finish_params(outcomes: Sequence[Outcome], codec: str | None) -> dict[str, Any]:
+    """Return the parameters of `finish.sql`; what the database cannot hold of an error (see `Way.codec`) as escapes."""
     return {
         **accepted_params(outcomes),
-        "errors": [o.error for o in outcomes],
+        "errors": [holdable(o.error, codec) for o in outcomes],
         "results": [o.result for o in outcomes],
         "delays": [o.delay for o in outcomes],
     }
+
+
+def holdable(text: str | None, codec: str | None) -> str | None:
+    """Return text as the database can hold it."""
+    return text if text is None or codec is None else text.encode(codec, "backslashreplace").decode(codec)

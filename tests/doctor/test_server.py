@@ -152,3 +152,8 @@ def test_sessions_that_listen_are_counted(storage: PostgresStorage, other: Datab
     other.rows('listen "dbjobq"')
     found = {f.check: f.found for f in examine(storage)}
     assert found["notifications"].startswith("1 session")
+
+
+def test_a_database_in_another_encoding_is_worth_a_notice() -> None:
+    (finding,) = server.judge_settings([{"name": "server_encoding", "value": "LATIN1"}])
+    assert (finding.severity, finding.found.partition(":")[0]) == ("notice", "server_encoding = LATIN1")

@@ -14,15 +14,24 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from dbjobq import ConfigError, PostgresStorage
 from dbjobq.schema import migrate
 from dbjobq.storage.connections import Connections
-from dbjobq.storage.way import NEEDED, Way
+from dbjobq.storage.way import NEEDED, WANTED, Way
 from tests.storage.database import Database, database
 
 __all__ = ["database"]
 
 DEFAULTS = {
     "default_transaction_isolation": "serializable",
+    "datestyle": "German",
+    "extra_float_digits": "-15",
+    "client_encoding": "LATIN1",
+    "idle_session_timeout": "1h",
+    "lock_timeout": "1h",
+    "statement_timeout": "1h",
 }
 """What role or database may have."""
+OURS = {**WANTED, **NEEDED, "client_encoding": "UTF8", "datestyle": "ISO"}
+"""What our own connections have there."""
+SETTINGS = "select lower(name), split_part(setting, ',', 1) from pg_settings where lower(name) = any (%s)"
 
 
 @pytest.fixture
@@ -43,12 +52,12 @@ def storage(strange: str) -> Iterator[PostgresStorage]:
 
 
 def settings(connection: psycopg.Connection[Any]) -> dict[str, str]:
-    rows = connection.execute("select name, setting from pg_settings where name = any (%s)", [list(NEEDED)])
+    rows = connection.execute(SETTINGS, [list(OURS)])
     return dict(rows.fetchall())
 
 
 async def asettings(connection: psycopg.AsyncConnection[Any]) -> dict[str, str]:
-    rows = await connection.execute("select name, setting from pg_settings where name = any (%s)", [list(NEEDED)])
+    rows = await connection.execute(SETTINGS, [list(OURS)])
     return dict(await rows.fetchall())
 
 
@@ -97,8 +106,8 @@ def a_listeners(connections: Connections) -> dict[str, str]:
 def test_each_of_our_connections_has_what_it_needs(
     storage: PostgresStorage, made: Callable[[Connections], dict[str, str]]
 ) -> None:
-    assert set(DEFAULTS) == set(NEEDED)  # each is tried
-    assert made(storage.connections) == NEEDED
+    assert set(DEFAULTS) == set(OURS)  # each is tried
+    assert made(storage.connections) == OURS
 
 
 def test_tables_are_made_where_the_defaults_are_strange(strange: str, database: Database) -> None:
@@ -111,19 +120,20 @@ def test_tables_are_made_where_the_defaults_are_strange(strange: str, database: 
 def test_what_the_session_needs_outlives_whoever_resets_it(storage: PostgresStorage) -> None:
     with storage.connections.connection() as connection:
         connection.execute("discard all")
-        assert settings(connection) == NEEDED
+        assert settings(connection) == OURS
 
 
 @pytest.mark.parametrize("given", ["dsn", "environment"])
 def test_options_of_the_users_own_are_kept(dsn: str, given: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = "-c work_mem=12345 -c default_transaction_isolation=serializable"
+    options = "-c work_mem=12345 -c statement_timeout=54321 -c default_transaction_isolation=serializable"
     if given == "dsn":
         dsn = make_conninfo(dsn, options=options)
     else:
         monkeypatch.setenv("PGOPTIONS", options)
     with Way(dsn).connect() as connection:
         assert connection.execute("show work_mem").fetchone() == ("12345kB",)
-        assert settings(connection) == NEEDED
+        assert settings(connection)["statement_timeout"] == "54321"
+        assert settings(connection)["default_transaction_isolation"] == "read committed"
 
 
 @pytest.mark.parametrize(
