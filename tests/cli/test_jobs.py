@@ -176,6 +176,17 @@ def test_it_cancels_all_that_are_meant_once_it_is_told_to(dsn: str, queue: JobQu
     assert json.loads(done.stdout) == {"found": 1, "cancelled": 1}
 
 
+def test_what_somebody_is_just_moving_is_not_waited_for(dsn: str, queue: JobQueue) -> None:
+    """An exchange that was cut off half-sent holds its jobs for as long as the server waits for its end."""
+    ids = [queue.enqueue("app.send", n=n) for n in range(4)]
+    assert queue.dequeue() is not None
+    with psycopg.connect(dsn) as exchange:
+        exchange.execute("select from dbjobq.lease for update")
+        exchange.execute("select from dbjobq.ready limit 1 for update")
+        assert queue.storage.cancel_many(ids).run() == 2
+    assert queue.storage.cancel_many(ids).run() == 2
+
+
 @pytest.mark.parametrize("args", [[], ["--all", UNKNOWN], [UNKNOWN, "--queue=mail"], [UNKNOWN, "--status=running"]])
 def test_cancel_wants_ids_or_all(dsn: str, args: list[str]) -> None:
     assert invoke(dsn, "jobs", "cancel", *args).exit_code == 2
