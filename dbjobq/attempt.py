@@ -82,7 +82,8 @@ def _failure(claim: Claim, said: str, error: BaseException | None, policy: Retry
     except BaseException as broken:
         worth, delay = error is None or DEFAULT_RETRY.worth(error), _delay(claim, DEFAULT_RETRY, None)
         said += f"\n\nThe default retry policy was used: the job type's own raised {storable_text(_said(broken))}"
-    return Outcome(claim, after_failure(claim.attempts, claim.max_retries) if worth else "fail", said, None, delay)
+    event = after_failure(claim.attempts, claim.max_retries) if worth else "fail"
+    return Outcome(claim, event, said, None, delay, error if event == "fail" else None)
 
 
 def _delay(claim: Claim, policy: RetryPolicy, asked: float | None) -> float:

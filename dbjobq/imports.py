@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 import traceback
 from collections.abc import Iterable
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from dbjobq.errors import ConfigError
 
-__all__ = ["import_modules", "import_script"]
+__all__ = ["hear_again", "import_modules", "import_script"]
 
 
 def import_modules(names: Iterable[str], folder: Path | None = None) -> None:
@@ -32,6 +33,14 @@ def import_modules(names: Iterable[str], folder: Path | None = None) -> None:
             importlib.import_module(name)
         except Exception as error:
             raise ConfigError(f"cannot import {name!r}: {_why(name, error)}") from error
+    hear_again()
+
+
+def hear_again() -> None:
+    """Let our loggers speak after an import: `logging.config`, by its defaults, disables all that are there."""
+    for name, logger in tuple(logging.root.manager.loggerDict.items()):
+        if name.partition(".")[0] == "dbjobq" and isinstance(logger, logging.Logger):
+            logger.disabled = False
 
 
 def import_script(name: str, file: str) -> None:
@@ -57,6 +66,7 @@ def import_script(name: str, file: str) -> None:
         if not isinstance(error, Exception):
             raise
         raise ConfigError(f"cannot import the script {file}: {_why(name, error)}") from error
+    hear_again()
 
 
 def _why(name: str, error: Exception) -> str:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, ForwardRef, Literal, TypeVar, Union, g
 from dbjobq.checks import INT_MAX, check_integer, check_name, check_seconds
 from dbjobq.context import JobContext
 from dbjobq.errors import UnknownJobType
+from dbjobq.imports import hear_again
 from dbjobq.retry import DEFAULT_RETRY, RetryPolicy
 
 __all__ = ["Task", "find", "home_of", "job", "known", "openable", "registered", "task_of"]
@@ -382,6 +383,7 @@ def find(name: str, imports: Iterable[str] = ()) -> Task:
             raise UnknownJobType(name, f"importing {module} failed: {error}") from error
         except (Exception, SystemExit) as error:
             raise UnknownJobType(name, f"importing {module} failed: {type(error).__name__}: {error}") from error
+        hear_again()
         if (task := _tasks.get(name)) is not None:
             return task
     where = f"the modules named to it ({', '.join(imports) or 'none'}) and {len(_tasks)} registered functions"

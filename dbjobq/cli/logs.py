@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from dbjobq.cli.output import printable
+from dbjobq.redact import without_passwords
+from dbjobq.telemetry import name_job
 
 __all__ = ["LEVELS", "log_to_stderr"]
 
@@ -22,6 +24,7 @@ def log_to_stderr(level: str, *, as_json: bool) -> None:
     """Send all loggers' lines of `level` and above to standard error, in place of what was set up before."""
     handler = logging.StreamHandler()
     handler.setLevel(level.upper())  # some loggers, such as psycopg, have levels of their own
+    handler.addFilter(name_job)
     handler.setFormatter(_JsonFormatter() if as_json else _TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
@@ -30,7 +33,13 @@ def _extra(record: logging.LogRecord) -> Mapping[str, Any]:
     return {name: value for name, value in vars(record).items() if name not in _STANDARD}
 
 
-class _TextFormatter(logging.Formatter):
+class _Formatter(logging.Formatter):
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
+        """Return a traceback without the passwords that it quotes, as the job's error is stored."""
+        return without_passwords(super().formatException(ei))
+
+
+class _TextFormatter(_Formatter):
     """`2026-01-31T09:30:00.123Z INFO dbjobq.worker job.retry job_id=… delay=2.0`.
 
     Whoever enqueues a job has a say in what is logged of it: nothing that comes from there can move a terminal's
@@ -46,7 +55,7 @@ class _TextFormatter(logging.Formatter):
         return "\n".join([event, *(f"  {printable(line)}" for line in trace)])
 
 
-class _JsonFormatter(logging.Formatter):
+class _JsonFormatter(_Formatter):
     """One JSON object a line: time, level, logger, event, and what came by `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:

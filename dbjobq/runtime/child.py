@@ -35,6 +35,7 @@ from dbjobq.serialize import load_arguments
 from dbjobq.signals import STOP_SIGNALS, on_stop_signals
 from dbjobq.storage.base import BaseStorage, Recipe
 from dbjobq.storage.values import Claim, Outcome
+from dbjobq.telemetry import name_job, running_here
 
 __all__ = ["main"]
 
@@ -120,7 +121,7 @@ class _Child:
                 with suppress(Exception):  # the function may have closed it
                     stream.flush()
             try:
-                self._channel.send("done", *outcome[1:])
+                self._channel.send("done", *outcome._replace(exception=None)[1:])
             except OSError:
                 os._exit(CUT)
         if self._storage is not None:
@@ -166,6 +167,7 @@ class _Child:
         except BaseException as error:  # a module may do anything when it is imported
             return unknown(claim, error, self._unknown_within)
         self._channel.send("started")
+        running_here.set(lambda: claim)
         try:
             return completed(claim, copy_context().run(self._call, claim, task))
         except BaseException as error:
@@ -252,6 +254,7 @@ class _Forward(logging.Handler):
         super().__init__()
         self._channel = channel
         self._formatter = logging.Formatter()
+        self.addFilter(name_job)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send a line; its arguments and its exception as text."""

@@ -30,7 +30,7 @@ from dbjobq.runtime.threads import Chunk, Threads
 from dbjobq.serialize import load_arguments
 from dbjobq.storage.base import BaseStorage
 from dbjobq.storage.values import Claim, Outcome
-from dbjobq.telemetry import job_fields, worker_log
+from dbjobq.telemetry import job_fields, running_here, worker_log
 
 __all__ = ["Executor", "Whereabouts"]
 
@@ -240,13 +240,18 @@ class Executor:
         """Tell whether a job runs here."""
         return any(claim.id == job_id for claim in self.running())
 
+    @property
+    def loss_level(self) -> int:
+        """Of a line about a job that is not this worker's any more: somebody has cancelled it, if the lease holds."""
+        return logging.INFO if self._lease.alive() else logging.WARNING
+
     def lost(self, claims: list[Claim]) -> None:
         """These are no longer held, cancelled or given away: tell their functions, and drop what those return."""
         gone = {claim.claim + claim.id for claim in claims}
         for slot in tuple(self._slots):
             claim = slot.running()
             if claim is not None and not slot.verdict and claim.claim + claim.id in gone:
-                worker_log.warning("job.lost", extra=job_fields(claim))
+                worker_log.log(self.loss_level, "job.lost", extra=job_fields(claim))
                 self._abandon(slot, claim, "lost")
 
     def cut_off(self, claims: Collection[Claim]) -> None:
@@ -290,7 +295,8 @@ class Executor:
             self._threads.abandon(slot.chunk)
             if not slot.chunk.done.done():
                 slot.chunk.done.set_result(None)
-            worker_log.warning("thread.abandoned", extra=job_fields(claim))
+            level = self.loss_level if verdict == "lost" else logging.WARNING
+            worker_log.log(level, "thread.abandoned", extra=job_fields(claim))
         elif slot.task is not None:
             slot.task.cancel()
 
@@ -311,7 +317,9 @@ class Executor:
         slot = Slot()
         self._slots.add(slot)
         # A fresh context: nothing that an earlier job put into context variables.
-        slot.task = self._loop.create_task(self._work(slot), name="dbjobq-slot", context=self._context.copy())
+        context = self._context.copy()
+        context.run(running_here.set, slot.running)
+        slot.task = self._loop.create_task(self._work(slot), name="dbjobq-slot", context=context)
         slot.task.add_done_callback(lambda task: self._replace(slot, task))
 
     def _replace(self, slot: Slot, task: asyncio.Task[None]) -> None:
@@ -429,6 +437,7 @@ class Executor:
                     alarm.ring()
                 if debug or outcome.event != "complete":
                     self.log(outcome)
+                    outcome = None  # what its exception holds goes with it
             slot.claim = slot.context = None
             if me.cancelling():
                 await self._absorb(me)
@@ -488,7 +497,7 @@ class Executor:
                 self._unknown.clear()
             self._unknown.add(claim.type)
         elif outcome.event == "fail":
-            worker_log.warning("job.failed", extra=extra)
+            worker_log.error("job.failed", extra=extra, exc_info=outcome.exception)
         else:
             worker_log.info("job.retry", extra=extra | {"delay": round(outcome.delay, 3)})
 

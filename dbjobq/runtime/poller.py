@@ -149,7 +149,7 @@ class Poller:
         self._unsent = []
         self._reconnect.reset()
         for outcome in step.refused:
-            worker_log.warning("job.refused", extra=job_fields(outcome.claim))
+            worker_log.log(self._executor.loss_level, "job.refused", extra=job_fields(outcome.claim))
         for outcome in step.gave_up:
             self._executor.log(outcome._replace(event="fail"))
         self._note_due(step.next_due, asked=promote)

@@ -72,7 +72,8 @@ class Processes:
         except (TimeoutError, asyncio.CancelledError) as error:
             hears = work.started.done() and (task.is_async or task.context is not None)
             urgent = isinstance(error, asyncio.CancelledError) and slot.verdict != "lost"  # others may start it now
-            await self._end(process, work, GRACE if hears and not urgent else 0.0)
+            level = logging.INFO if slot.verdict == "lost" else logging.WARNING
+            await self._end(process, work, GRACE if hears and not urgent else 0.0, level)
             raise
         self._keep(process)
         return outcome
@@ -122,7 +123,7 @@ class Processes:
         if process in self._idle:
             self._idle.remove(process)
 
-    async def _end(self, process: JobProcess, work: Work, grace: float) -> None:
+    async def _end(self, process: JobProcess, work: Work, grace: float, level: int) -> None:
         """Tell a job that it is not wanted any more, and end its process if it does not end in time."""
         try:
             if grace:
@@ -132,7 +133,7 @@ class Processes:
             if work.outcome.done():
                 self._keep(process)
             else:
-                worker_log.warning("child.killed", extra=job_fields(work.claim, pid=process.pid))
+                worker_log.log(level, "child.killed", extra=job_fields(work.claim, pid=process.pid))
                 work.outcome.cancel()
                 process.kill()
         if not process.usable:

@@ -6,6 +6,7 @@ where the commit that wakes others waits behind one that waits for a standby. No
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 
@@ -49,7 +50,8 @@ class Rescuer:
             while not self._stopping and (rescued := pulse.rescue()):
                 for job in rescued:
                     fields = {"job_id": job.id, "job_type": job.type, "queue": job.queue, "attempt": job.attempts + 1}
-                    worker_log.warning("job.dead" if job.dead else "job.rescued", extra=fields)
+                    level, event = (logging.ERROR, "job.dead") if job.dead else (logging.WARNING, "job.rescued")
+                    worker_log.log(level, event, extra=fields)
             self._troubled = False
         except DBJobQError as error:
             if not (self._troubled or self._stopping):

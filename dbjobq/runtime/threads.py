@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from dbjobq.attempt import failed
 from dbjobq.registry import Task
 from dbjobq.storage.values import Claim, Outcome
+from dbjobq.telemetry import running_here
 
 if TYPE_CHECKING:
     from dbjobq.context import JobContext
@@ -130,7 +131,9 @@ class Threads:
             self._queue.put(None)
 
     def _work(self) -> None:
+        chunk: Chunk | None = None
         base, me = copy_context(), threading.get_ident()
+        base.run(running_here.set, lambda: None if chunk is None else chunk.claim)
         while (chunk := self._queue.get()) is not None:
             chunk.thread = me
             while True:

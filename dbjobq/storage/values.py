@@ -124,6 +124,8 @@ class Outcome(NamedTuple):
     """JSON text."""
     delay: float = 0.0
     """Seconds until the retry; for `unknown`, after which the job fails instead of going back."""
+    exception: BaseException | None = None
+    """What the function raised, where the job has failed for good: for the log."""
 
     @property
     def plain(self) -> bool:

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from dbjobq import Job
 from dbjobq.cli.logs import log_to_stderr
+from dbjobq.telemetry import running_here
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,3 +79,30 @@ def test_a_line_of_json_is_an_object(capsys: pytest.CaptureFixture[str]) -> None
     assert line["event"] == "slot.broken"
     assert (line["level"], line["logger"], line["where"]) == ("error", "dbjobq.test", "{1}")
     assert line["exception"].endswith("ValueError: no")
+
+
+def test_a_line_that_a_job_logs_by_any_logger_names_the_job(capsys: pytest.CaptureFixture[str]) -> None:
+    log_to_stderr("info", as_json=True)
+    job = Job(id="7", type="shop.mail", queue="mail", attempts=1)
+    running_here.set(lambda: job)
+    log.info("sent")
+    log.info("of another", extra={"job_id": "8"})
+    running_here.set(None)
+    log.info("outside")
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    named = {name: lines[0].get(name) for name in ("job_id", "job_type", "queue", "attempt")}
+    assert named == {"job_id": "7", "job_type": "shop.mail", "queue": "mail", "attempt": 2}
+    assert [line.get("job_id") for line in lines] == ["7", "8", None]
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_dead_letters_traceback_has_no_password(capsys: pytest.CaptureFixture[str], as_json: bool) -> None:
+    log_to_stderr("info", as_json=as_json)
+    try:
+        raise ValueError("postgresql://me:secret@host/db")
+    except ValueError:
+        log.exception("job.failed")
+    said = capsys.readouterr().err
+    assert "Traceback" in said
+    assert "ValueError" in said
+    assert "secret" not in said
