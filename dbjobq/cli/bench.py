@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from dbjobq.cli.lifeline import WorkerProcess
-from dbjobq.cli.output import echo_json, json_option, markdown_table, table
+from dbjobq.cli.output import echo_json, fitted, folded, json_option, markdown_table, width
 from dbjobq.cli.settings import dsn_option, libpq_form, listen_dsn_option
 from dbjobq.cli.stage import leave_on_sigterm, require_rich
 
@@ -36,12 +37,13 @@ _at_least_one: Final = click.IntRange(1)
 @click.command()
 @click.option("--only", multiple=True, type=click.Choice(NAMES), help="Measure this, and no more; may be repeated.")
 @click.option("--quick", is_flag=True, help="A glance: 2 rounds of a tenth of the size, without the gate.")
-@click.option("--rounds", type=_at_least_one, help="That count; one more goes before, to warm up.  [default: 5]")
+@click.option("--rounds", type=_at_least_one, help="Rounds to measure, after one that is not.  [default: 5]")
 @click.option("--jobs", type=_at_least_one, help="To enqueue in bulk, and to drain, each round.  [default: 20000]")
 @click.option("--backlog", type=_at_least_one, help="Jobs of each kind that lie around.  [default: 200000]")
 @click.option("--data-bytes", type=click.IntRange(0), help="Of a job's arguments, as JSON.  [default: 100]")
 @click.option("--concurrency", type=_at_least_one, help="Of the worker process.  [default: 100]")
 @click.option("--markdown", is_flag=True, help="Print the tables in Markdown.")
+@click.option("--wide", is_flag=True, help="Print the tables as they are, however narrow the terminal.")
 @json_option
 @dsn_option
 @listen_dsn_option
@@ -49,6 +51,7 @@ def bench(  # noqa: PLR0913 - the command's options
     *,
     quick: bool,
     markdown: bool,
+    wide: bool,
     as_json: bool,
     dsn: str | None,
     listen_dsn: str | None,
@@ -92,12 +95,22 @@ def bench(  # noqa: PLR0913 - the command's options
     if as_json:
         echo_json(report.as_json())
     else:
-        print_report(report, markdown=markdown)
+        print_report(report, markdown=markdown, columns=None if wide else width())
 
 
-def print_report(report: Report, *, markdown: bool) -> None:
-    """Print a report's tables."""
-    form = markdown_table if markdown else table
-    click.echo(form(("machine", ""), report.machine.items()))
+def print_report(report: Report, *, markdown: bool, columns: int | None = None) -> None:
+    """Print a report's tables; one that is wider than so many columns by its rows, one below the other."""
+
+    def form(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+        return markdown_table(header, rows) if markdown else fitted(header, rows, columns)
+
+    machine = report.machine.items()
+    if markdown:
+        click.echo(form(("machine", ""), machine))
+    else:
+        at = max(len(name) for name in ("machine", *report.machine)) + 2
+        for name, value in (("machine", ""), *machine):
+            click.echo(folded(f"{name:<{at}}", str(value), columns, indent=at).rstrip())
     for title, header, rows in report.tables():
-        click.echo(f"\n{'### ' * markdown}{title}\n\n{form(header, rows)}")
+        above = f"### {title}" if markdown else folded("", title, columns, indent=0)
+        click.echo(f"\n{above}\n\n{form(header, rows)}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from dbjobq.cli.output import echo_json, json_option, printable
+from dbjobq.cli.output import echo_json, folded, json_option, width
 from dbjobq.cli.settings import Database, database_options
 from dbjobq.imports import import_modules
 
@@ -32,7 +32,8 @@ def doctor(database: Database, *, modules: tuple[str, ...], as_json: bool) -> No
     Looks at: the schema's version, server and settings, poolers, who keeps dead rows from being removed, dead rows,
     bloat and autovacuum, notifications, indexes, queues that nobody serves, leases of dead workers, types of jobs
     that no worker knows, and jobs that are not where they should be. With MODULE..., as `dbjobq worker` takes them,
-    the types of all jobs that wait are looked up. Nothing is changed.
+    the types of all jobs that wait are looked up. The worst comes first, and of that what is nearest to the jobs.
+    Nothing is changed.
 
     The exit code is 0 if there is nothing worse than a notice, 3 with a warning, 4 if something is critical; 1 if
     the database could not be looked at.
@@ -42,11 +43,11 @@ def doctor(database: Database, *, modules: tuple[str, ...], as_json: bool) -> No
       dbjobq doctor myapp.jobs
       dbjobq doctor --json | jq .worst
     """  # noqa: D301 - click's mark for a block that is not wrapped
-    from dbjobq.doctor import examine, worst
+    from dbjobq.doctor import examine, ranked, worst
 
     import_modules(modules, Path.cwd())
     with database.storage() as storage:
-        findings = examine(storage, modules)
+        findings = ranked(examine(storage, modules))
     if as_json:
         echo_json({"worst": worst(findings), "findings": [asdict(finding) for finding in findings]})
     else:
@@ -55,15 +56,15 @@ def doctor(database: Database, *, modules: tuple[str, ...], as_json: bool) -> No
 
 
 def _print(findings: Iterable[Finding]) -> None:
-    """Print the worst first, and in one line what is as it should be."""
-    from dbjobq.doctor import SEVERITIES
-
-    findings = list(findings)
-    for severity in reversed(SEVERITIES[1:]):
-        for finding in findings:
-            if finding.severity == severity:
-                click.echo(f"{severity.upper()}  {finding.check}: {printable(finding.found)}")
-                if finding.advice:
-                    click.echo(f"    {printable(finding.advice)}")
-    if fine := [finding.check for finding in findings if finding.severity == "ok"]:
-        click.echo(f"ok: {', '.join(fine)}")
+    """Print what is to be mended, and in one line what is as it should be."""
+    columns = width()
+    fine: list[str] = []
+    for finding in findings:
+        if finding.severity == "ok":
+            fine.append(finding.check)
+            continue
+        click.echo(folded(f"{finding.severity.upper()}  {finding.check}: ", finding.found, columns, indent=4))
+        if finding.advice:
+            click.echo(folded("    ", finding.advice, columns, indent=4))
+    if fine:
+        click.echo(folded("ok: ", ", ".join(fine), columns, indent=4))

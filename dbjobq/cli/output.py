@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -20,6 +21,7 @@ __all__ = [
     "cut",
     "echo_json",
     "fitted",
+    "folded",
     "json_option",
     "markdown_table",
     "moment",
@@ -69,6 +71,14 @@ def cut(text: str, to: int) -> str:
     """Return the first line of a text, cut to so many characters."""
     line = printable(text.partition("\n")[0])
     return line if len(line) <= to else f"{line[: max(0, to - 1)]}…"
+
+
+def folded(name: str, text: str, to: int | None, *, indent: int) -> str:
+    """Return a text behind a name, folded between words where it is wider than `to`."""
+    line = name + printable(text)
+    if to is None or len(line) <= to:
+        return line
+    return textwrap.fill(line, to, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
 
 
 def plural(number: int, what: str) -> str:

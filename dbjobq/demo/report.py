@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from dbjobq.demo.totals import Totals
 from dbjobq.stage.percentile import percentile
 
 __all__ = ["Kill", "Report"]
+
+WIDTH: Final = 80
+INDENT: Final = 12
+"""Columns of what is printed, and of the names in front of it."""
 
 
 class Kill(NamedTuple):
@@ -71,19 +76,38 @@ class Report:
         for name, one, other in _compared(self.by_queue, self.without_queue):
             yield f"{name:<12}{one:>28}{other:>28}  {'=' if one == other else 'DIFFERS'}"
         yield ""
-        yield f"time        {self.seconds:.1f} s by {self.workers} workers; {self.plain_seconds:.1f} s by a plain loop"
-        yield f"rate        {self.jobs_per_second:,.0f} jobs/s until the kill"
+        yield from _told(
+            "time",
+            f"{self.seconds:.1f} s by {self.workers} workers; for {self.kill.recovered_after:.1f} s of it some jobs "
+            "waited until the lease of the killed worker was over",
+        )
+        yield from _told("rate", f"{self.jobs_per_second:,.0f} jobs/s until the kill")
         if self.latencies:
             p50, p99 = (percentile(self.latencies, part) * 1000 for part in (50, 99))
-            yield f"pick-up     {p50:.1f} ms p50, {p99:.1f} ms p99: {len(self.latencies)} jobs, while workers slept"
-        yield (
-            f"kill        {self.kill.held} jobs held by the killed worker, taken away after "
-            f"{self.kill.recovered_after:.1f} s; {self.attempts_charged} attempts charged"
+            pings = f"{len(self.latencies)} jobs, enqueued one at a time while the workers slept"
+            yield from _told("pick-up", f"{p50:.1f} ms (median), {p99:.1f} ms (p99) from enqueue to start: {pings}")
+        yield from _told(
+            "kill",
+            f"the killed worker held {_jobs(self.kill.held)}; others ran them, and {self.attempts_charged} attempts "
+            "are counted as failed for it",
         )
-        yield f"run again   {self.begun_twice} jobs begun twice, {self.ended_twice} run to their end twice"
-        yield f"lost        {self.lost} jobs"
+        yield from _told(
+            "run again",
+            f"{_jobs(self.begun_twice)} began twice, and {self.ended_twice} of them came to their end twice: a job "
+            "runs at least once, and again if its worker dies before its result is written. Only one result is kept",
+        )
+        yield from _told("lost", f"{self.lost} jobs")
         yield ""
         yield "OK: nothing is lost, and all totals agree" if self.ok else "FAILED: see above"
+
+
+def _told(name: str, text: str) -> list[str]:
+    """Return a line, folded between words: terminals have 80 columns, and break words."""
+    return textwrap.wrap(f"{name:<{INDENT}}{text}", WIDTH, subsequent_indent=" " * INDENT, break_on_hyphens=False)
+
+
+def _jobs(number: int) -> str:
+    return f"{number} job{'s' * (number != 1)}"
 
 
 def _compared(one: Totals, other: Totals) -> Iterator[tuple[str, str, str]]:

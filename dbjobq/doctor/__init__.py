@@ -5,6 +5,6 @@ Nothing is changed, and what is read is bounded, or is what only people ask for.
 """
 
 from dbjobq.doctor.examine import examine
-from dbjobq.doctor.findings import SEVERITIES, Finding, Severity, worst
+from dbjobq.doctor.findings import SEVERITIES, Finding, Severity, ranked, worst
 
-__all__ = ["SEVERITIES", "Finding", "Severity", "examine", "worst"]
+__all__ = ["SEVERITIES", "Finding", "Severity", "examine", "ranked", "worst"]

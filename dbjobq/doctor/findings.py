@@ -6,12 +6,38 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
-__all__ = ["SEVERITIES", "Finding", "Rows", "Severity", "plural", "span", "worst"]
+__all__ = ["SEVERITIES", "Finding", "Rows", "Severity", "plural", "ranked", "span", "worst"]
 
 Severity = Literal["ok", "notice", "warning", "critical"]
 
 SEVERITIES: Final[tuple[Severity, ...]] = ("ok", "notice", "warning", "critical")
 """From nothing to do, over worth knowing and will hurt, to hurts or loses jobs now."""
+
+_NEAREST: Final[Mapping[str, int]] = {
+    check: place
+    for place, check in enumerate(
+        (
+            "schema",
+            "states",
+            "orphans",
+            "queues",
+            "job types",
+            "leases",
+            "schedule",
+            "indexes",
+            "pooler",
+            "notifications",
+            "horizon",
+            "dead rows",
+            "autovacuum",
+            "bloat",
+            "server",
+            "settings",
+            "rights",
+        )
+    )
+}
+"""Checks by how near they are to the jobs: what becomes of them, then the tables, then the server's settings."""
 
 Rows: TypeAlias = Sequence[Mapping[str, Any]]
 """What a check judges: a statement's rows, by the names of its columns."""
@@ -32,6 +58,11 @@ class Finding:
 def worst(findings: Iterable[Finding]) -> Severity:
     """Return the highest severity among them."""
     return SEVERITIES[max((SEVERITIES.index(finding.severity) for finding in findings), default=0)]
+
+
+def ranked(findings: Iterable[Finding]) -> list[Finding]:
+    """Return findings in the order in which one mends: the worst first, and of those the nearest to the jobs."""
+    return sorted(findings, key=lambda it: (-SEVERITIES.index(it.severity), _NEAREST.get(it.check, len(_NEAREST))))
 
 
 def span(seconds: float) -> str:

@@ -5,6 +5,7 @@ Pools, callers' own connections, errors and repeats exist here once.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
@@ -17,7 +18,7 @@ from dbjobq.errors import StorageUnavailable
 from dbjobq.storage.callers import async_caller, sync_caller
 from dbjobq.storage.connections import Connections
 from dbjobq.storage.deadline import Deadline
-from dbjobq.storage.faults import POOL_IS_FULL, cause_of, is_conflict, is_lost, translated
+from dbjobq.storage.faults import POOL_IS_FULL, cause_of, is_away, is_conflict, is_lost, translated
 from dbjobq.storage.lane import Lane
 from dbjobq.storage.steps import Call, CopyIn, Send, adrive, aperform, drive, perform
 
@@ -27,6 +28,9 @@ R = TypeVar("R")
 
 TRIES: Final = 3
 """How often a call is made whose connection is lost: the next one out of the pool may be about to end, too."""
+SHORTEST_PAUSE: Final = 0.05
+LONGEST_PAUSE: Final = 1.0
+"""Seconds between tries while something answers that the server is away: they go on for as long as the call has."""
 
 
 class Beforehand(Protocol):
@@ -58,7 +62,8 @@ class PostgresRequest(Generic[R]):
         atomic: The call has several steps, which happen together or not at all.
         repeat: Tells, when its connection is lost or others were in its way, whether it may be made again.
         bounded: It must end, one way or the other, within the storage's timeout: repeats, connecting and all. A COPY
-            has as much for each piece.
+            has as much for each piece. False for what may take as long as it takes.
+        unsure: What to do when it is not known whether it has happened; nothing to say for a look.
         alone: On a connection of its own: whoever waits for it may hold the pool's last one.
         shared: On an event loop it may go out together with others (`lane.py`): its steps wait for no lock. Bounded.
     """
@@ -73,6 +78,7 @@ class PostgresRequest(Generic[R]):
         "_make",
         "_repeat",
         "_shared",
+        "_unsure",
     )
 
     def __init__(  # noqa: PLR0913 - how a call is made
@@ -84,13 +90,14 @@ class PostgresRequest(Generic[R]):
         first: Beforehand | None = None,
         atomic: bool = False,
         repeat: Callable[[], bool] = lambda: True,
-        bounded: bool = False,
+        bounded: bool = True,
         alone: bool = False,
         shared: bool = False,
+        unsure: str = "",
     ) -> None:
         self._connections, self._make, self._connection, self._first = connections, make, connection, first
         self._atomic, self._repeat, self._bounded = atomic, repeat, bounded
-        self._alone, self._shared = alone, shared
+        self._alone, self._shared, self._unsure = alone, shared, unsure
 
     def run(self) -> R:
         """Make the call. Raises ConfigError, SchemaError or StorageUnavailable for what is not its own fault.
@@ -108,20 +115,16 @@ class PostgresRequest(Generic[R]):
             if caller is not None:
                 with caller.block():
                     return drive(self._make(False), caller.perform)
-            again, left = False, TRIES
+            tries = _Tries(deadline, self._repeat, self._unsure)
             while True:
-                left, since = left - 1, time.monotonic()
+                since = time.monotonic()
                 try:
-                    return self._once(deadline, again=again)
+                    return self._once(deadline, again=tries.again)
                 except psycopg.Error as error:
-                    lost = is_lost(error)
-                    if lost:
+                    if is_lost(error):
                         self._connections.heal(since)
-                    if deadline is not None and (isinstance(error, POOL_IS_FULL) or (lost and not deadline.left)):
-                        raise _out_of_time(deadline, error, perhaps=lost or again) from error
-                    if not (left and (lost or is_conflict(error)) and self._repeat()):
-                        raise
-                again |= lost
+                    pause = tries.after(error)
+                time.sleep(pause)
 
     def _deadline(self) -> Deadline | None:
         return Deadline(self._connections.timeout) if self._bounded else None
@@ -146,20 +149,16 @@ class PostgresRequest(Generic[R]):
             if caller is not None:
                 async with caller.block():
                     return await adrive(self._make(False), caller.perform)
-            again, left = False, TRIES
+            tries = _Tries(deadline, self._repeat, self._unsure)
             while True:
-                left, since = left - 1, time.monotonic()
+                since = time.monotonic()
                 try:
-                    return await self._aonce(deadline, again=again)
+                    return await self._aonce(deadline, again=tries.again)
                 except psycopg.Error as error:
-                    lost = is_lost(error)
-                    if lost:
+                    if is_lost(error):
                         await self._connections.aheal(since)
-                    if deadline is not None and (isinstance(error, POOL_IS_FULL) or (lost and not deadline.left)):
-                        raise _out_of_time(deadline, error, perhaps=lost or again) from error
-                    if not (left and (lost or is_conflict(error)) and self._repeat()):
-                        raise
-                again |= lost
+                    pause = tries.after(error)
+                await asyncio.sleep(pause)
 
     async def _aonce(self, deadline: Deadline | None, *, again: bool) -> R:
         if self._shared and deadline is not None and not again:
@@ -176,18 +175,51 @@ class PostgresRequest(Generic[R]):
         return connection.transaction() if self._atomic else nullcontext()
 
 
-def _out_of_time(deadline: Deadline, error: psycopg.Error, *, perhaps: bool) -> StorageUnavailable:
-    within = f"within {deadline.seconds:g} s"
-    if not perhaps:
-        away = error.__cause__  # why the pool could make none
-        why = (
-            f"PostgreSQL cannot be reached ({cause_of(away)})"
-            if away
-            else "all the pool may have are in use (max_size)"
-        )
-        return StorageUnavailable(f"no connection {within}: {why}. Nothing was stored")
-    repeat = "Make it again with the same id or unique_key, and it has happened once"
-    return StorageUnavailable(f"PostgreSQL did not answer {within}: the call may have happened, or not. {repeat}")
+class _Tries:
+    """Decides after a failed try whether there is to be another.
+
+    Args:
+        deadline: The call's.
+        repeat: Tells whether it may be made again.
+        unsure: See `PostgresRequest`.
+    """
+
+    def __init__(self, deadline: Deadline | None, repeat: Callable[[], bool], unsure: str) -> None:
+        self._deadline, self._repeat, self._unsure = deadline, repeat, unsure
+        self._left = TRIES
+        self._pause = SHORTEST_PAUSE
+        self.again = False
+        """Whether a connection was lost, so that what was asked for may have happened."""
+
+    def after(self, error: psycopg.Error) -> float:
+        """Return how many seconds to wait before the next try. Raises the error, or what it means, if there is none."""
+        deadline, lost = self._deadline, is_lost(error)
+        if deadline is not None and (isinstance(error, POOL_IS_FULL) or (lost and not deadline.left)):
+            raise self._out_of_time(deadline, error, perhaps=lost or self.again) from error
+        away = deadline is not None and is_away(error)
+        if not away:
+            self._left -= 1
+        if not (self._left and (lost or is_conflict(error)) and self._repeat()):
+            raise error
+        self.again |= lost
+        if deadline is None or not away:
+            return 0.0
+        pause, self._pause = self._pause, min(self._pause * 2, LONGEST_PAUSE)
+        return min(pause, deadline.left)
+
+    def _out_of_time(self, deadline: Deadline, error: psycopg.Error, *, perhaps: bool) -> StorageUnavailable:
+        within = f"within {deadline.seconds:g} s"
+        if not perhaps:
+            away = error.__cause__  # why the pool could make none
+            why = (
+                f"PostgreSQL cannot be reached ({cause_of(away)})"
+                if away
+                else "all the pool may have are in use (max_size)"
+            )
+            nothing = ". Nothing was stored" if self._unsure else ""
+            return StorageUnavailable(f"no connection {within}: {why}{nothing}")
+        unsure = f": the call may have happened, or not. {self._unsure}" if self._unsure else ""
+        return StorageUnavailable(f"PostgreSQL did not answer {within}{unsure}")
 
 
 async def _in_lane(lane: Lane, deadline: Deadline, step: Send | CopyIn) -> Any:

@@ -18,6 +18,7 @@ __all__ = [
     "cause_of",
     "first_line",
     "forget_prepared",
+    "is_away",
     "is_conflict",
     "is_lost",
     "is_passing",
@@ -35,6 +36,8 @@ _UNAVAILABLE: Final = (
     TooManyRequests,
 )
 POOL_IS_FULL: Final = (PoolTimeout, TooManyRequests)
+_NOT_NOW: Final = frozenset({"57P03", "25006"})
+"""The server starts, or ends; it is a standby, or takes no writes."""
 _ENDED: Final = frozenset({"25P03", "25P04"})
 """Timeouts of a transaction, which end the session: InternalErrors to psycopg, where it has a name for both."""
 # OperationalErrors, too, but the connection is well: the transaction was in the way of others, or took too long.
@@ -79,6 +82,15 @@ def is_lost(error: BaseException) -> bool:
 def is_refused(error: psycopg.OperationalError) -> bool:
     """Tell whether a connection was refused for what is asked for, or by whom, and not for the state of the server."""
     return error.sqlstate is None and _REFUSED.search(str(error)) is not None
+
+
+def is_away(error: BaseException) -> bool:
+    """Tell whether something answers in the place of a server that can write: a pooler, a standby, one that starts.
+
+    Nothing has happened, and nothing is broken by asking until there is one.
+    """
+    state = error.sqlstate if isinstance(error, psycopg.Error) else None
+    return state is not None and (state in _NOT_NOW or state.startswith("08"))
 
 
 def is_conflict(error: BaseException) -> bool:

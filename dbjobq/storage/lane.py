@@ -71,6 +71,10 @@ class Lane:
                 while batch := self._next():
                     with watched(connection, batch[0].deadline):
                         await _send(connection, batch)
+        except asyncio.CancelledError:  # by somebody who cancels all tasks: those who wait ask again, elsewhere
+            for asked in batch:
+                asked.fail(psycopg.OperationalError("the task that sent this was cancelled"))
+            raise
         except Exception as error:  # it is for those who wait, whatever it is
             came, self._asked = self._asked, deque()
             for asked in (*batch, *came):
@@ -78,8 +82,9 @@ class Lane:
                     self._asked.append(asked)
                 else:
                     asked.fail(error)
-        finally:  # somebody may have come while the connection was given back
-            self._task = asyncio.create_task(self._work(), name="dbjobq-lane") if self._asked else None
+        finally:  # somebody may have come while the connection was given back, or the task was cancelled
+            waits = any(not asked.answer.done() for asked in self._asked)
+            self._task = asyncio.create_task(self._work(), name="dbjobq-lane") if waits else None
 
     def _next(self) -> list[_Asked]:
         """Take what is to be sent, but for what nobody waits for any more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from datetime import UTC
@@ -51,6 +52,11 @@ _TRIES: Final = 50
 """How often a statement is sent again when what it looked at was moving at that moment."""
 
 
+_REPEAT: Final = "Make it again with the same id or unique_key, and it has happened once"
+_LOOK: Final = "Look at the job, or make it again"
+"""What to do when it is not known whether a call has happened."""
+
+
 class _How(TypedDict, total=False):
     """How a request is made; see `PostgresRequest`."""
 
@@ -60,6 +66,7 @@ class _How(TypedDict, total=False):
     bounded: bool
     alone: bool
     shared: bool
+    unsure: str
 
 
 class PostgresStorage(BaseStorage):
@@ -71,8 +78,8 @@ class PostgresStorage(BaseStorage):
             `DBJOBQ_DSN`, then `DATABASE_URL`, then libpq's `PG*` variables; and `DBJOBQ_LISTEN_DSN` with them.
         schema: Where the tables are; None reads `DBJOBQ_SCHEMA`, and is `dbjobq` without it.
         listen_conninfo: A direct DSN where `conninfo` leads to a pooler such as PgBouncer in transaction mode.
-        timeout: Seconds that an enqueue has, waiting for a connection, repeats and all; in bulk, that each piece of 250
-            jobs has (docs/producers.md). For other calls, seconds to wait for a free connection.
+        timeout: Seconds that a call has, waiting for a connection, repeats and all; in bulk, that each piece of 250
+            jobs has (docs/producers.md). Not those of the doctor, and not what a job does on `ctx.connection`.
         max_size: Connections in each pool: one for threads, one for each event loop.
         durable: What is acknowledged (enqueue, enqueue_many, cancel, retry, complete, fail) is on disk, even where role
             or database have `synchronous_commit` off or local; more than that is left as it is. False: as they have
@@ -142,9 +149,9 @@ class PostgresStorage(BaseStorage):
             self.know_queue(number, name)
         return wanted in self._queue_ids
 
-    def look_for_queues(self) -> Send:
+    def look_for_queue(self, name: str) -> Send:
         """Return the statement that `know_queues` takes the rows of."""
-        return self._send("queues")
+        return self._send("queues_named", {"names": [name]})
 
     def intern(self, name: str, *, alone: bool = False) -> PostgresRequest[int]:
         """Describe how a queue gets its number; `alone`: see `PostgresRequest`."""
@@ -155,7 +162,7 @@ class PostgresStorage(BaseStorage):
                     return int(number)
             raise StorageUnavailable(f"queue {name!r} could not be added; try again")
 
-        return self._request(call, alone=alone)
+        return self._request(call, alone=alone, unsure=_REPEAT)
 
     def _knowing(self, name: str) -> _Knowing | None:
         """A queue's number must not depend on the transaction that first uses it: it is made, and committed, before."""
@@ -206,7 +213,7 @@ class PostgresStorage(BaseStorage):
             raise StorageUnavailable(f"unique_key={job.unique_key!r}: its holder changes too fast; try again")
 
         return self._request(
-            call, connection=connection, first=self._knowing(job.queue), bounded=True, shared=job.plain
+            call, connection=connection, first=self._knowing(job.queue), shared=job.plain, unsure=_REPEAT
         )
 
     def enqueue_many(
@@ -234,38 +241,43 @@ class PostgresStorage(BaseStorage):
 
         first = self._knowing(like.queue)
         return self._request(
-            call, connection=connection, first=first, atomic=True, repeat=lambda: not begun, bounded=True
+            call, connection=connection, first=first, atomic=True, repeat=lambda: not begun, unsure=_REPEAT
         )
 
     # Work by hand.
 
     def dequeue(self, queue: str, lease: float) -> PostgresRequest[Claim | None]:
         """See `BaseStorage.dequeue`. The claim's lease is the row's own: no heartbeat goes with it."""
-        claimed = False
+        numbers: list[int] = []
 
-        def call(_: bool) -> Call[Claim | None]:
+        def call(again: bool) -> Call[Claim | None]:
+            number = self._queue_ids[queue]
+            if again and numbers:  # what was claimed, and not told
+                before = yield self._send("claimed", {"claims": numbers, "queue": number})
+                if before:
+                    return claims_of(before, self._queue_names)[0]
             if self._dequeuer is None:
                 ((self._dequeuer, _durable),) = yield self._send("register", {"name": self.dequeuer, "ttl": 0.0})
-            ((due, _now, _taken),) = yield self._send("next_due", {"since": None})
+            ((due, drawn),) = yield self._send("dequeue_begin")
+            numbers.append(drawn)
             more, left = due is not None and due <= 0, _TRIES  # so many thousands that are due are compared
             while more and left:
                 left -= 1
                 ((more, _woken),) = yield self._send("promote", {"since": None})
-            served = [self._queue_ids[queue]]
-            params = {"queues": served, "limit": 1, "lease": lease, "worker": self._dequeuer, "beat": None}
-            nonlocal claimed
-            claimed = True
+            params = {"queues": [number], "limit": 1, "lease": lease, "worker": self._dequeuer, "beat": None}
+            params["claim"] = drawn
             rows = yield from self._claim_one(params)
             if not rows and (yield self._send("rescue_needed"))[0][0]:  # there may be no worker to do it
                 yield self._send("rescue")
                 rows = yield from self._claim_one(params)
             return next(iter(claims_of(rows, self._queue_names)), None)
 
-        return self._request(call, first=self._knowing(queue), repeat=lambda: not claimed)
+        unsure = "A job that it has claimed comes back after its lease"
+        return self._request(call, first=self._knowing(queue), unsure=unsure)
 
     def _claim_one(self, params: Mapping[str, Any]) -> Generator[Send, Any, Sequence[tuple[Any, ...]]]:
         for _ in range(_TRIES):
-            rows: Sequence[tuple[Any, ...]] = yield self._send("claim", params)
+            rows: Sequence[tuple[Any, ...]] = yield self._send("claim_by_hand", params)
             if rows and rows[0][DATA] is None and rows[0][TYPE] is not None:
                 rows = with_data(rows, (yield self._send("bodies", bodies_params(rows, 1))))
             if not rows or rows[0][DATA] is not None:
@@ -283,35 +295,45 @@ class PostgresStorage(BaseStorage):
                 accepted |= {row[0] for row in (yield self._send("accepted", params))}
             return accepted
 
-        return self._request(call, connection=connection)
+        return self._request(call, connection=connection, unsure=_LOOK)
 
     def retry(self, job_id: str, delay: float) -> PostgresRequest[bool]:
         """See `BaseStorage.retry`."""
+        ended: int | None = None
 
-        def call(_: bool) -> Call[bool]:
-            ((revived, exists, _woken, _durable),) = yield self._send(
-                "retry", {"id": known_form(job_id), "delay": delay}
-            )
-            if not exists:
-                raise JobNotFound(job_id)
-            return bool(revived)
+        def call(again: bool) -> Call[bool]:
+            nonlocal ended
+            known = known_form(job_id)
+            for _ in range(_TRIES):
+                sent = again and ended is not None
+                if not sent:
+                    ((exists, ended),) = yield self._send("ended", {"id": known})
+                    if not exists:
+                        raise JobNotFound(job_id)
+                    if ended is None:
+                        return False
+                ((revived, *_more),) = yield self._send("retry", {"id": known, "delay": delay, "ended": ended})
+                if revived or sent:  # if not now, then when it was sent before: nobody told
+                    return True
+            raise StorageUnavailable(f"job {job_id} moves too fast to be retried; try again")
 
-        return self._request(call)
+        return self._request(call, unsure=_LOOK)
 
     def cancel(self, job_id: str) -> PostgresRequest[bool]:
         """See `BaseStorage.cancel`."""
+        mark = _new_mark()
 
         def call(_: bool) -> Call[bool]:
-            params = {"id": known_form(job_id)}
+            params = {"id": known_form(job_id), "mark": mark}
             for _again in range(_TRIES):
-                ((cancelled, exists, ended, _told, _durable),) = yield self._send("cancel", params)
+                ((cancelled, exists, ended, *_more),) = yield self._send("cancel", params)
                 if not exists:
                     raise JobNotFound(job_id)
                 if cancelled or ended:
                     return bool(cancelled)
             raise StorageUnavailable(f"job {job_id} moves too fast to be cancelled; try again")
 
-        return self._request(call)
+        return self._request(call, unsure=_LOOK)
 
     def retry_many(self, ids: Sequence[str], delay: float) -> PostgresRequest[int]:
         """See `BaseStorage.retry_many`."""
@@ -320,21 +342,22 @@ class PostgresStorage(BaseStorage):
             ((revived, *_more),) = yield self._send("retry_many", {"ids": list(ids), "delay": delay})
             return int(revived)
 
-        return self._request(call)
+        return self._request(call, unsure=_LOOK)
 
     def cancel_many(self, ids: Sequence[str]) -> PostgresRequest[int]:
         """See `BaseStorage.cancel_many`."""
+        mark = _new_mark()
 
         def call(_: bool) -> Call[int]:
-            total = 0
+            cancelled = 0
             for _again in range(3):  # what others move for longer than that is left
-                ((cancelled, exist, ended, *_more),) = yield self._send("cancel_many", {"ids": list(ids)})
-                total += cancelled
+                params = {"ids": list(ids), "mark": mark}
+                ((cancelled, exist, ended, *_more),) = yield self._send("cancel_many", params)
                 if cancelled + ended >= exist:
                     break
-            return total
+            return int(cancelled)
 
-        return self._request(call)
+        return self._request(call, unsure=_LOOK)
 
     # Look.
 
@@ -413,7 +436,7 @@ class PostgresStorage(BaseStorage):
             rows: list[dict[str, Any]] = yield self._send(statement, as_dicts=True)
             return rows
 
-        return self._request(call, atomic=True)
+        return self._request(call, atomic=True, bounded=False)
 
     # Work by workers.
 
@@ -457,6 +480,11 @@ class PostgresStorage(BaseStorage):
         await self.connections.aclose()
 
 
+def _new_mark() -> int:
+    """Return what tells a call's own cancellations from those of others; claims' numbers are above zero."""
+    return -1 - secrets.randbits(62)
+
+
 class _Knowing:
     """Learns the number of a queue that this process has not met (`Beforehand`).
 
@@ -468,10 +496,10 @@ class _Knowing:
 
     def run_by(self, deadline: Deadline | None, perform: Callable[[Send], Any] | None) -> None:
         storage, queue = self._storage, self._queue
-        if perform is None or not storage.know_queues(perform(storage.look_for_queues()), queue):
+        if perform is None or not storage.know_queues(perform(storage.look_for_queue(queue)), queue):
             storage.know_queue(storage.intern(queue, alone=perform is not None).run_by(deadline), queue)
 
     async def arun_by(self, deadline: Deadline | None, perform: Callable[[Send], Awaitable[Any]] | None) -> None:
         storage, queue = self._storage, self._queue
-        if perform is None or not storage.know_queues(await perform(storage.look_for_queues()), queue):
+        if perform is None or not storage.know_queues(await perform(storage.look_for_queue(queue)), queue):
             storage.know_queue(await storage.intern(queue, alone=perform is not None).arun_by(deadline), queue)

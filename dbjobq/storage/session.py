@@ -80,6 +80,11 @@ ROOM: Final = 2**24
 CLEARINGS: Final = 10
 """How often an exchange clears away a thousand places whose job is gone."""
 
+FEW: Final = 32
+"""Queues that a worker of all queues knows by heart."""
+MET: Final = 100
+"""Where there are more, it keeps so many in mind of those that it has met."""
+
 SILENCE: Final = 60.0
 """Seconds after which the listening connection is asked whether it still leads anywhere."""
 
@@ -134,6 +139,9 @@ class PostgresSession(Session):
         self._names: dict[int, str] = {}
         self._served: list[int] = []
         self._stale_queues = False
+        self._met: dict[int, None] = {}
+        self._many = False  # it serves all queues, and they are many: `_served` are those it has met of late,
+        self._turn = 0  # and the one from which on it looks next
         self._scan = Scan()
         self._busy_at = self._due_at = float("-inf")
         self._behind_since = float("inf")  # when there was first more due than could be made ready at once
@@ -233,10 +241,19 @@ class PostgresSession(Session):
         return self._connection, self._worker
 
     async def _learn_queues(self, connection: AsyncConnection) -> bool:
-        """Read the queues; return whether there are new ones to serve."""
-        self._names = dict(await self._rows(connection, "queues"))
+        """Read the queues to serve; return whether there are new ones.
+
+        Where it is all, and they are many, none is learned before a job of it is met.
+        """
+        if self._queues is None:
+            rows = await self._rows(connection, "queues", {"limit": FEW + 1})
+        else:
+            rows = await self._rows(connection, "queues_named", {"names": self._queues})
         self._stale_queues = False
-        before = set(self._served)
+        if self._queues is None and len(rows) > FEW:
+            new, self._many = not self._many, True
+            return new
+        self._names, before = dict(rows), set(self._served)
         if self._queues is None:
             self._served = [n for n in self._served if n in self._names]
             self._served += [n for n in self._names if n not in before]
@@ -247,6 +264,26 @@ class PostgresSession(Session):
             return False
         self._scan = Scan()  # which knows nothing of the new ones
         return True
+
+    async def _meet(self, connection: AsyncConnection, rows: Sequence[tuple[Any, ...]], *, full: bool) -> None:
+        """Learn the names of queues that jobs came from, and let the next ones have their turn after a full claim."""
+        numbers = dict.fromkeys(row[QUEUE] for row in rows)
+        if full:
+            self._turn = next(iter(numbers)) + 1
+        unknown = [number for number in numbers if number not in self._names]
+        if unknown:
+            found = await self._rows(connection, "queues_numbered", {"numbers": array(map(str, unknown))})
+            self._names |= {number: f"(no queue {number})" for number in unknown} | dict(found)
+        self._keep_in_mind(numbers)
+
+    def _keep_in_mind(self, numbers: Iterable[int]) -> None:
+        """Keep those that were met last, in the order of their turns; forget the others."""
+        for number in numbers:
+            self._met.pop(number, None)
+            self._met[number] = None
+        while len(self._met) > MET:
+            del self._met[next(iter(self._met))]
+        self._served = sorted(self._met, key=lambda number: (number < self._turn, number))
 
     # Work.
 
@@ -279,6 +316,8 @@ class PostgresSession(Session):
         with self._in_time(), self._asking(connection):
             if self._stale_queues:
                 await self._learn_queues(connection)
+            if self._many and len(self._names) > 10 * MET:
+                self._names.clear()
             if promote and want and not await self._promote(exchange, now):
                 exchange.want, exchange.ask_due, exchange.say_busy = 0, False, False
             try:
@@ -366,14 +405,17 @@ class PostgresSession(Session):
             await self._claim(it, it.want - len(rows), None)
             rows += await it.claimed.fetchall()
             self._looked(rows, it, now)
+        full = len(rows) == it.want
+        if rows and self._many:
+            await self._meet(it.connection, rows, full=full)
         if any(row[DATA] is None for row in rows):
             rows = await self._clear(it, rows)
             rows = await self._fetch(it, rows)
         elif len(rows) >= self._most:
             self._most = min(self._most * 2, ANY)
         self._due_at = min(self._due_at, now)
-        if len(rows) == it.want and self._queues is None and len(self._served) > 1:  # all queues: each in its turn
-            self._served = [*self._served[1:], self._served[0]]
+        if not self._many and len(rows) == it.want and self._queues is None and len(self._served) > 1:
+            self._served = [*self._served[1:], self._served[0]]  # all queues: each in its turn
         return rows
 
     async def _clear(self, it: _Exchange, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
@@ -390,7 +432,10 @@ class PostgresSession(Session):
             self._uncleared = not left
             if left:
                 await self._claim(it, it.want - len(rows), None)
-                rows += await it.claimed.fetchall()
+                more_rows = await it.claimed.fetchall()
+                if more_rows and self._many:
+                    await self._meet(it.connection, more_rows, full=False)
+                rows += more_rows
         return rows
 
     async def _fetch(self, it: _Exchange, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
@@ -425,12 +470,15 @@ class PostgresSession(Session):
         return again
 
     async def _claim(self, it: _Exchange, want: int, near: list[Start] | None) -> None:
-        params: dict[str, Any] = {"queues": array(map(str, self._served)), "limit": want, "lease": None}
+        params: dict[str, Any] = {"queues": array(map(str, self._served)), "turn": self._turn}
+        params |= {"limit": want, "lease": None}
         params |= {"worker": it.worker, "beat": it.beat}
         if near is not None:
             columns = zip(*near, strict=True)
             params |= zip(("after", "priorities", "positions"), (array(map(str, c)) for c in columns), strict=True)
-        await it.claimed.execute(self._statements["claim_after" if near else "claim"], params)
+        await it.claimed.execute(
+            self._statements["claim_after" if near else "claim_any" if self._many else "claim"], params
+        )
 
     async def _refused(self, connection: AsyncConnection, sent: Sequence[Outcome], accepted: set[str]) -> list[Outcome]:
         """Tell results that came late from those that were written before, when the reply was lost."""
@@ -468,13 +516,15 @@ class PostgresSession(Session):
         cleared, self._cleared = self._cleared, False
         every = self._queues is None
         with self._asking(connection):
-            queues = None if every else array(map(str, self._served))
-            params = {"queues": queues, "since": self._scan.since(time.monotonic())}
-            ((changed, count, next_due, clock),) = await self._rows(connection, "idle", params)
+            # Of many queues those that others have met are set by them, or when this worker begins.
+            name = "idle" if every and not (self._many and sure) else "idle_of"
+            params = {"queues": array(map(str, self._served)), "few": FEW, "since": self._scan.since(time.monotonic())}
+            ((changed, count, next_due, clock),) = await self._rows(connection, name, params)
             now = time.monotonic()
             self._scan.emptied(now, clock)
             self._scan.scheduled(clock, next_due)
-            new = every and count != len(self._names) and await self._learn_queues(connection)
+            learned = self._many or not every or count == len(self._names)
+            new = not learned and await self._learn_queues(connection)
             again, self._uncleared = new or self._uncleared, False
             look_in = await self._look_for_writers(connection, anew=not sure, cleared=cleared or changed)
             looks = [0.0 if again else None, look_in, self._scan.whole_in(now)]
@@ -520,7 +570,10 @@ class PostgresSession(Session):
                         elif payload.startswith("c"):
                             yield Notice("cancel", payload[1:])
                         elif self._concerns(payload[1:]):
-                            self._cleared = self._cleared or payload.startswith("b")
+                            if payload.startswith("b"):
+                                self._cleared = True
+                                if self._many:
+                                    self._keep_in_mind([int(payload[1:])])
                             yield Notice("work")
             finally:
                 await _hang_up(connection)
@@ -549,7 +602,7 @@ class PostgresSession(Session):
     def _concerns(self, number: str) -> bool:
         queue = int(number) if number.isdecimal() else 0
         if self._queues is None:
-            self._stale_queues = self._stale_queues or queue not in self._names
+            self._stale_queues = not self._many and (self._stale_queues or queue not in self._names)
             return True
         return queue in self._served
 

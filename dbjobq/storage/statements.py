@@ -41,22 +41,63 @@ _SEARCH: Final = {
     "condition": "",
 }
 _LISTED: Final = {"data": "data", "result": "result", "error": "error", "before": "", "cut": ""}
+_GIVEN: Final = "array_position(%(queues)s::int[], moved.queue)"
+_ALL: Final = {
+    "held_queues": "",
+    "served": "unnest(%(queues)s::int[]) as served (queue)",
+    "behind": "",
+    "turns": _GIVEN,
+}
+_NUMBER: Final = (
+    "(date_part('epoch', clock_timestamp()) * 1000)::bigint * 1048576 + nextval({claim_sequence}) %% 1048576"
+)
+"""Draws the number of a claim, which no other ever has: it holds the time (docs/decisions/0002)."""
 
 _VARIANTS: Final[Mapping[str, Mapping[str, str]]] = {
     "enqueue": {"stale": ""},
     "enqueue_within": {
         "stale": " or current_setting('transaction_isolation') <> 'read committed') and (%(notify)s::bool",
     },
-    "claim": {"served": "unnest(%(queues)s::int[]) as served (queue)", "behind": ""},
+    "claim": {**_ALL, "number": _NUMBER},
+    "claim_by_hand": {**_ALL, "number": "%(claim)s::bigint"},
+    "dequeue_begin": {"number": _NUMBER},
+    "claim_any": {
+        "held_queues": "recursive "
+        + ", ".join(
+            f"{name} (queue) as (\n"
+            f"    (select queue from {{schema}}.ready where {within} order by queue limit 1)\n"
+            "    union all\n"
+            f"    select next.queue\n      from {name}, lateral (\n"
+            f"        select queue from {{schema}}.ready where ready.queue > {name}.queue and {within}\n"
+            "         order by queue limit 1) as next\n)"
+            for name, within in {
+                "ahead": "ready.queue >= %(turn)s::int",
+                "before": "ready.queue < %(turn)s::int",
+            }.items()
+        )
+        + ", ",
+        "served": "(select queue from ahead union all select queue from before) as served",
+        "behind": "",
+        "turns": "moved.queue < %(turn)s::int, moved.queue",
+        "number": _NUMBER,
+    },
     "claim_after": {
+        "held_queues": "",
+        "turns": _GIVEN,
+        "number": _NUMBER,
         "served": "unnest(%(after)s::int[], %(priorities)s::int[], %(positions)s::bigint[])\n"
         "               as served (queue, priority, position)",
         "behind": "\n                  and ready.priority = served.priority and ready.position >= served.position",
     },
+    "idle": {"of": ""},
+    "idle_of": {"of": " and id = any (%(queues)s::int[])"},
+    "queues": {"which": "order by id limit %(limit)s::int"},
+    "queues_named": {"which": "where name = any (%(names)s::text[])"},
+    "queues_numbered": {"which": "where id = any (%(numbers)s::int[])"},
     "cancel": _ONE,
     "cancel_many": _MANY,
-    "retry": _ONE,
-    "retry_many": _MANY,
+    "retry": _ONE | {"as_of": "\n       and (date_part('epoch', finished_at) * 1000000)::bigint = %(ended)s"},
+    "retry_many": _MANY | {"as_of": ""},
     "search_all": _SEARCH | {"columns": "id, queue, type", "members": "{schema}.job", "key": "id", "body": ""},
     # Of all jobs those that neither run nor have ended. Each look-up is a subquery: none can become a join.
     "search_pending": _SEARCH
@@ -146,7 +187,7 @@ class Statements:
         found = self._cache.get(name)
         if found is None:
             parts = {part: text.format_map(self._names) for part, text in _VARIANTS.get(name, {}).items()}
-            text = _texts()[name.partition("_")[0] if parts else name]
+            text = _texts().get(name) or _texts()[name.partition("_")[0]]
             code = "\n".join(line for line in text.splitlines() if not line.startswith("--"))
             found = self._cache[name] = code.format_map(self._names | parts).encode()
         return found

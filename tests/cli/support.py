@@ -34,7 +34,7 @@ def invoke(dsn: str | None, *args: str, stdin: str = "") -> Result:
     return CliRunner().invoke(main, args, input=stdin, env={**unset, "DBJOBQ_DSN": dsn})
 
 
-def on_a_terminal(dsn: str, columns: int, *args: str) -> list[str]:
+def on_a_terminal(dsn: str, columns: int, *args: str, code: int | None = 0) -> list[str]:
     """Run `dbjobq …` on a terminal of so many columns; return what it prints there, by lines."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
@@ -46,7 +46,7 @@ def on_a_terminal(dsn: str, columns: int, *args: str) -> list[str]:
             while some := os.read(ours, 65536):
                 said += some
         os.close(ours)
-        assert process.wait(TIMEOUT) == 0, said
+        assert process.wait(TIMEOUT) == code or code is None, said
     return said.decode().replace("\r\n", "\n").rstrip("\n").split("\n")
 
 

@@ -15,7 +15,7 @@ from dbjobq.bench.meter import Meter, Reading
 from dbjobq.bench.report import Report
 from dbjobq.bench.run import MEASUREMENTS
 from dbjobq.bench.sample import compared, spread
-from dbjobq.cli.bench import NAMES
+from dbjobq.cli.bench import NAMES, print_report
 from dbjobq.cli.output import markdown_table
 from dbjobq.embedded import EmbeddedPostgres
 from dbjobq.schema import migrate
@@ -171,3 +171,21 @@ def test_a_spread_is_in_milliseconds() -> None:
 
 def test_a_table_in_markdown_has_its_numbers_to_the_right() -> None:
     assert markdown_table(["", "n"], [["a", 1]]) == "|  | n |\n| --- | ---: |\n| a | 1 |"
+
+
+def test_its_tables_fit_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = {"per_s": 123456.0, "p50_ms": 1.0, "p99_ms": 100.0, "wal_bytes": 919.0, "server_us": 10.0}
+    sample = compared({"enqueued one at a time": figures, "a bare INSERT": figures}, "a bare INSERT")
+    report = Report(
+        machine={"server": "PostgreSQL", "server time": "word " * 30},
+        sizes={},
+        titles={"enqueue": "title " * 30},
+        samples={"enqueue": [sample, sample]},
+    )
+    print_report(report, markdown=False, columns=80)
+    narrow = capsys.readouterr().out
+    print_report(report, markdown=False)
+    whole = capsys.readouterr().out
+    assert max(map(len, narrow.splitlines())) <= 80 < max(map(len, whole.splitlines()))
+    assert "123,456 (123,456-123,456)" in narrow
+    assert {*whole.split()} == {*narrow.split()}

@@ -132,6 +132,13 @@ def test_the_report_fails_if_a_total_differs_or_a_job_is_lost(tmp_path: Path) ->
         latencies=[0.001],
     )
     assert [*report.lines()][-1].startswith("OK")
+    many = replace(report, seconds=12345.6, begun_twice=1000, ended_twice=1000, kill=Kill(4194304, 1000, 100.0))
+    for told in (report, many):
+        assert max(map(len, told.lines())) <= 80
+    text = " ".join(" ".join(many.lines()).split())
+    assert "a job runs at least once" in text
+    assert "plain loop" not in text
+    assert "the killed worker held 1000 jobs; others ran them" in text
     for bad in (replace(report, lost=1), replace(report, by_queue=same._replace(words=3))):
         assert not bad.ok
         assert [*bad.lines()][-1].startswith("FAILED")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dbjobq.doctor import Finding
-from tests.cli.support import invoke
+from tests.cli.support import invoke, on_a_terminal
 
 if TYPE_CHECKING:
     from dbjobq import JobQueue
@@ -37,8 +37,25 @@ def test_the_worst_comes_first_and_what_is_well_takes_one_line(dsn: str, monkeyp
         "    start a worker",
         "NOTICE  bloat: ready is large",
         "    reindex it",
-        "ok: states, schema",
+        "ok: schema, states",
     ]
+
+
+def test_what_is_nearest_to_the_jobs_comes_first(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    checks = ["settings", "bloat", "queues", "rights", "states", "never heard of"]
+    findings = [Finding(check, "notice", "x") for check in checks]
+    monkeypatch.setattr("dbjobq.doctor.examine", lambda *_: findings)  # pyright: ignore[reportUnknownArgumentType, reportUnknownLambdaType]
+    told = json.loads(invoke(dsn, "doctor", "--json").stdout)
+    said = [finding["check"] for finding in told["findings"]]
+    assert said == ["states", "queues", "bloat", "settings", "rights", "never heard of"]
+    lines = invoke(dsn, "doctor").stdout.splitlines()
+    assert [line.removeprefix("NOTICE  ").removesuffix(": x") for line in lines] == said
+
+
+def test_it_breaks_no_word_at_80_columns(dsn: str) -> None:
+    said = on_a_terminal(dsn, 80, "doctor", code=None)
+    assert max(map(len, said)) <= 80
+    assert " ".join(" ".join(said).split()) == " ".join(invoke(dsn, "doctor").stdout.split())
 
 
 def test_json_has_every_finding_and_the_worst(dsn: str, queue: JobQueue) -> None:

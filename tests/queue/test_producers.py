@@ -389,7 +389,7 @@ def test_a_server_that_does_not_come_to_it_is_not_waited_for(
             said = "may have happened" if kind != "many" else "did not answer"
             assert said in str(ledger.raised[-1])
         ledger.insist(producer, kind if kind in {"id", "key"} else "one")
-    until(lambda: not database.rows("select from pg_locks where relation = 'dbjobq.job'::regclass"))
+    until(lambda: not database.rows("select pid from pg_locks where relation = 'dbjobq.job'::regclass"))
     ledger.verify(database)
 
 

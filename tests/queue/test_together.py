@@ -15,9 +15,11 @@ from dbjobq.errors import StorageUnavailable
 from dbjobq.storage.lane import MOST
 from tests.storage.database import Database, database
 from tests.support.faultproxy import proxied
+from tests.support.waiting import until
 
 __all__ = ["database"]
 
+WAITS = "select pid from pg_locks where not granted and relation = 'dbjobq.job'::regclass"
 COMMITS = "select xact_commit from pg_stat_database where datname = current_database()"
 
 
@@ -138,3 +140,46 @@ def test_in_a_pool_of_ones_own_each_enqueue_is_committed_when_it_returns(
                 assert await asyncio.to_thread(database.value, "select count(*) from dbjobq.ready") == 2 * n
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("many", [1, 5])
+def test_those_who_wait_are_answered_where_the_task_that_sends_for_them_is_cancelled(
+    dsn: str, database: Database, many: int
+) -> None:
+    """As somebody does who cancels all tasks but its own."""
+
+    async def main() -> list[str]:
+        async with opened(dsn, timeout=30) as queue:
+            with psycopg.connect(dsn) as other:
+                other.execute("lock table dbjobq.job in share mode")
+                first = asyncio.create_task(queue.enqueue(work, number=0))
+                await asyncio.to_thread(until, lambda: database.rows(WAITS))
+                calls = [first, *(asyncio.create_task(queue.enqueue(work, number=n)) for n in range(1, many))]
+                await asyncio.sleep(0)
+                for task in asyncio.all_tasks():
+                    if task.get_name() == "dbjobq-lane":
+                        task.cancel()
+                await asyncio.sleep(0)
+                other.rollback()
+                return await asyncio.wait_for(asyncio.gather(*calls), 60)
+
+    ids = asyncio.run(main())
+    stored = "select id::text from dbjobq.job where data->>'number' <> '-1' order by (data->>'number')::int"
+    assert [row[0] for row in database.rows(stored)] == ids
+
+
+def test_a_loop_that_ends_while_calls_wait_ends_quietly(dsn: str, database: Database) -> None:
+    """With it all tasks are cancelled at once: those who asked, and the one that sends for them."""
+
+    async def main(other: psycopg.Connection[Any]) -> list[asyncio.Task[str]]:
+        queue = AsyncJobQueue(PostgresStorage(dsn, timeout=30))
+        await queue.enqueue(work, number=-1)
+        other.execute("lock table dbjobq.job in share mode")
+        calls = [asyncio.create_task(queue.enqueue(work, number=n)) for n in range(3)]
+        await asyncio.to_thread(until, lambda: database.rows(WAITS))
+        return calls
+
+    with psycopg.connect(dsn) as other:
+        left = asyncio.run(main(other))
+        other.rollback()
+    assert all(task.cancelled() for task in left)

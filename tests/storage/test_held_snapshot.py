@@ -79,7 +79,7 @@ def near(database: Database) -> dict[str, tuple[str, dict[str, Any], bool]]:
         "claim_after": ("claim_after", CLAIM | {"worker": 1, "limit": 10} | place, True),
         "next_due": ("next_due", {"since": since}, True),
         "promote": ("promote", {"since": since}, True),
-        "idle": ("idle", {"queues": None, "since": since}, True),
+        "idle": ("idle", {"queues": None, "few": 32, "since": since}, True),
         "heartbeat": ("heartbeat", {"worker": 1, "ttl": 30.0}, False),
     }
 
@@ -90,7 +90,7 @@ def whole() -> dict[str, tuple[str, dict[str, Any], bool]]:
         "claim": ("claim", CLAIM | {"worker": 1, "limit": 10}, True),
         "next_due": ("next_due", {"since": None}, True),
         "promote": ("promote", {"since": None}, True),
-        "idle": ("idle", {"queues": None, "since": None}, True),
+        "idle": ("idle", {"queues": None, "few": 32, "since": None}, True),
     }
 
 

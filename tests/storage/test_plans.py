@@ -43,8 +43,8 @@ insert into dbjobq.scheduled (run_at, enqueued, queue, priority, job_id)
 select now() + interval '1 s' * (n - 200500), n, 1, 9, id from numbers where n between 200001 and 400000;
 insert into dbjobq.lease (claim, claimed_at, worker, attempts, job_id)
 select n, now(), 11 + n % 10, 0, id from numbers where n between 400001 and 402000;
-insert into dbjobq.done (started_at, claim, worker, attempts, status, job_id)
-select now(), n, 11, 0, 2 + (n < 406000)::int, id from numbers where n > 402000;
+insert into dbjobq.done (started_at, finished_at, claim, worker, attempts, status, job_id)
+select now(), to_timestamp(1700000000), n, 11, 0, 2 + (n < 406000)::int, id from numbers where n > 402000;
 insert into dbjobq.failure (claim, attempts, job_id, error)
 select n, 1, id, 'Error: x' from numbers where n > 402000;
 insert into dbjobq.unique_key (key, job_id) select 'k' || n, id from numbers where n % 10 = 0 and n <= 402000;
@@ -161,6 +161,8 @@ def array(numbers: list[int]) -> str:
 
 RUNNING = list(range(400_001, 400_101))
 HELD = {"ids": "{" + ",".join(map(job_id, RUNNING)) + "}", "claims": array(RUNNING)}
+ENDED = 1_700_000_000_000_000
+"""Microseconds: when all that has ended did so."""
 NEW = {
     "id": str(uuid.UUID(int=7)),
     "type": "f",
@@ -212,22 +214,25 @@ HOT: dict[str, tuple[str, dict[str, Any], int, int, int]] = {
     "heartbeat": ("heartbeat", {"worker": 15, "ttl": 30.0}, 1, 0, 30),
     "held": ("held", HELD, 100, 6, 30),
     "progress": ("progress", HELD | {"progress": ["{}"] * 100}, 100, 13, 30),
-    "idle": ("idle", {"queues": None, "since": None}, 10, 6, 30),
+    "claim_any": ("claim_any", CLAIM | {"turn": 7}, 100, 13, 40),
+    "idle_of": ("idle_of", {"queues": "{1,3}", "few": 32, "since": None}, 2, 6, 30),
+    "idle": ("idle", {"queues": None, "few": 32, "since": None}, 10, 6, 30),
     "next_due": ("next_due", {"since": None}, 1, 0, 20),
     "accepted": ("accepted", FINISH, 100, 9, 30),
     "unlocked": ("unlocked", HELD, 100, 6, 30),
-    "cancel of a ready job": ("cancel", {"id": job_id(100_001)}, 1, 0, 45),
-    "cancel of a job that came back": ("cancel", {"id": job_id(100_020)}, 1, 0, 45),
-    "cancel of a scheduled job": ("cancel", {"id": job_id(300_000)}, 1, 0, 45),
-    "cancel of a running job": ("cancel", {"id": job_id(401_000)}, 1, 0, 45),
-    "cancel of a job that has ended": ("cancel", {"id": job_id(500_000)}, 1, 0, 45),
+    "cancel of a ready job": ("cancel", {"id": job_id(100_001), "mark": -1}, 1, 0, 45),
+    "cancel of a job that came back": ("cancel", {"id": job_id(100_020), "mark": -1}, 1, 0, 45),
+    "cancel of a scheduled job": ("cancel", {"id": job_id(300_000), "mark": -1}, 1, 0, 45),
+    "cancel of a running job": ("cancel", {"id": job_id(401_000), "mark": -1}, 1, 0, 45),
+    "cancel of a job that has ended": ("cancel", {"id": job_id(500_000), "mark": -1}, 1, 0, 45),
     "get_job that is ready": ("get_job", {"id": job_id(100_001)}, 1, 0, 35),
     "get_job that has failed": ("get_job", {"id": job_id(403_000)}, 1, 0, 35),
-    "retry": ("retry", {"id": job_id(403_000), "delay": 0.0}, 1, 0, 40),
+    "a look before retry": ("ended", {"id": job_id(403_000)}, 1, 0, 20),
+    "retry": ("retry", {"id": job_id(403_000), "delay": 0.0, "ended": ENDED}, 1, 0, 40),
     "intern": ("intern", {"name": "q7"}, 1, 0, 20),
     "notify": ("notify", {"queue": 3}, 1, 0, 20),
     "retry_many": ("retry_many", {"ids": [job_id(n) for n in range(403_000, 403_100)], "delay": 0.0}, 100, 25, 40),
-    "cancel_many": ("cancel_many", {"ids": [job_id(n) for n in range(401_000, 401_100)]}, 100, 45, 60),
+    "cancel_many": ("cancel_many", {"ids": [job_id(n) for n in range(401_000, 401_100)], "mark": -1}, 100, 45, 60),
     "failures": ("failures", {"id": job_id(403_000), "limit": 20}, 1, 0, 20),
     "search_all": ("search_all", SEARCH, 20, 1, 30),
     "search_pending": ("search_pending", SEARCH | {"before": job_id(400_001)}, 20, 12, 60),

@@ -56,8 +56,8 @@ class FaultProxy:
         self._latency = 0.0
         self._accepting = True
         self._open: set[asyncio.StreamWriter] = set()
-        self._doomed: set[asyncio.StreamWriter] = set()
-        """Clients whose next answer is lost."""
+        self._doomed: dict[asyncio.StreamWriter, int] = {}
+        """Clients of whose answers one is lost, and how many come before that."""
         self._stranded: set[asyncio.StreamWriter] = set()
         """Whatever is for them is swallowed."""
         self._lengths: deque[int] = deque()
@@ -85,9 +85,9 @@ class FaultProxy:
         """Reset every open connection; new ones are let through."""
         self._do(self._reset)
 
-    def lose_replies(self) -> None:
-        """Reset each connection that is open now when the next answer comes, which is dropped."""
-        self._do(lambda: self._doomed.update(self._open))
+    def lose_replies(self, after: int = 0) -> None:
+        """Reset each connection that is open now when the next answer comes, which is dropped; or one after that."""
+        self._do(lambda: self._doomed.update(dict.fromkeys(self._open, after)))
 
     def break_off(self, *lengths: int) -> None:
         """End the connection on which so many bytes were answered from now on; for each length given, one."""
@@ -172,7 +172,8 @@ class FaultProxy:
         self._open.add(up_writer)
         await asyncio.gather(self._pump(reader, up_writer), self._pump(up_reader, writer, answers=True))
         self._open -= {writer, up_writer}
-        self._doomed -= {writer, up_writer}
+        for ended in (writer, up_writer):
+            self._doomed.pop(ended, None)
         self._stranded -= {writer, up_writer}
         await closed(writer)
         await closed(up_writer)
@@ -188,8 +189,10 @@ class FaultProxy:
                 if writer in self._stranded:
                     continue
                 if answers and writer in self._doomed:
-                    abort(writer)
-                    return
+                    if not self._doomed[writer]:
+                        abort(writer)
+                        return
+                    self._doomed[writer] -= 1
                 if self._latency:
                     await asyncio.sleep(self._latency)
                 await self._flow.wait()

@@ -78,3 +78,30 @@ def _believed_while_nothing_changes(lease: Lease, database: Database) -> bool:
         return False
     assert ours <= before[1]
     return True
+
+
+def test_dead_workers_are_looked_for_often_enough_to_be_noticed_within_their_lease(
+    start: Start, queue: JobQueue, blocker: Blocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A life is two thirds of a lease, so there must be a look in each third; there is a heartbeat in each seventh."""
+    beats, looks = list[float](), list[float]()
+    beat, abandoned = PostgresPulse.beat, PostgresPulse.abandoned
+
+    def counted(self: PostgresPulse, seconds: float) -> bool:
+        beats.append(seconds)
+        return beat(self, seconds)
+
+    def looked(self: PostgresPulse) -> bool:
+        looks.append(0.0)
+        return abandoned(self)
+
+    @job
+    def works() -> None:
+        blocker.block()
+
+    monkeypatch.setattr(PostgresPulse, "beat", counted)
+    monkeypatch.setattr(PostgresPulse, "abandoned", looked)
+    start(lease=2.0)
+    queue.enqueue(works)
+    until(lambda: len(beats) >= 14, 60)
+    assert len(looks) >= 14 // 3

@@ -2,6 +2,7 @@
 -- In two forms (statements.py): for one job; and for many, which then passes over those that somebody is just moving: it
 -- must not wait while it holds others.
 -- index: ready_claim by the body's own key, ready_moved, scheduled's and lease's primary keys. locks: the rows that go.
+-- `mark`: the call's own, kept in the place of a claim's number, by which a repeat of the call knows what it did itself.
 -- Returns how many were cancelled, exist, and had ended. Those that are none of the three were just moving; ask again.
 with body as materialized (
     select id, queue, priority, position, unique_key from {schema}.job where id {which}
@@ -38,11 +39,14 @@ with body as materialized (
        and (select true from gone where gone.job_id = body.id limit 1)
 ), kept as (
     insert into {schema}.done (started_at, claim, worker, attempts, status, job_id)
-    select claimed_at, null, worker, attempts, 4, job_id from gone
+    select claimed_at, %(mark)s::bigint, worker, attempts, 4, job_id from gone
     returning job_id
 ), told as (
     select pg_notify({channel}, 'c' || job_id) from held
 )
-select (select count(*) from kept), (select count(*) from body),
-       (select count(*) from {schema}.done where job_id {which}), (select count(*) from told),
+select (select count(*) from kept)
+           + (select count(*) from {schema}.done where job_id {which} and status = 4 and claim = %(mark)s),
+       (select count(*) from body),
+       (select count(*) from {schema}.done where job_id {which} and not (status = 4 and claim is not distinct from %(mark)s)),
+       (select count(*) from told),
        {acknowledged}

@@ -11,10 +11,13 @@
 -- of the job's place, whatever a body says that was not written by us.
 -- Data that is large, or compressed and may be, is not brought: bodies.sql does, as far as there is room for it. So the answer
 -- has a bound, some 8 MB for 500 jobs.
--- Sent in two forms (statements.py). `claim_after` looks only behind a position in each queue and priority it is given, so
--- that it does not walk again over index entries of rows that are gone but, while an old snapshot is held somewhere,
--- cannot be vacuumed. It may miss some: scan.py says when it does, and when `claim` must follow.
-with picked as materialized (
+-- Sent in four forms (statements.py). `claim_by_hand` is given its number, which dequeue_begin.sql has drawn.
+-- `claim_any` serves all queues, beginning with number `turn`: it goes from one that has something ready to the next by the
+-- index, and no further than the limit goes. So it does not matter how many queues there are; `claim` is cheaper where they are few.
+-- `claim_after` looks only behind a position in each queue and priority it is given, so that it does not walk again over
+-- index entries of rows that are gone but, while an old snapshot is held somewhere, cannot be vacuumed. It may miss some:
+-- scan.py says when it does, and when `claim` must follow.
+with {held_queues}picked as materialized (
     select row.tid
       from {served},
            lateral (
@@ -29,7 +32,7 @@ with picked as materialized (
     delete from {schema}.ready where ctid = any (array (select tid from picked))
     returning queue, job_id, attempts, suspect, priority, position, enqueued
 ), drawn as materialized (
-    select (date_part('epoch', clock_timestamp()) * 1000)::bigint * 1048576 + nextval({claim_sequence}) %% 1048576 as claim
+    select {number} as claim
 ), held as (
     insert into {schema}.lease (claim, claimed_at, expires_at, worker, attempts, job_id, suspect)
     select (select claim from drawn), now(), clock_timestamp() + %(lease)s::float8 * interval '1 second',
@@ -47,5 +50,5 @@ select moved.job_id::text, (select claim from drawn)::text, moved.attempts, body
        moved.suspect,
        case when body.max_retries <= moved.attempts then {durable} end
   from moved left join lateral (select * from {schema}.job where job.id = moved.job_id offset 0) as body on true
- order by array_position(%(queues)s::int[], moved.queue), moved.priority desc, moved.position,
+ order by {turns}, moved.priority desc, moved.position,
           moved.enqueued

@@ -1,2 +1,3 @@
--- queues: every queue, in the order of their making. One small table, read whole.
-select id, name from {schema}.queue order by id
+-- queues: numbers and names of queues. Sent in three forms (statements.py): the first so many in the order of their making,
+-- and those of some names or numbers. index: queue's primary key, or its unique name.
+select id, name from {schema}.queue {which}

@@ -1,12 +1,13 @@
 -- retry: failed or cancelled → pending, attempts from 0, due after the delay, and not before its own time if that has not
 -- come. Its unique key, if it has one and nobody else has it now, is taken again.
--- In two forms (statements.py): for one job, and for many.
+-- In two forms (statements.py): for one job, as of when it had ended (`ended`, as ended.sql told), so that a repeat of a
+-- call does not revive it another time; and for many.
 -- index: done's and job's primary keys. locks: the done row.
 -- Returns how many were revived, and how many exist.
 with moment as materialized (
     select clock_timestamp() as now
 ), gone as (
-    delete from {schema}.done where job_id {which} and status in (3, 4) returning job_id
+    delete from {schema}.done where job_id {which} and status in (3, 4){as_of} returning job_id
 ), body as materialized (
     select job.id, queue, priority, position, unique_key,
            greatest(now + %(delay)s::float8 * interval '1 second', execute_at) as due
