@@ -1,0 +1,192 @@
+"""Nothing that can take long stands between two heartbeats, and no answer ends a life that it is not about."""
+
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dbjobq import JobQueue, PostgresStorage, job
+from dbjobq.embedded import EmbeddedPostgres
+from dbjobq.runtime import heartbeat
+from dbjobq.runtime.heartbeat import Heartbeat
+from dbjobq.runtime.lease import TTL, Lease, now
+from dbjobq.schema import migrate
+from dbjobq.storage import guard, pulse
+from tests.storage.database import Database
+from tests.support.faultproxy import proxied
+from tests.support.looking import result_of
+from tests.support.waiting import until
+from tests.worker.conftest import LASTING, Events, Start
+
+LEASE = 3.0
+BEATS = 8
+"""More than a life lasts for: one that is not renewed is over by then."""
+
+EXPIRES = "select max(expires_at) from dbjobq.worker where id = (select worker from dbjobq.lease where job_id = %s)"
+DEAD = "insert into dbjobq.worker (name, expires_at) values ('dead', now() - interval '1 s') returning id"
+ABANDON = """
+    with gone as (delete from dbjobq.ready returning job_id, attempts)
+    insert into dbjobq.lease (claim, claimed_at, worker, attempts, job_id)
+    select 1, now(), %s, attempts, job_id from gone
+"""
+STUCK = "insert into dbjobq.queue (name) select 'x' || pg_notify('x', '')::text"
+ABANDONED = "select count(*) from dbjobq.lease where worker = %s"
+
+
+@pytest.fixture
+def own() -> Iterator[str]:
+    """A server of its own, since a standby is awaited there that never comes."""
+    with EmbeddedPostgres() as server:
+        migrate(server.dsn())
+        yield server.dsn()
+
+
+class Held:
+    """A job that runs on a worker until it is told to end."""
+
+    def __init__(self, queue: JobQueue, start: Start, **settings: Any) -> None:
+        self.began, self.go_on = threading.Event(), threading.Event()
+
+        @job(name="beats.hold", max_retries=0)
+        def hold() -> str:
+            self.began.set()
+            self.go_on.wait(3 * LASTING)
+            return "kept"
+
+        self.id = queue.options(queue="mine").enqueue(hold)
+        self.worker = start(**{"lease": LEASE, "queues": ["mine"], **settings})
+        assert self.began.wait(LASTING)
+
+    def beats(self, database: Database, times: int = BEATS) -> None:
+        """Wait for so many heartbeats."""
+        seen = {database.value(EXPIRES, self.id)}
+        until(lambda: seen.add(database.value(EXPIRES, self.id)) or len(seen) > times, 30, "heartbeats")
+
+
+def test_heartbeats_go_on_while_a_rescue_waits(
+    start: Start, queue: JobQueue, database: Database, events: Events
+) -> None:
+    """For the many rows of a dead worker, or a lock; here for a lock that nothing but a rescue needs."""
+    held = Held(queue, start)
+    queue.enqueue("lost")
+    dead = database.value(DEAD)
+    with database.connection.transaction():
+        database.rows("lock table dbjobq.failure")
+        database.rows(ABANDON, dead)
+    with database.connection.transaction():
+        database.rows("lock table dbjobq.failure")
+        waits = "select count(*) from pg_locks where not granted and relation = 'dbjobq.failure'::regclass"
+        until(lambda: database.value(waits), 30, "the rescue")
+        held.beats(database)
+    held.go_on.set()
+    assert result_of(queue, held.id) == "kept"
+    until(lambda: not database.value(ABANDONED, dead), 30, "the rescue")
+    assert not events.of("worker.lapsed")
+
+
+@pytest.mark.slow
+def test_a_commit_that_waits_for_a_standby_with_the_lock_of_notify_takes_no_workers_lease(
+    start: Start, own: str, events: Events
+) -> None:
+    """A rescue that would wake somebody waits for that lock, and so do results of jobs that go back."""
+    with PostgresStorage(own) as storage, Database(own) as database, Database(own) as commits:
+        queue = JobQueue(storage)
+        held = Held(queue, lambda **settings: start(queue, **settings))
+        queue.enqueue("lost")
+        dead = database.value(DEAD)
+        database.rows("alter system set synchronous_standby_names = 'nobody'")
+        database.rows("select pg_reload_conf()")
+        until(lambda: commits.value("show synchronous_standby_names") == "nobody")
+        commits.rows("set synchronous_commit = on")
+        stuck = threading.Thread(target=commits.rows, args=(STUCK,))
+        stuck.start()
+        syncing = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'"
+        until(lambda: database.value(syncing), 30, "the wait for the standby")
+        database.rows("set synchronous_commit = off")
+        database.rows("update dbjobq.queue set wanted = true")
+        database.rows(ABANDON, dead)
+        waits = "select count(*) from pg_locks where not granted and locktype = 'object'"
+        until(lambda: database.value(waits), 30, "the rescue's wait for the lock of NOTIFY")
+        held.beats(database)
+        database.rows("alter system reset synchronous_standby_names")
+        database.rows("select pg_reload_conf()")
+        stuck.join(30)
+        held.go_on.set()
+        assert result_of(queue, held.id) == "kept"
+        until(lambda: not database.value(ABANDONED, dead), 30, "the rescue")
+        assert not events.of("worker.lapsed")
+
+
+def test_many_leases_are_rescued_in_pieces(storage: PostgresStorage, queue: JobQueue, database: Database) -> None:
+    queue.enqueue_many("lost", ({} for _ in range(1_200)))
+    database.rows(ABANDON, database.value(DEAD))
+    rescuer = storage.session("rescuer", None, 30.0).pulse()
+    assert rescuer.abandoned()
+    assert [len(rescuer.rescue()) for _ in range(4)] == [500, 500, 200, 0]
+    assert not rescuer.abandoned()
+    rescuer.close()
+
+
+@pytest.mark.slow
+def test_a_frozen_connection_costs_no_lease(  # noqa: PLR0917 - fixtures
+    start: Start, queue: JobQueue, dsn: str, database: Database, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing comes back over those that are open; a new one works at once."""
+    monkeypatch.setattr(guard, "PATIENCE", 1e9)
+    proxy, through = proxied(dsn)
+    with proxy, PostgresStorage(through) as storage:
+        held = Held(queue, lambda **settings: start(JobQueue(storage), **settings), lease=6.0)
+        held.beats(database, 1)
+        proxy.strand()
+        held.beats(database, 6)
+        held.go_on.set()
+        held.worker.hasten()
+        held.worker.stop()
+    assert events.of("heartbeat.failing")
+    assert not events.of("job.fenced")
+    assert not events.of("worker.lapsed")
+
+
+@pytest.mark.parametrize("lease", [2.0, 30.0, 300.0])
+def test_an_answer_is_given_up_while_there_is_time_for_another_heartbeat(lease: float) -> None:
+    life = lease * TTL
+    until_next = lease * heartbeat.BEAT
+    given_up = life * pulse.ANSWERED
+    again = given_up + min(heartbeat.LOOK, lease * heartbeat.BEAT / 2)
+    assert until_next + again + given_up / 2 < life * 0.98
+    assert until_next + life * pulse.ANSWERED_BY_A_POOLER < life * 0.98
+    assert until_next + min(guard.PATIENCE, life * guard.SHARE) * 1.5 < life
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_an_answer_about_an_earlier_life_says_nothing_about_this_one(alive: bool) -> None:
+    """It was on its way while the worker was registered anew."""
+    lease = Lease(30.0)
+    lease.begin(now() - 25.0)
+    lapsed: list[bool] = []
+
+    def beat(_: float) -> bool:
+        lease.begin(now() - 10.0)
+        return alive
+
+    beating = Heartbeat(
+        SimpleNamespace(beat=beat),  # type: ignore[arg-type]
+        lease,
+        SimpleNamespace(),  # type: ignore[arg-type]
+        seconds=30.0,
+        held=lambda: ([], True),
+        listening=lambda: True,
+        on_lapsed=lambda: lapsed.append(True),
+        on_lost=lambda _: None,
+        watch=SimpleNamespace(over=False),  # type: ignore[arg-type]
+    )
+    beating._beat()
+    assert lapsed == []
+    assert lease.life == 2
+    assert 8.0 < lease.left() < 10.0
