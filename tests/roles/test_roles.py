@@ -206,10 +206,10 @@ def test_a_worker_does_all_that_workers_do(
         ids = [left.id, queue.enqueue(work), queue.enqueue(work, fail=True), queue.enqueue(transactional)]
         ended(queue, ids)
         stuck = queue.enqueue(long)
-        assert BEGUN.wait(10)
+        assert BEGUN.wait(60)
         until(lambda: database.value("select max(expires_at) > now() from dbjobq.worker"))
         assert queue.cancel(stuck)
-        assert TOLD.wait(10)
+        assert TOLD.wait(60)
         until(lambda: queue.count("completed") == 5)
     assert queue.count("pending") == queue.count("running") == queue.count("failed") == 0
     assert {"job.rescued", "job.retry", "job.lost"} <= events()

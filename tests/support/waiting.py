@@ -17,7 +17,7 @@ __all__ = ["ended", "failed_once", "heard", "lasting", "settled", "until"]
 T = TypeVar("T")
 
 
-def until(condition: Callable[[], T], timeout: float = 10.0, what: str = "the condition") -> T:
+def until(condition: Callable[[], T], timeout: float = 60.0, what: str = "the condition") -> T:
     """Return the condition's first true value.
 
     Raises:
@@ -38,7 +38,7 @@ def lasting(condition: Callable[[], object], seconds: float, what: str = "the co
         time.sleep(0.01)
 
 
-def ended(queue: JobQueue, ids: Iterable[str], status: str = "completed", timeout: float = 10.0) -> None:
+def ended(queue: JobQueue, ids: Iterable[str], status: str = "completed", timeout: float = 60.0) -> None:
     """Wait until these jobs have a status."""
     wanted = set(ids)
 
@@ -56,7 +56,7 @@ def ended(queue: JobQueue, ids: Iterable[str], status: str = "completed", timeou
         time.sleep(0.01)
 
 
-def failed_once(queue: JobQueue, job_id: str, timeout: float = 5.0) -> Job:
+def failed_once(queue: JobQueue, job_id: str, timeout: float = 60.0) -> Job:
     """Wait until a job's first attempt has failed; return the job."""
 
     def found() -> Job | None:
@@ -68,7 +68,7 @@ def failed_once(queue: JobQueue, job_id: str, timeout: float = 5.0) -> Job:
     return job
 
 
-def settled(queue: JobQueue, timeout: float = 10.0) -> None:
+def settled(queue: JobQueue, timeout: float = 60.0) -> None:
     """Wait until no job is pending or running."""
 
     def left() -> int:

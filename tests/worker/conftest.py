@@ -25,7 +25,7 @@ from tests.support.process import Note, WorkerProcess, read_diary
 
 __all__ = ["LASTING", "Blocker", "Events", "Processes", "Start", "database"]
 
-LASTING: Final = 20.0
+LASTING: Final = 200.0
 """Seconds that a handler's misdeed lasts unless its test ends it: longer than any test waits for anything."""
 
 LISTENERS: Final = "select pid from pg_stat_activity where datname = current_database() and query ilike 'listen%'"

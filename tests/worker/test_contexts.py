@@ -59,7 +59,7 @@ def test_progress_is_seen_while_the_job_runs(start: Start, queue: JobQueue, kind
     def steps(ctx: JobContext) -> None:
         for n in range(1000):
             ctx.progress(n, 1000, f"step {n}")
-        go_on.wait(20)
+        go_on.wait(60)
 
     @job
     async def asteps(ctx: JobContext) -> None:

@@ -16,9 +16,9 @@ from tests.support.waiting import lasting
 from tests.worker.conftest import Processes
 
 # A process has to start, beside others.
-ended = partial(waiting.ended, timeout=30.0)
-settled = partial(waiting.settled, timeout=30.0)
-until = partial(waiting.until, timeout=30.0)
+ended = partial(waiting.ended, timeout=60.0)
+settled = partial(waiting.settled, timeout=60.0)
+until = partial(waiting.until, timeout=60.0)
 
 
 @pytest.mark.every_storage

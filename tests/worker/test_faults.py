@@ -95,13 +95,13 @@ def test_a_result_that_cannot_be_written_in_the_time_the_server_allows_is_kept_a
     @job
     def work() -> str:
         running.set()
-        go_on.wait(20)
+        go_on.wait(60)
         return "kept"
 
     with PostgresStorage(make_conninfo(dsn, options="-c statement_timeout=200ms")) as storage:
         start(JobQueue(storage), lease=30.0)
         job_id = queue.enqueue(work)
-        assert running.wait(10)
+        assert running.wait(60)
         with database.connection.transaction():
             database.rows("select from dbjobq.lease for update")
             go_on.set()
@@ -122,7 +122,7 @@ def test_a_result_whose_reply_is_lost_is_sent_again_and_not_taken_for_a_late_one
     @job(retry=0.2)
     def work() -> str | None:
         ran.append(1)
-        go_on.wait(20)
+        go_on.wait(60)
         if kind == "retry" and len(ran) == 1:
             raise ValueError
         return "kept" if kind == "result" else None
@@ -196,7 +196,7 @@ def test_a_claim_whose_reply_is_lost_is_rescued_though_its_worker_is_kept_busy(
         proxy.delay(0)
         busy = queue.enqueue_many(work, [{"n": n} for n in range(1, 150)])
         ended(queue, [job_id])
-        ended(queue, busy, timeout=20)
+        ended(queue, busy, timeout=60)
         worker.stop()
 
 
@@ -211,7 +211,7 @@ def test_a_black_holed_workers_jobs_are_taken_over_and_its_late_result_refused(
     def work(ctx: JobContext) -> str:
         by.append(ctx.job.worker_id)
         if len(by) == 1:
-            go_on.wait(20)
+            go_on.wait(60)
             return "late"
         return "in time"
 
@@ -304,7 +304,7 @@ def test_a_result_from_a_short_black_hole_is_accepted(start: Start, queue: JobQu
     @job
     def work() -> str:
         began.set()
-        go_on.wait(20)
+        go_on.wait(60)
         return "kept"
 
     proxy, through = proxied(dsn)
@@ -312,7 +312,7 @@ def test_a_result_from_a_short_black_hole_is_accepted(start: Start, queue: JobQu
         worker = start(JobQueue(storage), lease=30.0)
         start(lease=30.0)
         job_id = queue.enqueue(work)
-        assert began.wait(10)
+        assert began.wait(60)
         proxy.blackhole()
         go_on.set()
         time.sleep(1.0)  # the hole's length
@@ -376,14 +376,14 @@ def test_a_database_that_is_away_for_a_while_costs_no_attempt(
     @job
     def work() -> str:
         began.set()
-        go_on.wait(20)
+        go_on.wait(60)
         return "kept"
 
     proxy, through = proxied(dsn)
     with proxy, PostgresStorage(through) as storage:
         worker = start(JobQueue(storage), lease=30.0)
         job_id = queue.enqueue(work)
-        assert began.wait(10)
+        assert began.wait(60)
         proxy.refuse()
         go_on.set()
         until(lambda: events.of("database.lost"))

@@ -311,9 +311,9 @@ def test_a_job_that_swallows_its_cancellation_is_cancelled_all_the_same(
 
     start()
     job_id = queue.enqueue(stubborn)
-    assert began.wait(10)
+    assert began.wait(60)
     assert queue.cancel(job_id)
-    assert swallowed.wait(10)
+    assert swallowed.wait(60)
     next_one()
     found = queue.get_job(job_id)
     assert found is not None
@@ -355,7 +355,7 @@ def test_a_job_that_blocks_the_event_loop_is_not_taken_from_its_worker(
     job_id = queue.enqueue(blocks)
     until(lambda: ran)
     second = start(lease=2.0)
-    ended(queue, [job_id], timeout=8)
+    ended(queue, [job_id], timeout=60)
     assert ran == [0]
     assert not events.of("job.rescued")
     found = queue.get_job(job_id)
@@ -587,7 +587,7 @@ def test_a_flood_of_misdeeds_is_survived(
 
     start(concurrency=5)
     ids = queue.enqueue_many(misbehaves, [{"n": n} for n in range(500)])
-    ended(queue, ids[4::5], timeout=20)
-    ended(queue, [i for n, i in enumerate(ids) if n % 5 != 4], "failed", timeout=20)
+    ended(queue, ids[4::5], timeout=60)
+    ended(queue, [i for n, i in enumerate(ids) if n % 5 != 4], "failed", timeout=60)
     assert database.value("select count(*) from dbjobq.lease") == 0
     next_one()

@@ -49,7 +49,7 @@ def result(queue: JobQueue, job_id: str, timeout: float = 15.0) -> Any:
 
 
 def error(queue: JobQueue, job_id: str) -> str:
-    ended(queue, [job_id], "failed", timeout=15)
+    ended(queue, [job_id], "failed", timeout=60)
     return error_of(queue, job_id)
 
 
@@ -398,7 +398,7 @@ def test_what_it_raises_is_its_failure_with_a_traceback_and_its_own_policy(
 def test_retry_says_when_to_run_again(start: Start, queue: JobQueue) -> None:
     start()
     job_id = queue.enqueue(apart.fail, kind="retry")
-    after = failed_once(queue, job_id, timeout=15)
+    after = failed_once(queue, job_id, timeout=60)
     assert after.status == "pending"
     assert after.execute_at is not None
     assert after.updated_at is not None
@@ -446,7 +446,7 @@ def test_what_it_says_of_its_progress_is_seen_the_last_word_of_it(
     seen, enough = tmp_path / "seen", tmp_path / "enough"
     job_id = queue.enqueue(apart.progress, seen=str(seen), enough=str(enough))
     for word, file in (("the first word", seen), ("the last word", enough)):
-        until(lambda word=word: (queue.get_progress(job_id) or {}).get("message") == word, timeout=15)  # type: ignore[misc]
+        until(lambda word=word: (queue.get_progress(job_id) or {}).get("message") == word, timeout=60)  # type: ignore[misc]
         file.touch()
     ended(queue, [job_id])
 
@@ -457,7 +457,7 @@ def test_what_it_logs_is_logged_by_the_worker(start: Start, queue: JobQueue, cap
     caplog.set_level(logging.DEBUG, "myapp.loud")
     start()
     job_id = queue.enqueue(apart.say)
-    ended(queue, [job_id], timeout=15)
+    ended(queue, [job_id], timeout=60)
     lines = {record.getMessage(): record for record in caplog.records}
     assert "unheard" not in lines
     assert lines["heard"].levelno == logging.DEBUG
@@ -589,7 +589,7 @@ def test_a_script_that_starts_its_worker_unguarded_is_told_so(queue: JobQueue, s
 
 def test_what_it_prints_appears(start: Start, queue: JobQueue, capfd: pytest.CaptureFixture[str]) -> None:
     start()
-    ended(queue, [queue.enqueue(apart.print_something) for _ in range(2)], timeout=15)
+    ended(queue, [queue.enqueue(apart.print_something) for _ in range(2)], timeout=60)
     assert capfd.readouterr().out.count("printed") == 2
 
 

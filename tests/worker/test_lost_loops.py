@@ -47,7 +47,7 @@ def test_a_claim_whose_answer_a_blocked_loop_never_read_goes_back(
     settings = {"stuck_after": STUCK_AFTER} if how == "replaced" else {"shutdown_timeout": 1.0}
     worker = start(concurrency=2, lease=30.0, **settings)
     queue.enqueue(blocks)
-    assert blocker.began.wait(10)
+    assert blocker.began.wait(60)
     (other,) = [found for found in queue.list_jobs("running") if found.type.endswith("anext_one")]
     if how == "stopped":
         worker.stop()
@@ -67,7 +67,7 @@ def test_a_job_that_blocks_every_loop_it_gets_fails_in_the_end_and_the_worker_wo
 
     worker = start()
     failing = queue.enqueue(blocks)
-    ended(queue, [failing], "failed", timeout=20)
+    ended(queue, [failing], "failed", timeout=60)
     ended(queue, [queue.enqueue(anext_one)])
     assert get(queue, failing).attempts == 3
     assert worker.current_jobs == []
@@ -158,7 +158,7 @@ def test_a_timeout_counts_too_where_a_task_of_the_jobs_own_blocks_the_loop(
 
     start(stuck_after=None)
     failing = queue.enqueue(waits)
-    assert blocker.began.wait(10)
+    assert blocker.began.wait(60)
     ended(queue, [queue.enqueue(anext_one)])
     ended(queue, [failing], "failed")
 
@@ -209,12 +209,12 @@ def test_joining_waits_for_what_a_thread_still_holds_that_came_back(queue: JobQu
     worker = Worker(queue, poll_interval=0.05, concurrency=2, stuck_after=STUCK_AFTER, shutdown_timeout=10.0)
     worker.start()
     queue.enqueue(blocks, which=0)
-    assert blocked[0].wait(10)
+    assert blocked[0].wait(60)
     ended(queue, [queue.enqueue(anext_one)])
     works_on = queue.enqueue(works)
     until(lambda: get(queue, works_on).status == "running")
     queue.enqueue(blocks, which=1)
-    assert blocked[1].wait(10)
+    assert blocked[1].wait(60)
     ended(queue, [queue.enqueue(anext_one)])
     stopping = threading.Thread(target=worker.stop)
     stopping.start()

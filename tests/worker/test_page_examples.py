@@ -155,7 +155,7 @@ def test_an_example_runs_as_it_stands_and_its_workers_work(
 
     names = page.run(block)
     if "monitor_thread" in names:
-        assert page.over.wait(10)
+        assert page.over.wait(60)
     assert capsys.readouterr().out.count("\n") >= block.count("\nprint(")
     assert page.alerts == [] or "Worker unhealthy: Worker not started" in page.alerts
     if any(worker._worker_thread.is_alive() for worker in page.started):
@@ -195,7 +195,7 @@ def told(page: Page, block: str, queue: JobQueue, capsys: pytest.CaptureFixture[
 
     @job(name="page.hold")
     def hold() -> None:
-        go_on.wait(20)
+        go_on.wait(60)
 
     def begin() -> None:
         queue.enqueue(hold)
@@ -207,7 +207,7 @@ def told(page: Page, block: str, queue: JobQueue, capsys: pytest.CaptureFixture[
 
     page.naps = [begin, end]
     page.run(block)
-    assert page.over.wait(10)
+    assert page.over.wait(60)
     return capsys.readouterr().out.splitlines()
 
 

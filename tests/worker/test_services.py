@@ -60,12 +60,12 @@ def running(queue: JobQueue) -> Iterator[tuple[Worker, str]]:
     @job
     def hold() -> None:
         began.set()
-        go_on.wait(20)
+        go_on.wait(60)
 
     worker = Worker(queue, poll_interval=0.05, max_poll_interval=0.2, concurrency=2, lease=1.5, shutdown_timeout=1.0)
     job_id = queue.enqueue(hold)
     worker.start()
-    assert began.wait(10), repr(worker.error)
+    assert began.wait(60), repr(worker.error)
     yield worker, job_id
     go_on.set()
     worker.stop()
@@ -124,7 +124,7 @@ def test_a_worker_that_ends_for_an_error_ends_what_it_has_started_as_when_it_sto
     @job
     def hold() -> None:
         began.append("def")
-        go_on.wait(20)
+        go_on.wait(60)
 
     @job
     async def ahold() -> None:

@@ -74,7 +74,7 @@ def test_the_connections_of_a_worker_that_works_are_found_out_before_its_lease_i
     @job
     def work() -> str:
         began.set()
-        go_on.wait(20)
+        go_on.wait(60)
         return "kept"
 
     @job
@@ -86,7 +86,7 @@ def test_the_connections_of_a_worker_that_works_are_found_out_before_its_lease_i
     proxy, through = way
     worker = start(through, lease=5.0)
     job_id = queue.enqueue(work if kind == "def" else awork)
-    assert began.wait(10)
+    assert began.wait(60)
     start(lease=5.0)
     time.sleep(1.0)  # so that heartbeats have their connection
     proxy.strand()
@@ -108,12 +108,12 @@ def test_a_server_that_waits_for_a_lock_is_not_given_up(
     @job
     def work() -> str:
         began.set()
-        go_on.wait(20)
+        go_on.wait(60)
         return "kept"
 
     start(lease=30.0)
     job_id = queue.enqueue(work)
-    assert began.wait(10)
+    assert began.wait(60)
     with database.connection.transaction():
         database.rows("select from dbjobq.lease for update")
         before = database.value(OURS)

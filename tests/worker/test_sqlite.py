@@ -95,7 +95,7 @@ def test_a_worker_on_a_database_in_memory_is_woken_by_every_thread(start: Start)
 
     with SQLAlchemyStorage("sqlite:///:memory:") as storage:
         queue = JobQueue(storage)
-        workers = [start(queue, poll_interval=20.0, max_poll_interval=20.0) for _ in range(2)]
+        workers = [start(queue, poll_interval=200.0, max_poll_interval=200.0) for _ in range(2)]
         ended(queue, [queue.enqueue(double, n=n) for n in range(5)])
         threads = [threading.Thread(target=queue.enqueue, args=[double], kwargs={"n": n}) for n in range(5)]
         for thread in threads:
@@ -115,14 +115,14 @@ def test_a_database_that_stays_locked_costs_time_and_no_job(
     @job
     def hold() -> str:
         began.set()
-        go_on.wait(20)
+        go_on.wait(60)
         return "kept"
 
     job_id = queue.enqueue(hold)
     monkeypatch.setattr(sqlite_engine, "PATIENCE", 0.1)
     with SQLAlchemyStorage(f"sqlite:///{tmp_path}/jobs.db") as impatient:
         worker = start(JobQueue(impatient), lease=60.0)
-        assert began.wait(10)
+        assert began.wait(60)
         other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
         other.execute("begin immediate")
         go_on.set()

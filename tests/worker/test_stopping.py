@@ -71,7 +71,7 @@ def test_what_runs_when_the_time_is_over_goes_back_at_once_and_free_of_charge(
     @job
     def hold() -> None:
         began.set()
-        go_on.wait(20)
+        go_on.wait(60)
 
     @job
     async def ahold() -> None:
@@ -83,7 +83,7 @@ def test_what_runs_when_the_time_is_over_goes_back_at_once_and_free_of_charge(
 
     worker = start(shutdown_timeout=1.0)
     job_id = queue.enqueue(hold if kind == "def" else ahold)
-    assert began.wait(10)
+    assert began.wait(60)
     assert 0.8 < seconds(worker) < 6.0
     assert not worker._worker_thread.is_alive()
     back = queue.get_job(job_id)
@@ -106,13 +106,13 @@ def test_what_was_claimed_ahead_goes_back_at_once_while_the_running_job_finishes
         order.append(n)
         if n == 0:
             began.set()
-            go_on.wait(20)
+            go_on.wait(60)
 
     worker = start()
     ended(queue, queue.enqueue_many(hop, [{"n": -1}] * 300))
     order.clear()
     ids = queue.enqueue_many(hop, [{"n": n} for n in range(30)])
-    assert began.wait(10)
+    assert began.wait(60)
     stopper = threading.Thread(target=worker.stop)
     stopper.start()
     until(lambda: queue.count("running") == 1)
@@ -133,7 +133,7 @@ def test_hasten_hands_back_at_once_what_runs(start: Start, queue: JobQueue, kind
     @job
     def hold() -> None:
         began.set()
-        go_on.wait(20)
+        go_on.wait(60)
 
     @job
     async def ahold() -> None:
@@ -142,7 +142,7 @@ def test_hasten_hands_back_at_once_what_runs(start: Start, queue: JobQueue, kind
 
     worker = start(shutdown_timeout=30)
     job_id = queue.enqueue(hold if kind == "def" else ahold)
-    assert began.wait(10)
+    assert began.wait(60)
     stopper = threading.Thread(target=worker.stop)
     stopper.start()
     before = time.monotonic()
@@ -166,7 +166,7 @@ def test_a_job_that_may_start_only_once_has_failed_if_it_did_not_end_in_time(
     @job(max_retries=0)
     def hold() -> None:
         began.set()
-        go_on.wait(20)
+        go_on.wait(60)
 
     @job(max_retries=0)
     async def ahold() -> None:
@@ -175,7 +175,7 @@ def test_a_job_that_may_start_only_once_has_failed_if_it_did_not_end_in_time(
 
     worker = start(shutdown_timeout=0.2)
     job_id, waiting = [queue.enqueue(hold if kind == "def" else ahold) for _ in range(2)]
-    assert began.wait(10)
+    assert began.wait(60)
     worker.stop()
     go_on.set()
     failed, other = queue.get_job(job_id), queue.get_job(waiting)
@@ -206,7 +206,7 @@ def test_a_def_job_that_never_returns_does_not_hold_up_stopping_and_is_back_in_t
 
     worker = start(shutdown_timeout=0.5)
     job_id = queue.enqueue(never)
-    assert began.wait(10)
+    assert began.wait(60)
     assert seconds(worker) < 3
     back = queue.get_job(job_id)
     assert back is not None
@@ -229,7 +229,7 @@ def test_an_async_job_that_will_not_be_cancelled_does_not_hold_up_stopping_for_e
     worker = Worker(queue, poll_interval=0.05, shutdown_timeout=0.5)
     worker.start()
     job_id = queue.enqueue(stubborn)
-    assert began.wait(10)
+    assert began.wait(60)
     assert seconds(worker) < 7
     back = queue.get_job(job_id)
     assert back is not None
@@ -250,7 +250,7 @@ def test_an_async_job_that_blocks_the_loop_does_not_hold_up_stopping_for_ever(qu
     worker = Worker(queue, poll_interval=0.05, shutdown_timeout=0.5)
     worker.start()
     job_id = queue.enqueue(blocks)
-    assert began.wait(10)
+    assert began.wait(60)
     assert seconds(worker) < 6.5
     worker._worker_thread.join(5)
     found = queue.get_job(job_id)
@@ -269,14 +269,14 @@ def test_stopping_while_the_database_is_away_is_bounded(
     @job
     def hold() -> None:
         began.set()
-        go_on.wait(20)
+        go_on.wait(60)
 
     proxy, through = proxied(dsn)
     with proxy, PostgresStorage(through) as storage:
         worker = Worker(JobQueue(storage), poll_interval=0.05, max_poll_interval=0.2, shutdown_timeout=1.0)
         worker.start()
         job_id = queue.enqueue(hold)
-        assert began.wait(10)
+        assert began.wait(60)
         if not busy:
             go_on.set()
             ended(queue, [job_id])
@@ -296,7 +296,7 @@ def test_a_result_that_is_ready_when_the_database_goes_is_written_when_it_is_bac
     @job
     def hold() -> str:
         began.set()
-        go_on.wait(20)
+        go_on.wait(60)
         return "kept"
 
     proxy, through = proxied(dsn)
@@ -304,7 +304,7 @@ def test_a_result_that_is_ready_when_the_database_goes_is_written_when_it_is_bac
         worker = Worker(JobQueue(storage), poll_interval=0.05, shutdown_timeout=10)
         worker.start()
         job_id = queue.enqueue(hold)
-        assert began.wait(10)
+        assert began.wait(60)
         proxy.refuse()
         go_on.set()
         stopper = threading.Thread(target=worker.stop)
@@ -339,12 +339,12 @@ def test_a_retry_of_a_stopping_worker_is_written(start: Start, queue: JobQueue) 
     @job(retry=100)
     def fails() -> None:
         began.set()
-        go_on.wait(20)
+        go_on.wait(60)
         raise ValueError
 
     worker = start()
     job_id = queue.enqueue(fails)
-    assert began.wait(10)
+    assert began.wait(60)
     stopper = threading.Thread(target=worker.stop)
     stopper.start()
     go_on.set()

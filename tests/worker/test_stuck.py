@@ -115,7 +115,7 @@ def test_what_waits_behind_a_job_that_blocks_the_loop_goes_back_and_runs_elsewhe
     start()
     ended(queue, queue.enqueue_many(work, [{"block": False}] * 300))  # so that some are claimed ahead
     ids = queue.enqueue_many(work, [{"block": n == 0} for n in range(20)])
-    assert blocker.began.wait(10)
+    assert blocker.began.wait(60)
     start()
     ended(queue, ids[1:])
     assert {get(queue, i).attempts for i in ids} == {0}
@@ -147,7 +147,7 @@ def test_a_timeout_is_kept_though_its_job_blocks_the_loop_and_the_late_result_is
 
     first = start(lease=30.0)
     job_id = queue.enqueue(blocks)
-    assert blocker.began.wait(10)
+    assert blocker.began.wait(60)
     second = start(lease=30.0)
     ended(queue, [job_id])
     assert by == [first.worker_id, second.worker_id]
@@ -185,12 +185,12 @@ def test_a_def_job_that_ends_in_time_while_the_loop_is_blocked_is_not_failed_for
 
     @job(timeout=1.0)
     def short() -> str:
-        assert blocker.began.wait(10)
+        assert blocker.began.wait(60)
         return "kept"
 
     start(concurrency=2)
     ids = [queue.enqueue(short), queue.enqueue(blocks)]
-    assert blocker.began.wait(10)
+    assert blocker.began.wait(60)
     time.sleep(1.0 + long_jobs.OVERTIME + 1.5)  # its timeout, and then some
     blocker.end()
     ended(queue, ids)
@@ -218,7 +218,7 @@ def test_a_transaction_that_only_the_loop_could_end_does_not_hold_up_the_heartbe
     start(concurrency=2, lease=2.0)
     start(lease=2.0)
     ids = [queue.enqueue(commits), queue.enqueue(blocks)]
-    assert blocker.began.wait(10)
+    assert blocker.began.wait(60)
     time.sleep(4.0)  # two leases
     blocker.end()
     ended(queue, ids[:1], "failed")
@@ -251,13 +251,13 @@ def test_stopping_a_worker_whose_loop_is_blocked_hands_its_jobs_back_and_ends_it
     @job
     def short() -> str:
         other_runs.set()
-        assert blocker.began.wait(10)
+        assert blocker.began.wait(60)
         return "kept"
 
     worker = Worker(queue, poll_interval=0.05, concurrency=3, lease=30.0, shutdown_timeout=2.0)
     ids = [queue.enqueue(function) for function in (once, blocks, short)]
     worker.start()
-    assert blocker.began.wait(10)
+    assert blocker.began.wait(60)
     before = time.monotonic()
     stopper = threading.Thread(target=worker.stop)
     stopper.start()
@@ -335,7 +335,7 @@ def test_a_job_with_a_timeout_of_its_own_is_not_called_long(
 
     start()
     job_id = queue.enqueue(slow)
-    assert blocker.began.wait(10)
+    assert blocker.began.wait(60)
     time.sleep(1.5)
     blocker.end()
     ended(queue, [job_id])
@@ -356,7 +356,7 @@ def test_the_slot_of_a_def_that_never_returns_is_free_again_when_its_job_is_over
 
     start()
     job_id = queue.enqueue(never)
-    assert blocker.began.wait(10)
+    assert blocker.began.wait(60)
     if way == "cancelled":
         queue.cancel(job_id)
     ended(queue, [queue.enqueue(next_one)])

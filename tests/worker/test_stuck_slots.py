@@ -58,7 +58,7 @@ def test_a_job_that_does_not_end_gives_up_its_slot_and_its_result_counts_all_the
 
     worker = start(stuck_after=STUCK_AFTER)
     stuck = queue.enqueue(never if kind == "def" else anever)
-    assert blocker.began.wait(10)
+    assert blocker.began.wait(60)
     others = [queue.enqueue(next_one), queue.enqueue(anext_one), queue.enqueue(next_one)]
     ended(queue, others)
     assert events.jobs("job.stuck") == [stuck]
@@ -133,7 +133,7 @@ def test_a_job_with_a_timeout_keeps_its_slot_and_so_do_all_if_the_worker_is_told
     start(stuck_after=settings.get("stuck_after", STUCK_AFTER))
     options: EnqueueOptions = {"timeout": LASTING} if "timeout" in settings else {}
     slow_one = queue.options(**options).enqueue(slow)
-    assert blocker.began.wait(10)
+    assert blocker.began.wait(60)
     waits = queue.enqueue(next_one)
     lasting(lambda: get(queue, waits).status == "pending", 2 * STUCK_AFTER, "the wait")
     blocker.end()
@@ -245,7 +245,7 @@ def test_a_job_with_a_timeout_that_blocks_the_loop_takes_it_along_a_while_after_
     worker = start(stuck_after=None)
     first_thread = worker._worker_thread
     failing = queue.enqueue(blocks)
-    assert blocker.began.wait(10)
+    assert blocker.began.wait(60)
     ended(queue, [queue.enqueue(anext_one)])
     assert "took longer than its timeout" in (get(queue, failing).error or "")
     assert events.jobs("loop.replaced") == [failing]
@@ -270,7 +270,7 @@ def test_where_it_cannot_be_told_which_job_blocks_the_loop_all_that_are_on_it_ar
 
     start(stuck_after=STUCK_AFTER)
     failing = queue.enqueue(starts)
-    assert blocker.began.wait(10)
+    assert blocker.began.wait(60)
     ended(queue, [queue.enqueue(anext_one)])
     assert "blocks the event loop" in (get(queue, failing).error or "")
 
@@ -326,7 +326,7 @@ def test_the_process_of_a_job_beside_what_blocks_the_loop_is_ended_before_the_jo
     start(concurrency=2, stuck_after=STUCK_AFTER)
     stuck = queue.enqueue(blocks)
     apart_one = queue.enqueue(apart.first_stays, file=str(tmp_path / "first"))
-    ended(queue, [apart_one], timeout=15)
+    ended(queue, [apart_one], timeout=60)
     first, second = result_of(queue, apart_one)
     assert first != second
     assert not Path(f"/proc/{first}/fd").exists()

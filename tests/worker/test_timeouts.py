@@ -101,7 +101,7 @@ def test_a_def_job_that_overran_does_not_take_part_in_the_concurrency(start: Sta
 
     @job(timeout=0.1, max_retries=0)
     def hold() -> None:
-        go_on.wait(20)
+        go_on.wait(60)
 
     @job
     def quick() -> None: ...
@@ -125,7 +125,7 @@ def test_a_late_result_of_a_def_job_that_overran_changes_nothing(start: Start, q
     start()
     job_id = queue.enqueue(late)
     ended(queue, [job_id], "failed")
-    assert ends.wait(10)
+    assert ends.wait(60)
     lasting(lambda: [j.id for j in queue.get_failed_jobs()] == [job_id], 0.3)
     found = queue.get_job(job_id)
     assert found is not None

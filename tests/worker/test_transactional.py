@@ -84,7 +84,7 @@ def test_an_effect_of_a_job_that_is_cancelled_meanwhile_is_rolled_back(
     def write(ctx: JobContext) -> None:
         ctx.connection.execute(INSERT, (ctx.job.id, ctx.job.attempts))
         began.set()
-        go_on.wait(20)
+        go_on.wait(60)
         over.set()
 
     @job(transactional=True)
@@ -101,10 +101,10 @@ def test_an_effect_of_a_job_that_is_cancelled_meanwhile_is_rolled_back(
 
     start()
     job_id = queue.enqueue(write if kind == "def" else awrite)
-    assert began.wait(10)
+    assert began.wait(60)
     assert queue.cancel(job_id)
     go_on.set()
-    assert over.wait(10)
+    assert over.wait(60)
     ended(queue, [queue.enqueue(next_one)])
     idle = "select count(*) from pg_stat_activity where datname = current_database() and state like 'idle in%%'"
     until(lambda: database.value(idle) == 0)
@@ -137,7 +137,7 @@ def test_an_effect_of_a_job_that_overruns_its_timeout_is_rolled_back(
     start()
     job_id = queue.enqueue(write if kind == "def" else awrite)
     ended(queue, [job_id], "failed")
-    assert over.wait(10)
+    assert over.wait(60)
     lasting(lambda: effects(database) == [], 0.3)
     found = queue.get_job(job_id)
     assert found is not None
@@ -220,7 +220,7 @@ def test_a_transactional_job_whose_lease_went_to_another_leaves_no_effect(
 
     start(lease=30.0)
     job_id = queue.enqueue(write if kind == "def" else awrite)
-    assert began.wait(10)
+    assert began.wait(60)
     database.rows("update dbjobq.lease set expires_at = now() - interval '1 s'")
     pulse = queue.storage.session("rescuer", None, 30.0).pulse()
     assert [rescued.id for rescued in pulse.rescue()] == [job_id]
@@ -244,7 +244,7 @@ def test_more_transactional_jobs_at_once_than_the_pool_has_connections_all_get_t
 
     start(concurrency=15)
     ids = [queue.enqueue(slow if kind == "def" else aslow) for _ in range(30)]
-    ended(queue, ids, timeout=20)
+    ended(queue, ids, timeout=60)
     assert {j.attempts for j in queue.get_completed_jobs()} == {0}
 
 
