@@ -20,7 +20,7 @@ from dbjobq.errors import ConfigError
 from dbjobq.storage.deadline import Deadline, Watchman, watched
 from dbjobq.storage.lane import Lane
 from dbjobq.storage.pool import AsyncPool, Pool
-from dbjobq.storage.statements import PINNED
+from dbjobq.storage.statements import PIN, PINNED, UNPIN
 from dbjobq.storage.way import AsyncConnection, Conninfo, SyncConnection, Way
 
 __all__ = ["Connections"]
@@ -72,6 +72,7 @@ class Connections:
         self._lock = threading.Lock()
         self._pool: Pool | None = None
         self._loops: dict[asyncio.AbstractEventLoop, _LoopsOwn] = {}
+        self._pinned: weakref.WeakSet[SyncConnection | AsyncConnection] = weakref.WeakSet()
         self._parents: object = None
         self._reached = False
         """Whether this process has reached the server: if so, an outage is waited out."""
@@ -110,12 +111,16 @@ class Connections:
     # For threads.
 
     @contextmanager
-    def connection(self, deadline: Deadline | None = None, *, alone: bool = False) -> Generator[SyncConnection]:
+    def connection(
+        self, deadline: Deadline | None = None, *, alone: bool = False, pinned: bool | None = None
+    ) -> Generator[SyncConnection]:
         """Lend a connection from the pool; it is cut at the deadline. In autocommit unless the pool is the user's.
 
         Args:
             deadline: When to cut it; None for never.
             alone: Make a new one instead, in autocommit, and close it afterwards.
+            pinned: Whether its plans are to be pinned (`PINNED`), as a worker's are; None if that does not matter. Only
+                on connections of our own, and not behind a pooler.
         """
         pool = None if alone else self._sync_pool()
         if pool is None:
@@ -126,12 +131,21 @@ class Connections:
         try:
             if deadline is not None:
                 watchman.watch(connection, deadline)
+            if pool is self._pool and (said := self._pinning(connection, pinned=pinned)):
+                connection.execute(said)
             with connection if pool is not None and pool is self._theirs else nullcontext():
                 yield connection
         finally:
             if deadline is not None:
                 watchman.dismiss(deadline)
             connection.close() if pool is None else pool.putconn(connection)
+
+    def _pinning(self, connection: SyncConnection | AsyncConnection, *, pinned: bool | None) -> bytes | None:
+        """Return what makes a connection as it is wanted; None if it is, or cannot be."""
+        if pinned is None or self.way.pooled or pinned is (connection in self._pinned):
+            return None
+        (self._pinned.add if pinned else self._pinned.discard)(connection)
+        return PIN if pinned else UNPIN
 
     def _sync_pool(self) -> Pool | ConnectionPool[SyncConnection]:
         if isinstance(self._theirs, ConnectionPool):
@@ -187,7 +201,7 @@ class Connections:
 
     @asynccontextmanager
     async def aconnection(
-        self, deadline: Deadline | None = None, *, alone: bool = False
+        self, deadline: Deadline | None = None, *, alone: bool = False, pinned: bool | None = None
     ) -> AsyncGenerator[AsyncConnection]:
         """See `connection`, for the running loop's pool."""
         pool = None if alone else await self._async_pool()
@@ -197,6 +211,8 @@ class Connections:
             connection = await pool.getconn(None if deadline is None else deadline.left)
         try:
             with nullcontext() if deadline is None else watched(connection, deadline):
+                if isinstance(pool, AsyncPool) and (said := self._pinning(connection, pinned=pinned)):
+                    await connection.execute(said)
                 async with connection if pool is not None and pool is self._theirs else nullcontext():
                     yield connection
         finally:

@@ -63,6 +63,7 @@ class PostgresRequest(Generic[R]):
         repeat: Tells, when its connection is lost or others were in its way, whether it may be made again.
         bounded: It must end, one way or the other, within the storage's timeout: repeats, connecting and all. A COPY
             has as much for each piece. False for what may take as long as it takes.
+        pinned: Whether its plans are pinned, as a worker's are (`Connections`); None if that does not matter.
         unsure: What to do when it is not known whether it has happened; nothing to say for a look.
         alone: On a connection of its own: whoever waits for it may hold the pool's last one.
         shared: On an event loop it may go out together with others (`lane.py`): its steps wait for no lock. Bounded.
@@ -76,6 +77,7 @@ class PostgresRequest(Generic[R]):
         "_connections",
         "_first",
         "_make",
+        "_pinned",
         "_repeat",
         "_shared",
         "_unsure",
@@ -94,10 +96,12 @@ class PostgresRequest(Generic[R]):
         alone: bool = False,
         shared: bool = False,
         unsure: str = "",
+        pinned: bool | None = None,
     ) -> None:
         self._connections, self._make, self._connection, self._first = connections, make, connection, first
         self._atomic, self._repeat, self._bounded = atomic, repeat, bounded
         self._alone, self._shared, self._unsure = alone, shared, unsure
+        self._pinned = pinned
 
     def run(self) -> R:
         """Make the call. Raises ConfigError, SchemaError or StorageUnavailable for what is not its own fault.
@@ -130,7 +134,10 @@ class PostgresRequest(Generic[R]):
         return Deadline(self._connections.timeout) if self._bounded else None
 
     def _once(self, deadline: Deadline | None, *, again: bool) -> R:
-        with self._connections.connection(deadline, alone=self._alone) as connection, self._transaction(connection):
+        with (
+            self._connections.connection(deadline, alone=self._alone, pinned=self._pinned) as connection,
+            self._transaction(connection),
+        ):
             return drive(self._make(again), partial(perform, connection, deadline=deadline))
 
     def _transaction(self, connection: psycopg.Connection[Any]) -> AbstractContextManager[Any]:
@@ -166,7 +173,7 @@ class PostgresRequest(Generic[R]):
             if lane is not None:
                 return await adrive(self._make(again), partial(_in_lane, lane, deadline))
         async with (
-            self._connections.aconnection(deadline, alone=self._alone) as connection,
+            self._connections.aconnection(deadline, alone=self._alone, pinned=self._pinned) as connection,
             self._atransaction(connection),
         ):
             return await adrive(self._make(again), partial(aperform, connection, deadline=deadline))

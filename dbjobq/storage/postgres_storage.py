@@ -67,6 +67,7 @@ class _How(TypedDict, total=False):
     alone: bool
     shared: bool
     unsure: str
+    pinned: bool | None
 
 
 class PostgresStorage(BaseStorage):
@@ -273,7 +274,7 @@ class PostgresStorage(BaseStorage):
             return next(iter(claims_of(rows, self._queue_names)), None)
 
         unsure = "A job that it has claimed comes back after its lease"
-        return self._request(call, first=self._knowing(queue), unsure=unsure)
+        return self._request(call, first=self._knowing(queue), unsure=unsure, pinned=True)
 
     def _claim_one(self, params: Mapping[str, Any]) -> Generator[Send, Any, Sequence[tuple[Any, ...]]]:
         for _ in range(_TRIES):
@@ -295,7 +296,7 @@ class PostgresStorage(BaseStorage):
                 accepted |= {row[0] for row in (yield self._send("accepted", params))}
             return accepted
 
-        return self._request(call, connection=connection, unsure=_LOOK)
+        return self._request(call, connection=connection, unsure=_LOOK, pinned=True)
 
     def retry(self, job_id: str, delay: float) -> PostgresRequest[bool]:
         """See `BaseStorage.retry`."""
@@ -317,7 +318,7 @@ class PostgresStorage(BaseStorage):
                     return True
             raise StorageUnavailable(f"job {job_id} moves too fast to be retried; try again")
 
-        return self._request(call, unsure=_LOOK)
+        return self._request(call, unsure=_LOOK, pinned=True)
 
     def cancel(self, job_id: str) -> PostgresRequest[bool]:
         """See `BaseStorage.cancel`."""
@@ -333,7 +334,7 @@ class PostgresStorage(BaseStorage):
                     return bool(cancelled)
             raise StorageUnavailable(f"job {job_id} moves too fast to be cancelled; try again")
 
-        return self._request(call, unsure=_LOOK)
+        return self._request(call, unsure=_LOOK, pinned=True)
 
     def retry_many(self, ids: Sequence[str], delay: float) -> PostgresRequest[int]:
         """See `BaseStorage.retry_many`."""
@@ -342,7 +343,7 @@ class PostgresStorage(BaseStorage):
             ((revived, *_more),) = yield self._send("retry_many", {"ids": list(ids), "delay": delay})
             return int(revived)
 
-        return self._request(call, unsure=_LOOK)
+        return self._request(call, unsure=_LOOK, pinned=True)
 
     def cancel_many(self, ids: Sequence[str]) -> PostgresRequest[int]:
         """See `BaseStorage.cancel_many`."""
@@ -357,7 +358,7 @@ class PostgresStorage(BaseStorage):
                     break
             return int(cancelled)
 
-        return self._request(call, unsure=_LOOK)
+        return self._request(call, unsure=_LOOK, pinned=True)
 
     # Look.
 
@@ -396,19 +397,19 @@ class PostgresStorage(BaseStorage):
 
     def list_jobs(self, limit: int | None, **wanted: Unpack[JobFilter]) -> PostgresRequest[list[Job]]:
         """See `BaseStorage.list_jobs`."""
-        return self._request(lambda _: looks.listed(self._send, limit, wanted), atomic=True)
+        return self._request(lambda _: looks.listed(self._send, limit, wanted), atomic=True, pinned=False)
 
     def look(self, limit: int, bounds: Bounds, **wanted: Unpack[JobFilter]) -> PostgresRequest[Listing]:
         """See `BaseStorage.look`."""
-        return self._request(lambda _: looks.looked(self._send, limit, wanted, bounds), atomic=True)
+        return self._request(lambda _: looks.looked(self._send, limit, wanted, bounds), atomic=True, pinned=False)
 
     def ids(self, before: str | None, **wanted: Unpack[JobFilter]) -> PostgresRequest[tuple[list[str], str | None]]:
         """See `BaseStorage.ids`."""
-        return self._request(lambda _: looks.chosen(self._send, before, wanted), atomic=True)
+        return self._request(lambda _: looks.chosen(self._send, before, wanted), atomic=True, pinned=False)
 
     def glance(self) -> PostgresRequest[Glance]:
         """See `BaseStorage.glance`."""
-        return self._request(lambda _: looks.glanced(self._send), atomic=True)
+        return self._request(lambda _: looks.glanced(self._send), atomic=True, pinned=False)
 
     def stats(self) -> PostgresRequest[dict[Status, int]]:
         """See `BaseStorage.stats`."""
@@ -417,7 +418,7 @@ class PostgresStorage(BaseStorage):
             (counts,) = yield self._send("stats", as_dicts=True)
             return dict(counts)
 
-        return self._request(call)
+        return self._request(call, pinned=False)
 
     def queue_stats(self) -> PostgresRequest[list[QueueStats]]:
         """See `BaseStorage.queue_stats`."""
@@ -425,7 +426,7 @@ class PostgresStorage(BaseStorage):
         def call(_: bool) -> Call[list[QueueStats]]:
             return [QueueStats(*row) for row in (yield self._send("queue_stats"))]
 
-        return self._request(call)
+        return self._request(call, pinned=False)
 
     def diagnose(self, statement: str, *, pinned: bool = False) -> PostgresRequest[list[dict[str, Any]]]:
         """Describe one of the doctor's looks: the rows of the statement of that name; `pinned`: see `LOOKING_UP`."""
@@ -436,7 +437,7 @@ class PostgresStorage(BaseStorage):
             rows: list[dict[str, Any]] = yield self._send(statement, as_dicts=True)
             return rows
 
-        return self._request(call, atomic=True, bounded=False)
+        return self._request(call, atomic=True, bounded=False, pinned=False)
 
     # Work by workers.
 
@@ -454,7 +455,7 @@ class PostgresStorage(BaseStorage):
         """See `BaseStorage.transaction`: a psycopg connection from the pool."""
         with ExitStack() as stack:
             with translated(self.schema):
-                connection = stack.enter_context(self.connections.connection())
+                connection = stack.enter_context(self.connections.connection(pinned=False))
                 stack.enter_context(connection.transaction())
             yield connection  # what is raised here is the caller's, and not translated
             with translated(self.schema):
@@ -465,7 +466,7 @@ class PostgresStorage(BaseStorage):
         """See `BaseStorage.atransaction`."""
         async with AsyncExitStack() as stack:
             with translated(self.schema):
-                connection = await stack.enter_async_context(self.connections.aconnection())
+                connection = await stack.enter_async_context(self.connections.aconnection(pinned=False))
                 await stack.enter_async_context(connection.transaction())
             yield connection
             with translated(self.schema):

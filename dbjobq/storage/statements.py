@@ -12,7 +12,18 @@ from psycopg import sql
 
 from dbjobq.errors import ConfigError
 
-__all__ = ["DURABLE", "DURABLY", "LOOKING_UP", "PINNED", "Statements", "check_schema_name", "set_local", "set_session"]
+__all__ = [
+    "DURABLE",
+    "DURABLY",
+    "LOOKING_UP",
+    "PIN",
+    "PINNED",
+    "UNPIN",
+    "Statements",
+    "check_schema_name",
+    "set_local",
+    "set_session",
+]
 
 PINNED: Final = {
     "jit": "off",
@@ -211,6 +222,13 @@ def _set(settings: Mapping[str, str], local: str) -> bytes:
     calls = (f"set_config('{name}', '{value}', {local})" for name, value in settings.items())
     return f"select {', '.join(calls)}".encode()
 
+
+PIN: Final = set_session(**PINNED)
+UNPIN: Final = (
+    b"select set_config(name, reset_val, false) from pg_settings where name = any ('{%s}')" % ",".join(PINNED).encode()
+)
+"""Pins the plans of a connection of our own pools; and gives it back role's and database's settings, for statements
+that may be anybody's, such as a job's own."""
 
 LOOKING_UP: Final = set_local(jit="off", enable_seqscan="off", enable_bitmapscan="off")
 """Precedes a statement of one look-up for each row, also where the statistics are what is wrong."""

@@ -260,6 +260,27 @@ def test_each_call_waits_for_a_server_that_is_back_in_time(
     producer.close()
 
 
+@pytest.mark.slow
+def test_a_call_goes_on_looking_for_a_server_that_is_away_for_long(
+    kind_of_producer: type[Producer], through: tuple[FaultProxy, str], ledger: Ledger, database: Database
+) -> None:
+    proxy, address = through
+    producer = kind_of_producer(address, timeout=60.0)
+    producer.warm_up()
+    proxy.refuse()
+    since = time.monotonic()
+    call = threading.Thread(target=ledger.call, args=(producer, "delayed"))
+    call.start()
+    until(lambda: time.monotonic() - since > 6, 30)
+    looked = proxy.refused
+    until(lambda: proxy.refused > looked + 3, 20)
+    proxy.heal()
+    call.join(60)
+    assert ledger.raised == []
+    ledger.verify(database)
+    producer.close()
+
+
 def test_a_reply_that_is_lost_after_the_commit_makes_no_second_job(
     proxy: FaultProxy, producer: Producer, ledger: Ledger, database: Database
 ) -> None:

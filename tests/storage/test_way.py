@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from dbjobq import ConfigError, PostgresStorage
+from dbjobq import AsyncJobQueue, ConfigError, JobQueue, PostgresStorage
 from dbjobq.schema import migrate
 from dbjobq.storage.connections import Connections
 from dbjobq.storage.way import NEEDED, WANTED, Way
@@ -158,3 +158,46 @@ def test_a_password_that_a_url_ends_too_soon_is_refused_before_libpq_takes_its_e
 )
 def test_a_password_that_can_be_told_is_taken(dsn: str) -> None:
     assert Way(dsn).conninfo
+
+
+def shown(connection: psycopg.Connection[Any], name: LiteralString) -> str:
+    ((value,),) = connection.execute("select current_setting(%s)", [name]).fetchall()
+    return str(value)
+
+
+def test_calls_by_hand_are_not_planned_anew_and_jobs_own_statements_are_as_ever(
+    storage: PostgresStorage,
+) -> None:
+    queue = JobQueue(storage)
+    for n in range(15):
+        queue.enqueue("f", n=n)
+        job = queue.dequeue()
+        assert job is not None
+        queue.complete(job)
+    with storage.connections.connection() as connection:
+        assert shown(connection, "enable_seqscan") == "off"
+        rows = connection.execute(
+            "select generic_plans, custom_plans from pg_prepared_statements where statement like '%%dbjobq.claim%%'"
+            " or statement like '%%delete from \"dbjobq\".lease%%'"
+        ).fetchall()
+    assert rows
+    assert all(generic and not custom for generic, custom in rows)
+    with storage.transaction() as lent:
+        assert shown(lent, "enable_seqscan") == shown(lent, "enable_hashjoin") == "on"
+        assert shown(lent, "plan_cache_mode") == "auto"
+    queue.stats()
+    assert queue.dequeue() is None
+    with storage.connections.connection() as connection:
+        assert shown(connection, "enable_seqscan") == "off"
+
+
+def test_calls_by_hand_on_a_loop_are_not_planned_anew(storage: PostgresStorage) -> None:
+    async def main() -> None:
+        async with AsyncJobQueue(storage) as queue:
+            assert await queue.dequeue() is None
+            async with storage.connections.aconnection() as connection:
+                assert await (await connection.execute("show plan_cache_mode")).fetchone() == ("force_generic_plan",)
+            async with storage.atransaction() as lent:
+                assert await (await lent.execute("show plan_cache_mode")).fetchone() == ("auto",)
+
+    asyncio.run(main())
