@@ -174,6 +174,7 @@ NEW = {
     "execute_at": None,
     "delay": None,
     "unique_key": None,
+    "notify": True,
 }
 CLAIM = {"queues": "{1}", "limit": 100, "lease": None, "worker": 11, "beat": None}
 FINISH = {
@@ -230,7 +231,7 @@ HOT: dict[str, tuple[str, dict[str, Any], int, int, int]] = {
     "a look before retry": ("ended", {"id": job_id(403_000)}, 1, 0, 20),
     "retry": ("retry", {"id": job_id(403_000), "delay": 0.0, "ended": ENDED}, 1, 0, 40),
     "intern": ("intern", {"name": "q7"}, 1, 0, 20),
-    "notify": ("notify", {"queue": 3}, 1, 0, 20),
+    "notify": ("notify", {"queue": 3, "notify": True}, 1, 0, 20),
     "retry_many": ("retry_many", {"ids": [job_id(n) for n in range(403_000, 403_100)], "delay": 0.0}, 100, 25, 40),
     "cancel_many": ("cancel_many", {"ids": [job_id(n) for n in range(401_000, 401_100)], "mark": -1}, 100, 45, 60),
     "failures": ("failures", {"id": job_id(403_000), "limit": 20}, 1, 0, 20),
