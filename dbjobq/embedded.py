@@ -17,6 +17,7 @@ For development, tests and `dbjobq demo`, not for production. POSIX only.
 
 from __future__ import annotations
 
+import argparse
 import atexit
 import contextlib
 import os
@@ -383,6 +384,9 @@ def _tail(temporary: DataDir | None) -> str:
 
 def main() -> None:
     """Run a server until SIGINT or SIGTERM, its data in the directory that is named, if one is; print its DSN."""
+    parser = argparse.ArgumentParser("python -m dbjobq.embedded", description="Run a PostgreSQL server until Ctrl-C.")
+    parser.add_argument("directory", nargs="?", help="where its data are kept; made if it is not there")
+    directory: str | None = parser.parse_args().directory
 
     def leave(_number: int, _frame: FrameType | None) -> None:
         sys.exit()
@@ -390,7 +394,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, leave)
     try:
-        with EmbeddedPostgres(*sys.argv[1:2]) as server:
+        with EmbeddedPostgres(directory) as server:
             print(server.dsn(), flush=True)  # noqa: T201 - what it is for
             while True:
                 time.sleep(1.0)  # in slices: a signal that comes in the instant before does not end the call

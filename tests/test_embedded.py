@@ -242,6 +242,15 @@ def test_as_a_program_it_says_in_one_line_why_it_cannot_start(tmp_path: Path) ->
     assert done.stderr == f"Error: no PostgreSQL binaries: DBJOBQ_PG_BINDIR={tmp_path} holds no initdb\n"
 
 
+@pytest.mark.parametrize(("args", "code"), [(["--help"], 0), (["--data", "x"], 2), (["one", "two"], 2)])
+def test_an_option_is_no_directory(tmp_path: Path, args: list[str], code: int) -> None:
+    command = [sys.executable, "-m", "dbjobq.embedded", *args]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert done.returncode == code
+    assert "usage: python -m dbjobq.embedded" in done.stdout + done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_no_binaries_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DBJOBQ_PG_BINDIR", raising=False)
     monkeypatch.setattr(binaries, "WHEEL", "no_such_wheel")
