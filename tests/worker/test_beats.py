@@ -5,13 +5,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from dbjobq import JobQueue, PostgresStorage, job
+from dbjobq import JobQueue, PostgresStorage, Worker, job
 from dbjobq.embedded import EmbeddedPostgres
 from dbjobq.runtime import heartbeat
 from dbjobq.runtime.heartbeat import Heartbeat
@@ -50,7 +51,7 @@ def own() -> Iterator[str]:
 class Held:
     """A job that runs on a worker until it is told to end."""
 
-    def __init__(self, queue: JobQueue, start: Start, **settings: Any) -> None:
+    def __init__(self, queue: JobQueue, start: Callable[..., Worker], **settings: Any) -> None:
         self.began, self.go_on = threading.Event(), threading.Event()
 
         @job(name="beats.hold", max_retries=0)
@@ -65,8 +66,13 @@ class Held:
 
     def beats(self, database: Database, times: int = BEATS) -> None:
         """Wait for so many heartbeats."""
-        seen = {database.value(EXPIRES, self.id)}
-        until(lambda: seen.add(database.value(EXPIRES, self.id)) or len(seen) > times, 30, "heartbeats")
+        seen: set[object] = set()
+
+        def enough() -> bool:
+            seen.add(database.value(EXPIRES, self.id))
+            return len(seen) > times
+
+        until(enough, 30, "heartbeats")
 
 
 def test_heartbeats_go_on_while_a_rescue_waits(
@@ -97,7 +103,7 @@ def test_a_commit_that_waits_for_a_standby_with_the_lock_of_notify_takes_no_work
     """A rescue that would wake somebody waits for that lock, and so do results of jobs that go back."""
     with PostgresStorage(own) as storage, Database(own) as database, Database(own) as commits:
         queue = JobQueue(storage)
-        held = Held(queue, lambda **settings: start(queue, **settings))
+        held = Held(queue, partial(start, queue))
         queue.enqueue("lost")
         dead = database.value(DEAD)
         database.rows("alter system set synchronous_standby_names = 'nobody'")
@@ -141,7 +147,7 @@ def test_a_frozen_connection_costs_no_lease(  # noqa: PLR0917 - fixtures
     monkeypatch.setattr(guard, "PATIENCE", 1e9)
     proxy, through = proxied(dsn)
     with proxy, PostgresStorage(through) as storage:
-        held = Held(queue, lambda **settings: start(JobQueue(storage), **settings), lease=6.0)
+        held = Held(queue, partial(start, JobQueue(storage)), lease=6.0)
         held.beats(database, 1)
         proxy.strand()
         held.beats(database, 6)
