@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import sqlite3
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -36,7 +37,7 @@ def put_off(queue: JobQueue, job_id: str) -> Job:
 def long_ago(address: str, seconds: float) -> None:
     """Let a job have been met so many seconds before now, and be due."""
     if address.startswith("sqlite:"):
-        with sqlite3.connect(address.removeprefix("sqlite:///"), timeout=30) as lite:
+        with closing(sqlite3.connect(address.removeprefix("sqlite:///"), timeout=30)) as lite, lite:
             lite.execute("update dbjobq_jobs set unknown_since = unknown_since - ?, due_at = 0", (seconds,))
         return
     with Database(address) as database:
