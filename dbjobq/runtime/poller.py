@@ -202,6 +202,8 @@ class Poller:
             self._asleep_until = now() + self._rush.LOOK_AGAIN
             return
         idle = await self._session.idle()
+        if not idle.registered:
+            self.lapse()
         self._due_at = float("inf")
         self._note_due(idle.next_due, asked=True)
         if not self._told:
@@ -309,13 +311,18 @@ class Poller:
         self._troubles.add(str(error))
         await self._session.close()
         await asyncio.sleep(self._reconnect.next(random.random()))  # noqa: S311 - spread, not secrecy
+        sent_at = now()
         try:
-            await self._session.open()
+            same = await self._session.open()
         except StorageUnavailable as still:
             if str(still) not in self._troubles and len(self._troubles) < TROUBLES:
                 worker_log.warning("database.unavailable", extra={"error": str(still)})
                 self._troubles.add(str(still))
             return
+        if not same:
+            worker_log.warning("worker.lapsed", extra={"worker": self._session.worker_id})
+            self._release(self._executor.take_back())
+            self._lease.begin(sent_at)
         worker_log.info("database.restored")
         self._troubled, self._troubles = False, set[str]()
         self._reconcile_at, self._reconciled = now(), False

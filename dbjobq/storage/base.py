@@ -134,8 +134,13 @@ class Session(ABC):
     """The worker's name, as `Job.worker_id` has it."""
 
     @abstractmethod
-    async def open(self) -> None:
-        """Connect, check the tables' version, and register the worker unless it is registered."""
+    async def open(self) -> bool:
+        """Connect, check the tables' version, and register the worker unless it is registered.
+
+        Returns:
+            Whether it still is who it was, as far as it was somebody: False if the database did not know it any more (a
+            failover that lost the last commits, a restore), so that nothing that it holds is its own.
+        """
 
     @abstractmethod
     def forget(self) -> None:

@@ -15,14 +15,14 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 import psycopg
 
 from dbjobq.errors import StorageUnavailable
-from dbjobq.storage.callers import async_caller, sync_caller
+from dbjobq.storage.callers import AsyncCaller, Caller, async_caller, sync_caller
 from dbjobq.storage.connections import Connections
 from dbjobq.storage.deadline import Deadline
 from dbjobq.storage.faults import POOL_IS_FULL, cause_of, is_away, is_conflict, is_lost, translated
 from dbjobq.storage.lane import Lane
 from dbjobq.storage.steps import Call, CopyIn, Send, adrive, aperform, drive, perform
 
-__all__ = ["Beforehand", "PostgresRequest"]
+__all__ = ["Beforehand", "Outdated", "PostgresRequest"]
 
 R = TypeVar("R")
 
@@ -31,21 +31,31 @@ TRIES: Final = 3
 SHORTEST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 1.0
 """Seconds between tries while something answers that the server is away: they go on for as long as the call has."""
+CHANGES: Final = 5
+"""How often what a call needs to know is learned: more than once only where the database was put back meanwhile."""
+_CHANGES_TOO_FAST: Final = "the numbers of queues change faster than they can be learned; nothing was stored, try again"
+
+
+class Outdated(Exception):  # noqa: N818 - never seen by a caller
+    """What this process remembered for a call is not so any more. Nothing has happened: learn it again, and repeat."""
 
 
 class Beforehand(Protocol):
-    """What must be made, and committed, before a call.
+    """What must be known, or made and committed, before a call.
 
     Args:
         deadline: The call's own.
         perform: Looks on the caller's connection, if the call is made on one: what is seen there needs no other.
+        anew: What is remembered of it has turned out to be wrong.
     """
 
-    def run_by(self, deadline: Deadline | None, perform: Callable[[Send], Any] | None) -> None:
+    def run_by(self, deadline: Deadline | None, perform: Callable[[Send], Any] | None, *, anew: bool) -> None:
         """Make it."""
         ...
 
-    async def arun_by(self, deadline: Deadline | None, perform: Callable[[Send], Awaitable[Any]] | None) -> None:
+    async def arun_by(
+        self, deadline: Deadline | None, perform: Callable[[Send], Awaitable[Any]] | None, *, anew: bool
+    ) -> None:
         """See `run_by`."""
         ...
 
@@ -58,7 +68,7 @@ class PostgresRequest(Generic[R]):
         make: Starts the call; its argument says that it was started before, on a connection that was then lost, so that
             what it asks for may have happened.
         connection: The caller's own connection, in whose transaction the call is made.
-        first: What must be made, and committed, before.
+        first: What must be known before. Made again if the call raises `Outdated`.
         atomic: The call has several steps, which happen together or not at all.
         repeat: Tells, when its connection is lost or others were in its way, whether it may be made again.
         bounded: It must end, one way or the other, within the storage's timeout: repeats, connecting and all. A COPY
@@ -114,21 +124,31 @@ class PostgresRequest(Generic[R]):
         """Make the call by then."""
         with translated(self._connections.schema, callers=self._connection is not None):
             caller = None if self._connection is None else sync_caller(self._connection, atomic=self._atomic)
-            if self._first is not None:
-                self._first.run_by(deadline, None if caller is None else caller.perform)
-            if caller is not None:
-                with caller.block():
-                    return drive(self._make(False), caller.perform)
-            tries = _Tries(deadline, self._repeat, self._unsure)
+            anew, changes = False, CHANGES
             while True:
-                since = time.monotonic()
+                if self._first is not None:
+                    self._first.run_by(deadline, None if caller is None else caller.perform, anew=anew)
                 try:
-                    return self._once(deadline, again=tries.again)
-                except psycopg.Error as error:
-                    if is_lost(error):
-                        self._connections.heal(since)
-                    pause = tries.after(error)
-                time.sleep(pause)
+                    return self._repeated(deadline, caller)
+                except Outdated:
+                    anew, changes = True, changes - 1
+                    if not changes:
+                        raise StorageUnavailable(_CHANGES_TOO_FAST) from None
+
+    def _repeated(self, deadline: Deadline | None, caller: Caller | None) -> R:
+        if caller is not None:
+            with caller.block():
+                return drive(self._make(False), caller.perform)
+        tries = _Tries(deadline, self._repeat, self._unsure)
+        while True:
+            since = time.monotonic()
+            try:
+                return self._once(deadline, again=tries.again)
+            except psycopg.Error as error:
+                if is_lost(error):
+                    self._connections.heal(since)
+                pause = tries.after(error)
+            time.sleep(pause)
 
     def _deadline(self) -> Deadline | None:
         return Deadline(self._connections.timeout) if self._bounded else None
@@ -151,21 +171,31 @@ class PostgresRequest(Generic[R]):
         """Make the call by then."""
         with translated(self._connections.schema, callers=self._connection is not None):
             caller = None if self._connection is None else await async_caller(self._connection, atomic=self._atomic)
-            if self._first is not None:
-                await self._first.arun_by(deadline, None if caller is None else caller.perform)
-            if caller is not None:
-                async with caller.block():
-                    return await adrive(self._make(False), caller.perform)
-            tries = _Tries(deadline, self._repeat, self._unsure)
+            anew, changes = False, CHANGES
             while True:
-                since = time.monotonic()
+                if self._first is not None:
+                    await self._first.arun_by(deadline, None if caller is None else caller.perform, anew=anew)
                 try:
-                    return await self._aonce(deadline, again=tries.again)
-                except psycopg.Error as error:
-                    if is_lost(error):
-                        await self._connections.aheal(since)
-                    pause = tries.after(error)
-                await asyncio.sleep(pause)
+                    return await self._arepeated(deadline, caller)
+                except Outdated:
+                    anew, changes = True, changes - 1
+                    if not changes:
+                        raise StorageUnavailable(_CHANGES_TOO_FAST) from None
+
+    async def _arepeated(self, deadline: Deadline | None, caller: AsyncCaller | None) -> R:
+        if caller is not None:
+            async with caller.block():
+                return await adrive(self._make(False), caller.perform)
+        tries = _Tries(deadline, self._repeat, self._unsure)
+        while True:
+            since = time.monotonic()
+            try:
+                return await self._aonce(deadline, again=tries.again)
+            except psycopg.Error as error:
+                if is_lost(error):
+                    await self._connections.aheal(since)
+                pause = tries.after(error)
+            await asyncio.sleep(pause)
 
     async def _aonce(self, deadline: Deadline | None, *, again: bool) -> R:
         if self._shared and deadline is not None and not again:

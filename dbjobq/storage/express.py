@@ -36,7 +36,7 @@ def numbered(statement: bytes) -> tuple[bytes, list[str]]:
 
 
 class Express:
-    """One statement, whose rows do not matter.
+    """One statement, of whose rows only the number matters.
 
     Args:
         statement: Its text, with parameters that are text, numbers or null.
@@ -47,19 +47,19 @@ class Express:
         self._name = b"dbjobq_" + hashlib.sha256(statement).hexdigest()[:16].encode()
         self._uses: WeakKeyDictionary[psycopg.Connection[Any], int] = WeakKeyDictionary()
 
-    def execute(self, connection: psycopg.Connection[Any], params: Mapping[str, Any]) -> bool:
-        """Execute it, if that can be done in this way; return whether it was. If not, nothing has happened.
+    def execute(self, connection: psycopg.Connection[Any], params: Mapping[str, Any]) -> int | None:
+        """Execute it, if that can be done in this way; return how many rows there were. If not, nothing has happened.
 
         Raises:
             psycopg.Error: As a cursor does.
         """
         threshold = connection.prepare_threshold
         if threshold is None:  # behind a pooler
-            return False
+            return None
         with connection.lock:
-            return (
-                _is_at_rest(connection) and self._is_prepared(connection, threshold) and self._send(connection, params)
-            )
+            if _is_at_rest(connection) and self._is_prepared(connection, threshold):
+                return self._send(connection, params)
+        return None
 
     def _is_prepared(self, connection: psycopg.Connection[Any], threshold: int) -> bool:
         """Tell whether the server knows it, by now: as with psycopg's own, after so many uses."""
@@ -74,21 +74,21 @@ class Express:
         self._uses[connection] = _PREPARED if prepared else _NEVER
         return prepared
 
-    def _send(self, connection: psycopg.Connection[Any], params: Mapping[str, Any]) -> bool:
+    def _send(self, connection: psycopg.Connection[Any], params: Mapping[str, Any]) -> int | None:
         given = map(params.__getitem__, self._names)
         try:
             values = [None if value is None else str(value).encode("ascii") for value in given]
         except UnicodeEncodeError:  # who knows in which encoding the connection is
-            return False
+            return None
         connection.pgconn.send_query_prepared(self._name, values)
         answer = _answer(connection)
         if answer.status == ExecStatus.TUPLES_OK:
-            return True
+            return answer.ntuples
         error = errors.error_from_result(answer, connection.info.encoding)
         if not isinstance(error, _FORGOTTEN):
             raise error
         self._uses[connection] = 0
-        return False
+        return None
 
 
 def _is_at_rest(connection: psycopg.Connection[Any]) -> bool:

@@ -21,7 +21,7 @@ from dbjobq.storage.base import BaseStorage, Feature, JobFilter, Recipe
 from dbjobq.storage.bulk import BulkRows
 from dbjobq.storage.connections import Connections
 from dbjobq.storage.deadline import Deadline, cut
-from dbjobq.storage.drive import Beforehand, PostgresRequest
+from dbjobq.storage.drive import Beforehand, Outdated, PostgresRequest
 from dbjobq.storage.express import Express
 from dbjobq.storage.faults import translated
 from dbjobq.storage.session import PostgresSession
@@ -117,7 +117,6 @@ class PostgresStorage(BaseStorage):
         self._plain = "enqueue" if self.connections.says_its_needs else "enqueue_within"
         self._express = Express(self.statements[self._plain])
         self._queue_ids: dict[str, int] = {}
-        self._queue_names: dict[int, str] = {}
         self._dequeuer: int | None = None
 
     def __repr__(self) -> str:
@@ -141,14 +140,28 @@ class PostgresStorage(BaseStorage):
     # Queues by number.
 
     def know_queue(self, number: int, name: str) -> None:
-        """Remember a queue's number, which the database has given it for good."""
-        self._queue_ids[name], self._queue_names[number] = number, name
+        """Remember a queue's number."""
+        self._queue_ids[name] = number
 
     def know_queues(self, rows: Iterable[tuple[int, str]], wanted: str) -> bool:
         """Remember queues that were read; return whether one of them is the wanted one."""
         for number, name in rows:
             self.know_queue(number, name)
         return wanted in self._queue_ids
+
+    def knows_queue(self, name: str) -> bool:
+        """Tell whether a queue's number is remembered. Whoever uses it says the name, too, and may find it wrong."""
+        return name in self._queue_ids
+
+    def _number(self, name: str) -> int:
+        """Return a queue's number; raises Outdated if another call has just found that numbers are wrong."""
+        if (number := self._queue_ids.get(name)) is None:
+            raise Outdated
+        return number
+
+    def forget_queues(self) -> None:
+        """Forget all numbers: one was wrong, so the database was put back, and others may be wrong, too."""
+        self._queue_ids = {}
 
     def look_for_queue(self, name: str) -> Send:
         """Return the statement that `know_queues` takes the rows of."""
@@ -165,10 +178,6 @@ class PostgresStorage(BaseStorage):
 
         return self._request(call, alone=alone, unsure=_REPEAT)
 
-    def _knowing(self, name: str) -> _Knowing | None:
-        """A queue's number must not depend on the transaction that first uses it: it is made, and committed, before."""
-        return None if name in self._queue_ids else _Knowing(self, name)
-
     # Enqueue.
 
     def check(self) -> PostgresRequest[None]:
@@ -184,13 +193,17 @@ class PostgresStorage(BaseStorage):
 
         The id is made before the call: sent again after a lost connection, the job is there once.
         """
+        sure = False
 
         def call(again: bool) -> Call[str]:
+            nonlocal sure
             params = {
                 "id": job.id,
                 "type": job.type,
                 "data": job.data,
-                "queue": self._queue_ids[job.queue],
+                "queue": self._number(job.queue),
+                "name": job.queue,
+                "sure": sure,
                 "priority": job.priority,
                 "max_retries": job.max_retries,
                 "timeout": job.timeout,
@@ -198,15 +211,21 @@ class PostgresStorage(BaseStorage):
             }
             if job.plain and not again:
                 if connection is None and job.notify:
-                    yield Send(self.statements[self._plain], params, express=self._express)
+                    stored = yield Send(self.statements[self._plain], params, express=self._express)
                 else:
-                    yield self._send("enqueue_within", params)
-                return job.id
+                    stored = yield self._send("enqueue_within", params)
+                if stored:
+                    return job.id
+                sure = connection is not None
+                raise Outdated
             params |= {"execute_at": job.execute_at, "delay": job.delay, "unique_key": job.unique_key}
             for _ in range(_TRIES):
                 rows = yield self._send("enqueue_checked", params)
                 if not rows:
                     continue
+                if rows[0][0] is None:
+                    sure = connection is not None
+                    raise Outdated
                 found, new = str(rows[0][0]), rows[0][1]
                 if new or again or job.own_id or found != params["id"]:
                     return found
@@ -214,23 +233,29 @@ class PostgresStorage(BaseStorage):
             raise StorageUnavailable(f"unique_key={job.unique_key!r}: its holder changes too fast; try again")
 
         return self._request(
-            call, connection=connection, first=self._knowing(job.queue), shared=job.plain, unsure=_REPEAT
+            call, connection=connection, first=_Knowing(self, job.queue), shared=job.plain, unsure=_REPEAT
         )
 
     def enqueue_many(
         self, like: NewJob, data: Iterable[str], connection: object | None = None
     ) -> PostgresRequest[JobIds]:
         """See `BaseStorage.enqueue_many`. Two COPYs for every 5,000 jobs; memory does not grow with their number."""
-        begun = False
+        begun = sure = False
 
         def call(_: bool) -> Call[JobIds]:
-            number = self._queue_ids[like.queue]
+            nonlocal begun, sure
+            number = self._number(like.queue)
             when = {"execute_at": like.execute_at, "delay": like.delay}
-            ((position, due, later, _durable),) = yield self._send("enqueue_many_begin", when)
+            beginning = yield self._send(
+                "enqueue_many_begin", {**when, "queue": number, "name": like.queue, "sure": sure}
+            )
+            if not beginning:
+                sure = connection is not None
+                raise Outdated
+            ((position, due, later, _durable),) = beginning
             rows = BulkRows(like, queue=number, position=position, due=due, later=later, data=data)
             bodies = self.statements.copy("job", rows.BODY)
             places = self.statements.copy(*(("scheduled", rows.SCHEDULED) if later else ("ready", rows.READY)))
-            nonlocal begun
             begun = more = True
             while more:
                 yield CopyIn(bodies, rows.bodies())
@@ -240,7 +265,7 @@ class PostgresStorage(BaseStorage):
                 yield self._send("notify", {"queue": number, "notify": like.notify})
             return rows.ids
 
-        first = self._knowing(like.queue)
+        first = _Knowing(self, like.queue)
         return self._request(
             call, connection=connection, first=first, atomic=True, repeat=lambda: not begun, unsure=_REPEAT
         )
@@ -252,29 +277,31 @@ class PostgresStorage(BaseStorage):
         numbers: list[int] = []
 
         def call(again: bool) -> Call[Claim | None]:
-            number = self._queue_ids[queue]
+            known = {"queue": queue, "worker": self._dequeuer, "name": self.dequeuer}
+            ((due, drawn, number, registered),) = yield self._send("dequeue_begin", known)
+            if number is None:  # nobody has enqueued there
+                return None
             if again and numbers:  # what was claimed, and not told
                 before = yield self._send("claimed", {"claims": numbers, "queue": number})
                 if before:
-                    return claims_of(before, self._queue_names)[0]
-            if self._dequeuer is None:
+                    return claims_of(before, {number: queue})[0]
+            if not registered:
                 ((self._dequeuer, _durable),) = yield self._send("register", {"name": self.dequeuer, "ttl": 0.0})
-            ((due, drawn),) = yield self._send("dequeue_begin")
             numbers.append(drawn)
             more, left = due is not None and due <= 0, _TRIES  # so many thousands that are due are compared
             while more and left:
                 left -= 1
                 ((more, _woken),) = yield self._send("promote", {"since": None})
-            params = {"queues": [number], "limit": 1, "lease": lease, "worker": self._dequeuer, "beat": None}
-            params["claim"] = drawn
+            params = {"queues": [number], "limit": 1, "lease": lease, "beat": None, "claim": drawn}
+            params |= {"worker": self._dequeuer, "name": self.dequeuer}
             rows = yield from self._claim_one(params)
             if not rows and (yield self._send("rescue_needed"))[0][0]:  # there may be no worker to do it
                 yield self._send("rescue")
                 rows = yield from self._claim_one(params)
-            return next(iter(claims_of(rows, self._queue_names)), None)
+            return next(iter(claims_of(rows, {number: queue})), None)
 
         unsure = "A job that it has claimed comes back after its lease"
-        return self._request(call, first=self._knowing(queue), unsure=unsure, pinned=True)
+        return self._request(call, unsure=unsure, pinned=True)
 
     def _claim_one(self, params: Mapping[str, Any]) -> Generator[Send, Any, Sequence[tuple[Any, ...]]]:
         for _ in range(_TRIES):
@@ -487,20 +514,34 @@ def _new_mark() -> int:
 
 
 class _Knowing:
-    """Learns the number of a queue that this process has not met (`Beforehand`).
+    """Learns the number of a queue (`Beforehand`): it is made, and committed, before the transaction that uses it.
 
     For a call in a caller's transaction no connection of the pool is waited for: the caller may hold the last one.
     """
 
+    __slots__ = ("_queue", "_storage")
+
     def __init__(self, storage: PostgresStorage, queue: str) -> None:
         self._storage, self._queue = storage, queue
 
-    def run_by(self, deadline: Deadline | None, perform: Callable[[Send], Any] | None) -> None:
+    def run_by(self, deadline: Deadline | None, perform: Callable[[Send], Any] | None, *, anew: bool) -> None:
         storage, queue = self._storage, self._queue
-        if perform is None or not storage.know_queues(perform(storage.look_for_queue(queue)), queue):
-            storage.know_queue(storage.intern(queue, alone=perform is not None).run_by(deadline), queue)
+        if not anew and storage.knows_queue(queue):
+            return
+        if anew:
+            storage.forget_queues()
+        elif perform is not None and storage.know_queues(perform(storage.look_for_queue(queue)), queue):
+            return
+        storage.know_queue(storage.intern(queue, alone=perform is not None).run_by(deadline), queue)
 
-    async def arun_by(self, deadline: Deadline | None, perform: Callable[[Send], Awaitable[Any]] | None) -> None:
+    async def arun_by(
+        self, deadline: Deadline | None, perform: Callable[[Send], Awaitable[Any]] | None, *, anew: bool
+    ) -> None:
         storage, queue = self._storage, self._queue
-        if perform is None or not storage.know_queues(await perform(storage.look_for_queue(queue)), queue):
-            storage.know_queue(await storage.intern(queue, alone=perform is not None).arun_by(deadline), queue)
+        if not anew and storage.knows_queue(queue):
+            return
+        if anew:
+            storage.forget_queues()
+        elif perform is not None and storage.know_queues(await perform(storage.look_for_queue(queue)), queue):
+            return
+        storage.know_queue(await storage.intern(queue, alone=perform is not None).arun_by(deadline), queue)

@@ -101,7 +101,8 @@ class PostgresPulse(Pulse):
     def beat(self, seconds: float) -> bool:
         """See `Pulse.beat`."""
         worker = self._worker()
-        return worker is not None and bool(self._at_once("heartbeat", {"worker": worker, "ttl": seconds}))
+        own = {"worker": worker, "name": self._name}
+        return worker is not None and bool(self._at_once("heartbeat", {**own, "ttl": seconds}))
 
     def lost(self, held: Sequence[Claim]) -> list[Claim]:
         """See `Pulse.lost`."""
@@ -137,7 +138,7 @@ class PostgresPulse(Pulse):
         with self._connected() as connection, connection.transaction():
             connection.execute(DURABLE)
             accepted = self._finish(connection, outcomes)
-            params = {"worker": self._worker(), **held_params(keep)}
+            params = {"worker": self._worker(), "name": self._name, **held_params(keep)}
             return accepted, [row[0] for row in connection.execute(self._statements["release_worker"], params)]
 
     def _finish(self, connection: SyncConnection, outcomes: Sequence[Outcome]) -> set[str]:

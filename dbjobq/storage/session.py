@@ -157,7 +157,7 @@ class PostgresSession(Session):
 
     # Coming and going.
 
-    async def open(self) -> None:
+    async def open(self) -> bool:
         """See `Session.open`."""
         with translated(self._connections.schema):
             connection = await self._connections.connect_session()
@@ -169,8 +169,10 @@ class PostgresSession(Session):
             except BaseException:
                 await _hang_up(connection)
                 raise
+            same = self._worker in {None, worker}
             self._connection, self._worker, self._scan = connection, worker, Scan()
             self._sure = False
+            return same
 
     async def _bound(self, connection: AsyncConnection) -> None:
         """Have the server end a transaction whose end does not come: this worker is paused, or cut off (0012).
@@ -208,7 +210,8 @@ class PostgresSession(Session):
         async with connection.transaction():
             await connection.execute(self._durable)
             await self._learn_queues(connection)
-            if self._worker is not None:
+            own = {"worker": self._worker, "name": self.worker_id}
+            if self._worker is not None and (await self._rows(connection, "known", own))[0][0]:
                 return self._worker
             params = {"name": self.worker_id, "ttl": self._ttl}
             number: int = (await self._rows(connection, "register", params))[0][0]
@@ -472,7 +475,7 @@ class PostgresSession(Session):
     async def _claim(self, it: _Exchange, want: int, near: list[Start] | None) -> None:
         params: dict[str, Any] = {"queues": array(map(str, self._served)), "turn": self._turn}
         params |= {"limit": want, "lease": None}
-        params |= {"worker": it.worker, "beat": it.beat}
+        params |= {"worker": it.worker, "name": self.worker_id, "beat": it.beat}
         if near is not None:
             columns = zip(*near, strict=True)
             params |= zip(("after", "priorities", "positions"), (array(map(str, c)) for c in columns), strict=True)
@@ -510,7 +513,7 @@ class PostgresSession(Session):
         are looked for in `pg_locks`, and until they have ended this worker keeps looking (docs/decisions/0004). So does
         every worker that falls asleep, whoever of them was the one to set it.
         """
-        connection, _ = self._opened()
+        connection, worker = self._opened()
         self._due_at = float("inf")
         sure, self._sure = self._sure, True  # unless somebody says otherwise while this is asked
         cleared, self._cleared = self._cleared, False
@@ -519,7 +522,8 @@ class PostgresSession(Session):
             # Of many queues those that others have met are set by them, or when this worker begins.
             name = "idle" if every and not (self._many and sure) else "idle_of"
             params = {"queues": array(map(str, self._served)), "few": FEW, "since": self._scan.since(time.monotonic())}
-            ((changed, count, next_due, clock),) = await self._rows(connection, name, params)
+            params |= {"worker": worker, "name": self.worker_id}
+            ((changed, count, next_due, clock, registered),) = await self._rows(connection, name, params)
             now = time.monotonic()
             self._scan.emptied(now, clock)
             self._scan.scheduled(clock, next_due)
@@ -528,7 +532,8 @@ class PostgresSession(Session):
             again, self._uncleared = new or self._uncleared, False
             look_in = await self._look_for_writers(connection, anew=not sure, cleared=cleared or changed)
             looks = [0.0 if again else None, look_in, self._scan.whole_in(now)]
-            return Idle(min((look for look in looks if look is not None), default=None), next_due)
+            look_in = min((look for look in looks if look is not None), default=None)
+            return Idle(look_in, next_due, registered=registered)
 
     async def _look_for_writers(self, connection: AsyncConnection, *, anew: bool, cleared: bool) -> float | None:
         anew, waited = anew or cleared, bool(self._writers)
@@ -549,7 +554,9 @@ class PostgresSession(Session):
         with self._asking(connection):
             async with connection.transaction():
                 await connection.execute(self._durable)
-                rows = await self._rows(connection, "release_worker", {"worker": worker, **held_params(keep)})
+                rows = await self._rows(
+                    connection, "release_worker", {"worker": worker, "name": self.worker_id, **held_params(keep)}
+                )
             return [row[0] for row in rows]
 
     # Being told.

@@ -269,9 +269,10 @@ class SqliteSession(Session):
         """Make a step when those asked for before are made: a release comes after the claim that it is about."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self.sqlite.run, work)
 
-    async def open(self) -> None:
+    async def open(self) -> bool:
         """See `Session.open`: there is nothing to register."""
         await self._run(lambda _: None)
+        return True
 
     def forget(self) -> None:
         """See `Session.forget`."""

@@ -64,10 +64,25 @@ _NUMBER: Final = (
 )
 """Draws the number of a claim, which no other ever has: it holds the time (docs/decisions/0002)."""
 
+_ITS_QUEUE: Final = (
+    "select id, wanted or current_setting('transaction_isolation') <> 'read committed' as wake\n"
+    "      from {schema}.queue where id = %(queue)s::int and name = %(name)s::text\n"
+    "    union all\n"
+    "    select %(queue)s::int, true\n"
+    "     where %(sure)s::bool\n"
+    "       and not exists (select from {schema}.queue where id = %(queue)s::int and name = %(name)s::text)"
+)
+"""Reads the queue that a job is for, by the number that is remembered and the name that was meant."""
+
 _VARIANTS: Final[Mapping[str, Mapping[str, str]]] = {
-    "enqueue": {"stale": ""},
+    "enqueue": {
+        "its_queue": "select id, wanted as wake\n"
+        "      from {schema}.queue where id = %(queue)s::int and name = %(name)s::text",
+        "quiet": "",
+    },
     "enqueue_within": {
-        "stale": " or current_setting('transaction_isolation') <> 'read committed') and (%(notify)s::bool",
+        "its_queue": _ITS_QUEUE,
+        "quiet": " and %(notify)s::bool",
     },
     "claim": {**_ALL, "number": _NUMBER},
     "claim_by_hand": {**_ALL, "number": "%(claim)s::bigint"},
@@ -190,6 +205,7 @@ class Statements:
             "durable": DURABLY,
             "acknowledged": DURABLY if durable else "null",
         }
+        self._names["its_queue"] = _ITS_QUEUE.format_map(self._names)
         self.listen = f"listen {name}"
         self._cache: dict[str, bytes] = {}
 

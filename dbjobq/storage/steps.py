@@ -30,7 +30,7 @@ class Send(NamedTuple):
     binary: bool = False
     """Not as text, which depends on the session's DateStyle; only for types that psycopg knows."""
     express: Express | None = None
-    """A shorter way, for where the statement is a transaction by itself; then its rows do not matter."""
+    """A shorter way, for where the statement is a transaction by itself; then its rows are empty."""
 
 
 class CopyIn(NamedTuple):
@@ -78,8 +78,8 @@ def perform(connection: psycopg.Connection[Any], step: Send | CopyIn, deadline: 
             for piece in step.pieces if deadline is None else deadline.renewed_by(step.pieces):
                 copy.write(piece)
         return []
-    if step.express is not None and step.express.execute(connection, step.params):
-        return []
+    if step.express is not None and (rows := step.express.execute(connection, step.params)) is not None:
+        return [()] * rows
     cursor: psycopg.Cursor[Any] = psycopg.Cursor(connection, row_factory=dict_row if step.as_dicts else tuple_row)
     if step.as_dicts:
         _read_json_as_text(cursor)

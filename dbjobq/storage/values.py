@@ -152,6 +152,8 @@ class Idle(NamedTuple):
     """Claim once more after so many seconds, before sleeping: somebody may have enqueued without notifying."""
     next_due: float | None
     """Seconds until the next scheduled job is due."""
+    registered: bool = True
+    """Whether the database still knows this worker; if not, it gives it nothing."""
 
 
 class Rescued(NamedTuple):

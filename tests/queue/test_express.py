@@ -29,9 +29,10 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     answers: list[bool] = []
     execute = Express.execute
 
-    def noting(self: Express, *args: Any) -> bool:
-        answers.append(execute(self, *args))
-        return answers[-1]
+    def noting(self: Express, *args: Any) -> int | None:
+        rows = execute(self, *args)
+        answers.append(rows is not None)
+        return rows
 
     monkeypatch.setattr(Express, "execute", noting)
     return answers

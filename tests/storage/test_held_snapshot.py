@@ -34,6 +34,7 @@ JOBS = 3_000
 MINUTES = [60_000, pytest.param(600_000, marks=pytest.mark.slow)]
 """Jobs: one minute at 1,000 a second, and ten."""
 CHUNK = 5000
+OWN = {"worker": 1, "name": "w1"}
 ENQUEUE = """
 with body as (
     insert into dbjobq.job (queue, priority, max_retries, id, type, data)
@@ -76,21 +77,21 @@ def near(database: Database) -> dict[str, tuple[str, dict[str, Any], bool]]:
     since = database.value("select date_part('epoch', clock_timestamp())")
     place = {"after": "{1}", "priorities": "{5}", "positions": f"{{{int(since * 1e6)}}}"}
     return {
-        "claim_after": ("claim_after", CLAIM | {"worker": 1, "limit": 10} | place, True),
+        "claim_after": ("claim_after", CLAIM | {"limit": 10} | OWN | place, True),
         "next_due": ("next_due", {"since": since}, True),
         "promote": ("promote", {"since": since}, True),
-        "idle": ("idle", {"queues": None, "few": 32, "since": since}, True),
-        "heartbeat": ("heartbeat", {"worker": 1, "ttl": 30.0}, False),
+        "idle": ("idle", {"queues": None, "few": 32, "since": since} | OWN, True),
+        "heartbeat": ("heartbeat", {"ttl": 30.0} | OWN, False),
     }
 
 
 def whole() -> dict[str, tuple[str, dict[str, Any], bool]]:
     """The same, without knowing anything."""
     return {
-        "claim": ("claim", CLAIM | {"worker": 1, "limit": 10}, True),
+        "claim": ("claim", CLAIM | {"limit": 10} | OWN, True),
         "next_due": ("next_due", {"since": None}, True),
         "promote": ("promote", {"since": None}, True),
-        "idle": ("idle", {"queues": None, "few": 32, "since": None}, True),
+        "idle": ("idle", {"queues": None, "few": 32, "since": None} | OWN, True),
     }
 
 

@@ -7,6 +7,7 @@
 -- counts as found, and clear.sql is to follow. All jobs of a batch share one claim number, which no
 -- other batch ever has: it holds the time, since a crash of the server may take the sequence back with claims that were
 -- not flushed. Losing one of those is a redelivery; so a batch with a job on its last start is flushed (the last column).
+-- Nothing is taken unless the worker's number is still its own: whose number has no row is never rescued (idle.sql tells it).
 -- `beat` extends the worker's life with the first claim after an idle spell. Queue and priority are those
 -- of the job's place, whatever a body says that was not written by us.
 -- Data that is large, or compressed and may be, is not brought: bodies.sql does, as far as there is room for it. So the answer
@@ -27,6 +28,7 @@ with {held_queues}picked as materialized (
                 limit %(limit)s::int
                   for update skip locked
            ) as row
+     where exists (select from {schema}.worker where id = %(worker)s::int and name = %(name)s::text)
      limit %(limit)s::int
 ), moved as materialized (
     delete from {schema}.ready where ctid = any (array (select tid from picked))

@@ -4,6 +4,7 @@
 with gone as materialized (
     delete from {schema}.lease
      where worker = %(worker)s::int and expires_at is null
+       and exists (select from {schema}.worker as own where own.id = %(worker)s::int and own.name = %(name)s::text)
        and (job_id, claim) not in (select * from unnest(%(ids)s::uuid[], %(claims)s::bigint[]))
     returning job_id, attempts, suspect
 ), back as (

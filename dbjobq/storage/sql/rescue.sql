@@ -13,8 +13,8 @@ with turn as materialized (
     select ctid as tid from {schema}.lease
      where (select mine from turn)
        and case when expires_at is not null then expires_at < clock_timestamp()
-                else exists (select from {schema}.worker
-                              where worker.id = lease.worker and worker.expires_at < clock_timestamp()) end
+                else not exists (select from {schema}.worker
+                                  where worker.id = lease.worker and worker.expires_at >= clock_timestamp()) end
      limit 500
        for update skip locked
 ), gone as materialized (

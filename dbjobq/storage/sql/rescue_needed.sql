@@ -3,6 +3,6 @@
 select exists (
     select from {schema}.lease
      where case when expires_at is not null then expires_at < clock_timestamp()
-                else exists (select from {schema}.worker
-                              where worker.id = lease.worker and worker.expires_at < clock_timestamp()) end
+                else not exists (select from {schema}.worker
+                                  where worker.id = lease.worker and worker.expires_at >= clock_timestamp()) end
 )
