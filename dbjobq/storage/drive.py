@@ -226,19 +226,22 @@ class _Tries:
         self._left = TRIES
         self._pause = SHORTEST_PAUSE
         self.again = False
-        """Whether a connection was lost, so that what was asked for may have happened."""
+        """Whether a connection was lost, so that what was asked for may have happened: to be made as if it had."""
+        self._perhaps = False
+        """Whether it was, and not by an answer that says that nothing happened."""
 
     def after(self, error: psycopg.Error) -> float:
         """Return how many seconds to wait before the next try. Raises the error, or what it means, if there is none."""
         deadline, lost = self._deadline, is_lost(error)
-        if deadline is not None and (isinstance(error, POOL_IS_FULL) or (lost and not deadline.left)):
-            raise self._out_of_time(deadline, error, perhaps=lost or self.again) from error
         away = deadline is not None and is_away(error)
+        if deadline is not None and (isinstance(error, POOL_IS_FULL) or (lost and not deadline.left)):
+            raise self._out_of_time(deadline, error, perhaps=(lost and not away) or self._perhaps) from error
         if not away:
             self._left -= 1
         if not (self._left and (lost or is_conflict(error)) and self._repeat()):
             raise error
         self.again |= lost
+        self._perhaps |= lost and not away
         if deadline is None or not away:
             return 0.0
         pause, self._pause = self._pause, min(self._pause * 2, LONGEST_PAUSE)
@@ -246,9 +249,10 @@ class _Tries:
 
     def _out_of_time(self, deadline: Deadline, error: psycopg.Error, *, perhaps: bool) -> StorageUnavailable:
         within = f"within {deadline.seconds:g} s"
+        said = f"PostgreSQL answered: {cause_of(error)}" if is_away(error) else ""
         if not perhaps:
             away = error.__cause__  # why the pool could make none
-            why = (
+            why = said or (
                 f"PostgreSQL cannot be reached ({cause_of(away)})"
                 if away
                 else "all the pool may have are in use (max_size)"
@@ -256,7 +260,9 @@ class _Tries:
             nothing = ". Nothing was stored" if self._unsure else ""
             return StorageUnavailable(f"no connection {within}: {why}{nothing}")
         unsure = f": the call may have happened, or not. {self._unsure}" if self._unsure else ""
-        return StorageUnavailable(f"PostgreSQL did not answer {within}{unsure}")
+        return StorageUnavailable(
+            f"{said}, and nothing else {within}{unsure}" if said else f"PostgreSQL did not answer {within}{unsure}"
+        )
 
 
 async def _in_lane(lane: Lane, deadline: Deadline, step: Send | CopyIn) -> Any:

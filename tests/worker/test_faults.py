@@ -19,7 +19,7 @@ from tests.storage.database import Database
 from tests.support.crash import crash
 from tests.support.faultproxy import proxied
 from tests.support.waiting import ended, settled, until
-from tests.worker.conftest import Events, Start
+from tests.worker.conftest import LASTING, Events, Start
 
 EVERYBODY_ELSE = """
     select pg_terminate_backend(pid) from pg_stat_activity
@@ -48,7 +48,7 @@ def test_terminating_all_backends_again_and_again_under_load_loses_nothing_and_c
     for n in range(8):
         until(lambda n=n: len(ran) > 400 * n)  # type: ignore[misc]
         database.rows(EVERYBODY_ELSE)
-    ended(queue, ids, timeout=40)
+    ended(queue, ids)
     jobs = queue.list_jobs()
     assert len(jobs) == 4000
     assert {j.attempts for j in jobs} == {0}
@@ -57,7 +57,7 @@ def test_terminating_all_backends_again_and_again_under_load_loses_nothing_and_c
 
 
 def test_a_primary_that_becomes_a_standby_under_its_clients_ends_no_worker_and_is_told_to_producers(
-    start: Start, queue: JobQueue, database: Database, events: Events
+    start: Start, queue: JobQueue, dsn: str, database: Database, events: Events
 ) -> None:
     """A failover that leaves connections as they are: what writes is refused, until the name leads elsewhere."""
 
@@ -70,8 +70,11 @@ def test_a_primary_that_becomes_a_standby_under_its_clients_ends_no_worker_and_i
     database.rows("set default_transaction_read_only = off")
     database.rows(f"alter database {database.connection.info.dbname} set default_transaction_read_only = on")  # pyright: ignore[reportArgumentType]
     database.rows(EVERYBODY_ELSE)
-    with pytest.raises(StorageUnavailable, match=r"PostgreSQL answered: .*read-only"):
-        queue.enqueue(work)
+    with (
+        PostgresStorage(dsn, timeout=1.0) as impatient,
+        pytest.raises(StorageUnavailable, match=r"PostgreSQL answered: .*read-only .*Nothing was stored"),
+    ):
+        JobQueue(impatient).enqueue(work)
     until(lambda: events.of("database.lost"))
     database.rows(f"alter database {database.connection.info.dbname} reset default_transaction_read_only")  # pyright: ignore[reportArgumentType]
     database.rows(EVERYBODY_ELSE)
@@ -95,7 +98,7 @@ def test_a_result_that_cannot_be_written_in_the_time_the_server_allows_is_kept_a
     @job
     def work() -> str:
         running.set()
-        go_on.wait(60)
+        go_on.wait(LASTING)
         return "kept"
 
     with PostgresStorage(make_conninfo(dsn, options="-c statement_timeout=200ms")) as storage:
@@ -122,7 +125,7 @@ def test_a_result_whose_reply_is_lost_is_sent_again_and_not_taken_for_a_late_one
     @job(retry=0.2)
     def work() -> str | None:
         ran.append(1)
-        go_on.wait(60)
+        go_on.wait(LASTING)
         if kind == "retry" and len(ran) == 1:
             raise ValueError
         return "kept" if kind == "result" else None
@@ -211,7 +214,7 @@ def test_a_black_holed_workers_jobs_are_taken_over_and_its_late_result_refused(
     def work(ctx: JobContext) -> str:
         by.append(ctx.job.worker_id)
         if len(by) == 1:
-            go_on.wait(60)
+            go_on.wait(LASTING)
             return "late"
         return "in time"
 
@@ -221,14 +224,12 @@ def test_a_black_holed_workers_jobs_are_taken_over_and_its_late_result_refused(
         job_id = queue.enqueue(work)
         until(lambda: by)
         direct = start(lease=3.0)
-        before = time.monotonic()
         proxy.blackhole()
         ended(queue, [job_id])
-        assert time.monotonic() - before < 3.0 + 4.0
         assert by == [holed.worker_id, direct.worker_id]
         go_on.set()
         proxy.heal()
-        until(lambda: job_id in events.jobs("job.refused") + events.jobs("job.lost"), 15)
+        until(lambda: job_id in events.jobs("job.refused") + events.jobs("job.lost"))
         found = queue.get_job(job_id)
         assert found is not None
         assert (found.result, found.attempts) == ("in time", 1)
@@ -249,7 +250,7 @@ def test_a_worker_that_cannot_renew_ends_its_coroutines_before_others_may_take_t
     async def work() -> None:
         story.append("start")
         try:
-            await asyncio.sleep(20 if len(story) == 1 else 0)
+            await asyncio.sleep(LASTING if len(story) == 1 else 0)
         except asyncio.CancelledError:
             story.append("cancelled")
             raise
@@ -276,7 +277,7 @@ def test_a_job_that_was_fenced_is_charged_though_nobody_else_was_there_to_rescue
     @job(max_retries=0)
     async def once() -> None:
         story.append("once")
-        await asyncio.sleep(20)
+        await asyncio.sleep(LASTING)
 
     @job
     async def hello() -> None: ...
@@ -287,11 +288,11 @@ def test_a_job_that_was_fenced_is_charged_though_nobody_else_was_there_to_rescue
         job_id = queue.enqueue(once)
         until(lambda: story)
         proxy.blackhole()
-        until(lambda: events.jobs("job.fenced") == [job_id], 10)
+        until(lambda: events.jobs("job.fenced") == [job_id])
         proxy.heal()
         proxy.reset()
-        ended(queue, [queue.enqueue(hello)], timeout=10)
-        ended(queue, [job_id], "failed", timeout=10)
+        ended(queue, [queue.enqueue(hello)])
+        ended(queue, [job_id], "failed")
         found = queue.get_job(job_id)
         assert found is not None
         assert "WorkerLost" in (found.error or "")
@@ -304,7 +305,7 @@ def test_a_result_from_a_short_black_hole_is_accepted(start: Start, queue: JobQu
     @job
     def work() -> str:
         began.set()
-        go_on.wait(60)
+        go_on.wait(LASTING)
         return "kept"
 
     proxy, through = proxied(dsn)
@@ -344,7 +345,7 @@ def test_a_worker_in_a_black_hole_that_stays_starts_nothing_it_claimed_before(
         until(lambda: queue.count("running") > 0)
         proxy.blackhole()
         start(lease=2.0)
-        settled(queue, 8)
+        settled(queue)
         before = Counter(ran)
         proxy.heal()
         until(lambda: worker.current_job is None)
@@ -376,7 +377,7 @@ def test_a_database_that_is_away_for_a_while_costs_no_attempt(
     @job
     def work() -> str:
         began.set()
-        go_on.wait(60)
+        go_on.wait(LASTING)
         return "kept"
 
     proxy, through = proxied(dsn)
@@ -441,20 +442,18 @@ def test_workers_and_producers_go_on_when_the_server_crashes_and_recovers(own_ds
         producer.start()
         for _ in range(3):
             seen = len(acknowledged)
-            until(lambda seen=seen: len(acknowledged) > seen + 200, 20)  # type: ignore[misc]
+            until(lambda seen=seen: len(acknowledged) > seen + 200)  # type: ignore[misc]
             crash(own_dsn)
         seen = len(acknowledged)
-        until(lambda: len(acknowledged) > seen + 50, 20)
+        until(lambda: len(acknowledged) > seen + 50)
         enough.set()
-        producer.join(20)
-        settled(queue, 30)
+        producer.join(60)
+        settled(queue)
         done = {j.id: j for j in queue.list_jobs()}
         assert set(acknowledged) <= set(done)
         assert {j.status for j in done.values()} == {"completed"}
         assert all(j.result == j.data["n"] for j in done.values())
-        before = time.monotonic()
         ended(queue, [queue.enqueue(hello)])
-        assert time.monotonic() - before < 5
         for worker in workers:
             worker.stop()
             assert worker.error is None
