@@ -24,13 +24,13 @@ def test_a_rolling_deploy_under_load_loses_nothing_and_starts_nothing_twice(flee
     workers = [fleet.start(Release()) for _ in range(3)]
     with load:
         for old in workers:
-            until(load.more(50), 30)
+            until(load.more(50))
             fleet.start(Release())
-            until(load.more(20), 30)
+            until(load.more(20))
             old.signal(signal.SIGTERM)
             assert old.exit_code() == 0, old.log
             assert "worker.stopped" in old.log
-        until(load.more(50), 30)
+        until(load.more(50))
     load.worked_off()
 
 

@@ -35,7 +35,7 @@ def test_an_additive_migration_under_load_is_noticed_by_nobody(
 ) -> None:
     olds = [fleet.start(old) for _ in range(2)]
     with load:
-        until(load.more(50), 30)
+        until(load.more(50))
         code, said = newer.says(tmp_path, dsn, "worker", "tests.support.handlers")
         assert (code, len(said.splitlines())) == (1, 1)
         assert f"at migration {HEAD}, older than this library's {newer.head}: run `dbjobq migrate`" in said
@@ -44,13 +44,13 @@ def test_an_additive_migration_under_load_is_noticed_by_nobody(
         assert (code, said.splitlines()[-1].split()[-1]) == (0, newer.head), said
 
         news = [fleet.start(newer), fleet.start(old)]  # a deploy that goes on, and one that is taken back
-        until(lambda: {note.pid for note in load.diary("end")} >= {worker.popen.pid for worker in [*olds, *news]}, 30)
+        until(lambda: {note.pid for note in load.diary("end")} >= {worker.popen.pid for worker in [*olds, *news]})
         assert [worker.popen.poll() for worker in olds] == [None, None]
         for worker in olds:
             worker.signal(signal.SIGTERM)
             assert worker.exit_code() == 0, worker.log
             assert "WARNING" not in worker.log
-        until(load.more(50), 30)
+        until(load.more(50))
     load.worked_off()
 
 

@@ -41,7 +41,7 @@ def test_a_migration_behind_a_long_transaction_stalls_nobody(
     for _ in range(2):
         fleet.start(Release())
     with load:
-        until(load.more(50), 30)
+        until(load.more(50))
         with forgotten(dsn) as other, newer.run(tmp_path, dsn, "migrate") as migration:
             pid = other.info.backend_pid
             migration.says("migrate.blocked")
@@ -53,6 +53,6 @@ def test_a_migration_behind_a_long_transaction_stalls_nobody(
             assert migration.exit_code(60) == 0, migration.log
         assert f'by="pid {pid} (forgotten, idle in transaction for ' in migration.log
         assert schema.revision(dsn) == newer.head
-        until(load.more(50), 30)
+        until(load.more(50))
     load.worked_off()
     assert load.longest_pause() < HELD / 2

@@ -64,7 +64,7 @@ def test_a_conflict_on_a_connection_of_ours_is_tried_once_more(
         revived = threads.submit(retried, address, ended, kind)
         until(lambda: database.value(WAITING), what="a conflict")
         commit()
-        assert revived.result(10)
+        assert revived.result(60)
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])

@@ -21,7 +21,7 @@ OURS = "select count(*) from pg_stat_activity where datname = current_database()
 
 
 def none_is_left(database: Database) -> None:
-    until(lambda: database.value(OURS) == 0, 30, "the end of the connections")
+    until(lambda: database.value(OURS) == 0, what="the end of the connections")
 
 
 def python(code: str, *arguments: str) -> str:
@@ -65,7 +65,7 @@ def test_a_loop_that_is_merely_closed_leaves_nothing_beyond_the_next(
         loop = asyncio.new_event_loop()
         loop.run_until_complete(AsyncJobQueue(storage).enqueue("f"))
         loop.close()
-        until(lambda: database.value(OURS) <= 1, 30, "the end of the connections before")
+        until(lambda: database.value(OURS) <= 1, what="the end of the connections before")
     asyncio.run(AsyncJobQueue(storage).count())
     none_is_left(database)
 

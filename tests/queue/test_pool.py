@@ -77,7 +77,7 @@ def test_who_waits_for_a_connection_gets_the_first_that_comes_back(pool: Pool) -
         waiting = threads.submit(pool.getconn, 30.0)
         until(lambda: pool._waiting)
         pool.putconn(held[0])
-        assert waiting.result(30) is held[0]
+        assert waiting.result(60) is held[0]
 
 
 def test_who_waits_makes_one_where_what_comes_back_is_unfit(pool: Pool) -> None:
@@ -87,7 +87,7 @@ def test_who_waits_makes_one_where_what_comes_back_is_unfit(pool: Pool) -> None:
         until(lambda: pool._waiting)
         held[0].close()
         pool.putconn(held[0])
-        assert waiting.result(30) not in held
+        assert waiting.result(60) not in held
 
 
 def test_many_threads_share_few_connections_and_none_waits_in_vain(pool: Pool, way: Way) -> None:
@@ -169,7 +169,7 @@ def test_whoever_waits_when_the_pool_is_closed_is_told(pool: Pool) -> None:
         until(lambda: pool._waiting)
         pool.close()
         with pytest.raises(PoolClosed):
-            waiting.result(30)
+            waiting.result(60)
 
 
 def test_a_server_that_was_never_reached_is_not_waited_for(pool: Pool, way: Way) -> None:
@@ -187,7 +187,7 @@ def test_a_server_that_was_there_is_tried_until_it_is_back(pool: Pool, way: Way)
         waiting = threads.submit(pool.getconn, 30.0)
         until(lambda: way.tries > 2)
         way.away = False
-        assert waiting.result(30).execute("select 1").fetchone() == (1,)
+        assert waiting.result(60).execute("select 1").fetchone() == (1,)
 
 
 def test_a_server_that_does_not_come_back_is_given_up_in_time(pool: Pool, way: Way) -> None:

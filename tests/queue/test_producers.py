@@ -271,9 +271,9 @@ def test_a_call_goes_on_looking_for_a_server_that_is_away_for_long(
     since = time.monotonic()
     call = threading.Thread(target=ledger.call, args=(producer, "delayed"))
     call.start()
-    until(lambda: time.monotonic() - since > 6, 30)
+    until(lambda: time.monotonic() - since > 6)
     looked = proxy.refused
-    until(lambda: proxy.refused > looked + 3, 20)
+    until(lambda: proxy.refused > looked + 3)
     proxy.heal()
     call.join(60)
     assert ledger.raised == []
@@ -483,12 +483,12 @@ def test_a_server_that_crashes_again_and_again_under_producers(kind_of_producer:
             thread.start()
         for _ in range(3):
             made = sum(len(ledger.told) for ledger in ledgers)
-            until(lambda made=made: sum(len(ledger.told) for ledger in ledgers) > made + 50, 20)  # type: ignore[misc]
+            until(lambda made=made: sum(len(ledger.told) for ledger in ledgers) > made + 50)  # type: ignore[misc]
             cluster.primary.crash()
             cluster.primary.start()
         over.set()
         for thread in threads:
-            thread.join(30)
+            thread.join(60)
         both = Ledger()
         for ledger in ledgers:
             both.told |= ledger.told

@@ -56,7 +56,7 @@ def test_a_receipt_is_sent_once_however_often_it_is_asked_for(
 ) -> None:
     for lost in (0, 1, 4):  # a repeat inside the call, and one of the page's own
         proxy.break_off(*[0] * lost)
-        until(lambda: _asked(page), 20)
+        until(lambda: _asked(page))
     assert orders(database).count(17) == 1
     with Worker(page["queue"]):
         ended(page["queue"], [page["enqueue_receipt"](17)])

@@ -283,7 +283,7 @@ def test_a_writer_waits_for_another_and_readers_do_not(storage: SQLAlchemyStorag
             assert [job.id for job in queue.list_jobs()] == [one]
         assert not second.done()
         other.execute("commit")
-        assert second.result(10) == queue.list_jobs()[0].id
+        assert second.result(60) == queue.list_jobs()[0].id
 
 
 def test_an_event_loop_does_not_wait_for_another_writer(storage: SQLAlchemyStorage, path: Path) -> None:

@@ -83,7 +83,7 @@ def test_an_index_that_was_left_half_made_is_made_anew(dsn: str, database: Datab
         ((pid,),) = until(lambda: database.rows(VALID) and database.rows(making, old.info.dbname))
         database.rows("select pg_terminate_backend(%s)", pid)
         with pytest.raises(StorageUnavailable):
-            migration.result(30)
+            migration.result(60)
     assert database.value(VALID) is False
     assert schema.check(dsn) == HEAD
     assert len(migrate(dsn, to=to)) == 1

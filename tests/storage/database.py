@@ -48,11 +48,11 @@ class Database:
             connection.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))
             yield heard
             connection.execute(sql.SQL("notify {}, 'end'").format(sql.Identifier(channel)))
-            for notice in connection.notifies(timeout=10):
+            for notice in connection.notifies(timeout=60):
                 if notice.payload == "end":
                     return
                 heard.append(notice.payload)
-        raise AssertionError("a notification of one's own did not come back within 10 s")
+        raise AssertionError("a notification of one's own did not come back within 60 s")
 
 
 @pytest.fixture

@@ -77,8 +77,8 @@ def test_what_a_database_cannot_hold_of_an_error_is_written_as_escapes_and_ends_
         echoed = queue.enqueue(echo, text=SAID)
         bulk = queue.options(delay=0.001).enqueue_many(echo, [{"text": SAID}])
         with Worker(queue, poll_interval=0.05) as worker:
-            ended(queue, failed, "failed", timeout=30)
-            ended(queue, [echoed, *bulk], timeout=30)
+            ended(queue, failed, "failed")
+            ended(queue, [echoed, *bulk])
         assert worker.error is None
         assert {(found(queue, i).error or "").partition("\n")[0] for i in failed} == {f"ValueError: {kept}"}
         assert found(queue, echoed).result == SAID
@@ -97,7 +97,7 @@ def test_a_name_is_kept_as_it_is_or_refused_in_words(postgres: Postgres, encodin
         ids += queue.options(queue="größe").enqueue_many(size, [{}])
         assert {(found(queue, i).type, found(queue, i).queue) for i in ids} == {("encodings.größe", "größe")}
         with Worker(queue, queues=["größe"], poll_interval=0.05):
-            ended(queue, ids, timeout=30)
+            ended(queue, ids)
         assert all(isinstance(job.type, str) for job in queue.list_jobs(type="encodings.größe"))
         if encoding == "LATIN1":
             for refused in (queue.options(queue="日本"), queue.options(unique_key="日本")):
@@ -115,8 +115,8 @@ def test_bytes_of_another_encoding_in_a_database_that_takes_any_end_no_worker(po
             theirs.rows(r"update dbjobq.job set type = E'gr\xf6\xdfe' where id = %s", strange)
             theirs.rows(r"""update dbjobq.job set data = E'{"text": "gr\xf6\xdfe"}' where id = %s""", broken)
         with Worker(queue, poll_interval=0.05) as worker:
-            ended(queue, [well], timeout=30)
-            until(lambda: found(queue, broken).status == "failed", 30)
+            ended(queue, [well])
+            until(lambda: found(queue, broken).status == "failed")
         assert worker.error is None
         assert found(queue, strange).type == r"gr\xf6\xdfe"
         assert len(queue.list_jobs()) == 3

@@ -101,9 +101,9 @@ def test_a_standby_that_does_not_confirm_costs_no_leases(dsn: str) -> None:
                 until(lambda: database.value("show synchronous_standby_names") == "nobody")
                 pulse = session.pulse()
                 try:
-                    assert await asyncio.wait_for(asyncio.to_thread(pulse.beat, BEAT), 5)
+                    assert await asyncio.wait_for(asyncio.to_thread(pulse.beat, BEAT), 60)
                     OnPostgres(database).kill("w1")
-                    assert len(await asyncio.wait_for(asyncio.to_thread(pulse.rescue), 5)) == 1
+                    assert len(await asyncio.wait_for(asyncio.to_thread(pulse.rescue), 60)) == 1
                 finally:
                     pulse.cut()
                     pulse.close()
@@ -123,7 +123,7 @@ def test_a_rescue_does_not_wait_for_a_worker_that_was_cut_off_in_its_transaction
             with storage.transaction() as connection:
                 assert storage.finish([ended(stuck)], connection).run() == {stuck.id}
                 OnPostgres(database).kill("w1")
-                rescued = await asyncio.wait_for(asyncio.to_thread(rescue, storage), 5)
+                rescued = await asyncio.wait_for(asyncio.to_thread(rescue, storage), 60)
                 assert [one.id for one in rescued] == [free.id]
         assert rescue(storage) == []  # it was committed after all
 

@@ -121,9 +121,9 @@ def test_a_worker_that_is_paused_while_it_says_so_holds_up_no_other_and_wakes_wh
             served = {"queues": f"{{{database.value('select id from dbjobq.queue')}}}"}
             with psycopg.connect(dsn) as paused, closing(session.pulse()) as pulse:
                 paused.execute(Statements("dbjobq")["busy"], served)  # the end of its exchange is not sent
-                assert len(await asyncio.wait_for(claim(session, 30, rush=True), 5)) == 30
-                assert await asyncio.wait_for(asyncio.to_thread(pulse.beat, BEAT), 5)
-                await asyncio.wait_for(asleep(sleeper), 5)
+                assert len(await asyncio.wait_for(claim(session, 30, rush=True), 60)) == 30
+                assert await asyncio.wait_for(asyncio.to_thread(pulse.beat, BEAT), 60)
+                await asyncio.wait_for(asleep(sleeper), 60)
                 with database.notified() as heard:
                     paused.commit()
                 assert heard == [number(database).replace("w", "b")]

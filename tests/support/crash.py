@@ -17,7 +17,7 @@ def crash(dsn: str) -> None:
     with psycopg.connect(dsn) as victim, psycopg.connect(dsn) as witness:
         os.kill(victim.info.backend_pid, signal.SIGKILL)
         until(lambda: _ended(witness))  # the victim's own end comes before the server has noticed
-    until(lambda: _answers(dsn), 20, "the server's recovery")
+    until(lambda: _answers(dsn), what="the server's recovery")
 
 
 def _ended(connection: psycopg.Connection) -> bool:

@@ -58,7 +58,7 @@ class PgBouncer:
     def start(self) -> None:
         """Start it, again if need be; returns when it answers."""
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until(self._answers, 10)
+        until(self._answers)
 
     def _answers(self) -> bool:
         try:

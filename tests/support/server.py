@@ -144,7 +144,8 @@ class Databases:
         """The DSN of a new database, migrated unless another template is named."""
         self.drop_released()
         name = f"dbjobq_test_{uuid.uuid4().hex[:12]}"
-        execute(self._dsn, "CREATE DATABASE {} TEMPLATE {}", name, template or self._template)
+        # By files: half the work of doing it by the log, and the template's cache of its catalogue comes along.
+        execute(self._dsn, "CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy", name, template or self._template)
         try:
             yield make_conninfo(self._dsn, dbname=name)
         finally:

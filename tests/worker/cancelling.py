@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dbjobq import JobContext, JobQueue, job
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["seconds_until_told"]
+__all__ = ["SELDOM", "seconds_until_told"]
+
+SELDOM: Final = 900.0
+"""The lease of a worker whose heartbeats come so seldom that what is told within a minute is not told by them."""
 
 
 def seconds_until_told(queue: JobQueue, kind: str, cancel: Callable[[str], bool]) -> float:
@@ -30,7 +33,7 @@ def seconds_until_told(queue: JobQueue, kind: str, cancel: Callable[[str], bool]
     async def aslow() -> None:
         began.set()
         try:
-            await asyncio.sleep(30)
+            await asyncio.sleep(SELDOM)
         finally:
             told.set()
 

@@ -54,7 +54,7 @@ def start(queue: JobQueue) -> Iterator[Start]:
         worker.hasten()
     for worker in workers:
         worker.stop()
-        worker._worker_thread.join(5)  # a loop that was blocked may just have come back
+        worker._worker_thread.join(60)  # a loop that was blocked may just have come back
     assert [worker.error for worker in workers if worker.error is not None] == []
     assert not any(worker._worker_thread.is_alive() for worker in workers)
 

@@ -72,7 +72,7 @@ class Held:
             seen.add(database.value(EXPIRES, self.id))
             return len(seen) > times
 
-        until(enough, 30, "heartbeats")
+        until(enough, what="heartbeats")
 
 
 def test_heartbeats_go_on_while_a_rescue_waits(
@@ -88,11 +88,11 @@ def test_heartbeats_go_on_while_a_rescue_waits(
     with database.connection.transaction():
         database.rows("lock table dbjobq.failure")
         waits = "select count(*) from pg_locks where not granted and relation = 'dbjobq.failure'::regclass"
-        until(lambda: database.value(waits), 30, "the rescue")
+        until(lambda: database.value(waits), what="the rescue")
         held.beats(database)
     held.go_on.set()
     assert result_of(queue, held.id) == "kept"
-    until(lambda: not database.value(ABANDONED, dead), 30, "the rescue")
+    until(lambda: not database.value(ABANDONED, dead), what="the rescue")
     assert not events.of("worker.lapsed")
 
 
@@ -113,19 +113,19 @@ def test_a_commit_that_waits_for_a_standby_with_the_lock_of_notify_takes_no_work
         stuck = threading.Thread(target=commits.rows, args=(STUCK,))
         stuck.start()
         syncing = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'"
-        until(lambda: database.value(syncing), 30, "the wait for the standby")
+        until(lambda: database.value(syncing), what="the wait for the standby")
         database.rows("set synchronous_commit = off")
         database.rows("update dbjobq.queue set wanted = true")
         database.rows(ABANDON, dead)
         waits = "select count(*) from pg_locks where not granted and locktype = 'object'"
-        until(lambda: database.value(waits), 30, "the rescue's wait for the lock of NOTIFY")
+        until(lambda: database.value(waits), what="the rescue's wait for the lock of NOTIFY")
         held.beats(database)
         database.rows("alter system reset synchronous_standby_names")
         database.rows("select pg_reload_conf()")
-        stuck.join(30)
+        stuck.join(60)
         held.go_on.set()
         assert result_of(queue, held.id) == "kept"
-        until(lambda: not database.value(ABANDONED, dead), 30, "the rescue")
+        until(lambda: not database.value(ABANDONED, dead), what="the rescue")
         assert not events.of("worker.lapsed")
 
 

@@ -12,75 +12,73 @@ from dbjobq import JobContext, JobQueue, job
 from tests.storage.database import Database
 from tests.support.looking import result_of
 from tests.support.waiting import ended, heard, lasting, settled, until
-from tests.worker.cancelling import seconds_until_told
-from tests.worker.conftest import Events, Start
+from tests.worker.cancelling import SELDOM, seconds_until_told
+from tests.worker.conftest import LASTING, Events, Start
 
 pytestmark = pytest.mark.every_storage
 
 
-def test_a_running_async_job_that_is_cancelled_is_interrupted_within_a_second(
+def test_a_running_async_job_that_is_cancelled_is_interrupted_before_a_heartbeat(
     start: Start, queue: JobQueue, loop: str
 ) -> None:
     began = threading.Event()
-    told: list[float] = []
     seen: list[bool] = []
 
     @job
     async def slow(ctx: JobContext) -> None:
         began.set()
         try:
-            await asyncio.sleep(20)
+            await asyncio.sleep(LASTING)
         except asyncio.CancelledError:
-            told.append(time.monotonic())
             seen.append(ctx.cancelled)
             raise
 
     @job
     async def next_one() -> None: ...
 
-    start()
+    start(lease=SELDOM)
     job_id = queue.enqueue(slow)
     assert began.wait(60)
-    before = time.monotonic()
     assert queue.cancel(job_id)
-    until(lambda: told, 3)
-    assert told[0] - before < 1.0
-    assert seen == [True]
+    until(lambda: seen == [True])
     ended(queue, [job_id], "cancelled")
     ended(queue, [queue.enqueue(next_one)])
 
 
-def test_a_running_def_job_that_is_cancelled_is_told_within_a_second(start: Start, queue: JobQueue) -> None:
-    began = threading.Event()
-    told: list[float] = []
+def test_a_running_def_job_that_is_cancelled_is_told_before_a_heartbeat(start: Start, queue: JobQueue) -> None:
+    began, told = threading.Event(), threading.Event()
 
     @job
     def slow(ctx: JobContext) -> str:
         began.set()
-        by = time.monotonic() + 5
-        while not ctx.cancelled and time.monotonic() < by:
+        while not ctx.cancelled:
             time.sleep(0.005)
-        told.append(time.monotonic())
+        told.set()
         return "late"
 
     @job
     def next_one() -> None: ...
 
-    start()
+    start(lease=SELDOM)
     job_id = queue.enqueue(slow)
     assert began.wait(60)
-    before = time.monotonic()
     assert queue.cancel(job_id)
-    until(lambda: told)
-    assert told[0] - before < 1.0
+    assert told.wait(60)
     ended(queue, [queue.enqueue(next_one)])
     found = queue.get_job(job_id)
     assert found is not None
     assert (found.status, found.result) == ("cancelled", None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["def", "async"])
-def test_with_listening_down_a_cancelled_job_is_found_by_the_heartbeat(
+def test_a_running_job_that_is_cancelled_is_told_within_a_second(start: Start, queue: JobQueue, kind: str) -> None:
+    start()
+    assert min(seconds_until_told(queue, kind, queue.cancel) for _ in range(3)) < 1.0
+
+
+@pytest.mark.parametrize("kind", ["def", "async"])
+def test_with_listening_down_a_cancelled_job_is_looked_for_more_often_than_heartbeats_are_sent(
     start: Start, queue: JobQueue, dsn: str, kind: str
 ) -> None:
     from dbjobq import PostgresStorage
@@ -89,8 +87,8 @@ def test_with_listening_down_a_cancelled_job_is_found_by_the_heartbeat(
     proxy, through = proxied(dsn)
     with proxy, PostgresStorage(dsn, listen_conninfo=through) as storage:
         proxy.refuse()
-        worker = start(JobQueue(storage), lease=30.0)
-        assert seconds_until_told(queue, kind, queue.cancel) < 2.0
+        worker = start(JobQueue(storage), lease=SELDOM)
+        seconds_until_told(queue, kind, queue.cancel)
         worker.stop()
 
 
@@ -107,7 +105,7 @@ def test_a_job_that_is_cancelled_while_it_ends_is_one_or_the_other(start: Start,
     ids = queue.enqueue_many(short, [{"n": n} for n in range(60)])
     outcomes: dict[str, bool] = {}
     for job_id in ids:
-        assert began.acquire(timeout=10)
+        assert began.acquire(timeout=60)
         outcomes[job_id] = queue.cancel(job_id)
     settled(queue)
     for job_id, cancelled in outcomes.items():
@@ -153,16 +151,16 @@ def test_a_job_cancelled_and_revived_while_its_function_still_runs_ends_once_by_
         ran.append(1)
         began.release()
         if len(ran) == 1:
-            first.wait(60)
+            first.wait(LASTING)
             return 1
         return 2
 
     start()
     job_id = queue.enqueue(slow)
-    assert began.acquire(timeout=10)
+    assert began.acquire(timeout=60)
     assert queue.cancel(job_id)
     assert queue.retry(job_id)
-    assert began.acquire(timeout=10)
+    assert began.acquire(timeout=60)
     ended(queue, [job_id])
     first.set()
     lasting(lambda: result_of(queue, job_id) == 2, 0.3)

@@ -12,7 +12,7 @@ import pytest
 from dbjobq import JobQueue, job
 from dbjobq.runtime import pace
 from tests.support.waiting import ended, heard, until
-from tests.worker.conftest import Start
+from tests.worker.conftest import LASTING, Start
 
 pytestmark = pytest.mark.every_storage
 
@@ -78,7 +78,7 @@ def test_a_def_job_does_not_hold_up_async_jobs(start: Start, queue: JobQueue) ->
     @job
     def hold() -> None:
         began.set()
-        go_on.wait(60)
+        go_on.wait(LASTING)
 
     @job
     async def quick() -> None: ...
@@ -106,7 +106,7 @@ def test_a_slot_that_frees_itself_takes_the_next_job_while_others_are_busy(start
     start(concurrency=3, poll_interval=200.0, max_poll_interval=200.0)
     held = [queue.enqueue(hold) for _ in range(2)]
     for _ in held:
-        assert began.acquire(timeout=10)
+        assert began.acquire(timeout=60)
     ended(queue, [queue.enqueue(quick) for _ in range(10)])
     go_on.set()
     ended(queue, held)
@@ -128,7 +128,7 @@ def test_a_job_behind_a_long_one_goes_back_to_the_queue_for_another_worker(
         by[n] = ""
         if n == 0:
             began.set()
-            go_on.wait(60)
+            go_on.wait(LASTING)
 
     @job
     async def ahop(n: int) -> None:
@@ -160,7 +160,7 @@ def test_jobs_that_were_handed_back_keep_their_order(start: Start, queue: JobQue
         order.append(n)
         if n == 0:
             began.set()
-            go_on.wait(60)
+            go_on.wait(LASTING)
 
     start()
     ended(queue, queue.enqueue_many(hop, [{"n": -1} for _ in range(300)]))

@@ -13,7 +13,7 @@ from dbjobq import JobContext, JobQueue, job
 from dbjobq.queue import AsyncJobQueue
 from tests.support.looking import result_of
 from tests.support.waiting import ended, heard, until
-from tests.worker.conftest import Events, Start
+from tests.worker.conftest import LASTING, Events, Start
 
 pytestmark = pytest.mark.every_storage
 
@@ -59,7 +59,7 @@ def test_progress_is_seen_while_the_job_runs(start: Start, queue: JobQueue, kind
     def steps(ctx: JobContext) -> None:
         for n in range(1000):
             ctx.progress(n, 1000, f"step {n}")
-        go_on.wait(60)
+        go_on.wait(LASTING)
 
     @job
     async def asteps(ctx: JobContext) -> None:

@@ -4,36 +4,28 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from functools import partial
 
 import psycopg
 import pytest
 
 from dbjobq import JobQueue
-from tests.support import handlers, waiting
+from tests.support import handlers
 from tests.support.looking import get
-from tests.support.waiting import lasting
-from tests.worker.conftest import Processes
-
-# A process has to start, beside others.
-ended = partial(waiting.ended, timeout=60.0)
-settled = partial(waiting.settled, timeout=60.0)
-until = partial(waiting.until, timeout=60.0)
+from tests.support.waiting import ended, lasting, settled, until
+from tests.worker.conftest import LASTING, Processes
 
 
 @pytest.mark.every_storage
-def test_jobs_of_a_killed_worker_run_elsewhere_within_the_lease_and_one_attempt_is_charged(
+def test_jobs_of_a_killed_worker_run_elsewhere_and_one_attempt_is_charged(
     queue: JobQueue, processes: Processes
 ) -> None:
     victim = processes.start(lease=2.0, concurrency=3)
-    ids = [queue.enqueue(handlers.work if n else handlers.awork, seconds=60) for n in range(3)]
+    ids = [queue.enqueue(handlers.work if n else handlers.awork, seconds=LASTING) for n in range(3)]
     until(lambda: len(processes.diary("start")) == 3)
     other = processes.start(lease=2.0, concurrency=3)
     until(lambda: "worker.started" in other.log())
-    before = time.monotonic()
     victim.kill()
     until(lambda: len(processes.diary("start")) == 6)
-    assert time.monotonic() - before < 2.0 + 3.0
     for job_id in ids:
         found = get(queue, job_id)
         assert (found.status, found.attempts) == ("running", 1)
@@ -41,6 +33,24 @@ def test_jobs_of_a_killed_worker_run_elsewhere_within_the_lease_and_one_attempt_
         assert f":{victim.pid}:" in (found.error or "")
         assert "this was attempt 1 of 4" in (found.error or "")
     assert other.log().count("job.rescued") == 3
+
+
+@pytest.mark.slow
+def test_the_job_of_a_killed_worker_runs_elsewhere_within_the_lease(queue: JobQueue, processes: Processes) -> None:
+    late: list[float] = []
+    for n in range(3):  # of three times: the machine may hold up any
+        victim = processes.start(lease=2.0)
+        job_id = queue.enqueue(handlers.work, seconds=LASTING)
+        until(lambda n=n: len(processes.diary("start")) == 2 * n + 1)  # type: ignore[misc]
+        other = processes.start(lease=2.0)
+        until(lambda other=other: "worker.started" in other.log())  # type: ignore[misc]
+        victim.kill()
+        killed_at = time.monotonic()
+        until(lambda n=n: len(processes.diary("start")) == 2 * n + 2)  # type: ignore[misc]
+        late.append(time.monotonic() - killed_at)
+        queue.cancel(job_id)
+        other.kill()
+    assert min(late) < 2.0, late
 
 
 def test_jobs_of_a_killed_worker_are_not_lost_though_no_other_runs_at_that_time(

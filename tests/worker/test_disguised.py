@@ -255,9 +255,9 @@ def test_in_a_transaction_an_async_def_awaits_all(
 def test_a_process_of_its_own_awaits_it_too(start: Start, queue: JobQueue) -> None:
     start()
     disguised, unrun = queue.enqueue(apart.disguised, n=1), queue.enqueue(apart.not_run)
-    ended(queue, [disguised], timeout=30)
+    ended(queue, [disguised])
     assert result_of(queue, disguised) == 2
-    ended(queue, [unrun], "failed", timeout=30)
+    ended(queue, [unrun], "failed")
     assert "tests.support.apart.not_run returned a generator" in error_of(queue, unrun)
 
 

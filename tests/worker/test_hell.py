@@ -20,7 +20,7 @@ import pytest
 from dbjobq import JobContext, JobQueue, Retry, RetryPolicy, Worker, job
 from tests.storage.database import Database
 from tests.support.waiting import ended, failed_once, heard, lasting, settled, until
-from tests.worker.conftest import Events, Start
+from tests.worker.conftest import LASTING, Events, Start
 
 
 class Wild(BaseException):
@@ -103,8 +103,8 @@ def next_one(queue: JobQueue) -> Callable[[], None]:
     return check
 
 
-def assert_failed(queue: JobQueue, job_id: str, error: str, timeout: float = 10) -> None:
-    ended(queue, [job_id], "failed", timeout)
+def assert_failed(queue: JobQueue, job_id: str, error: str) -> None:
+    ended(queue, [job_id], "failed")
     found = queue.get_job(job_id)
     assert found is not None
     assert found.attempts == 1
@@ -375,7 +375,7 @@ def test_a_job_that_holds_the_gil_is_not_taken_from_its_worker(start: Start, que
 
     start(lease=2.0)
     start(lease=2.0)
-    ended(queue, [queue.enqueue(hog)], timeout=10)
+    ended(queue, [queue.enqueue(hog)])
     assert ran == [0]
     assert not events.of("job.rescued")
 
@@ -388,14 +388,14 @@ def test_a_job_that_leaks_threads_ends_as_any_other(
     @job
     def leaks() -> None:
         for _ in range(20):
-            threading.Thread(target=go_on.wait, args=(20,), daemon=True).start()
+            threading.Thread(target=go_on.wait, args=(LASTING,), daemon=True).start()
 
-    worker = start()
+    worker = start(shutdown_timeout=LASTING)
     ended(queue, [queue.enqueue(leaks) for _ in range(3)])
     next_one()
     before = time.monotonic()
     worker.stop()
-    assert time.monotonic() - before < 3
+    assert time.monotonic() - before < LASTING / 2
     go_on.set()
 
 
@@ -404,13 +404,13 @@ def test_a_job_that_leaves_tasks_behind_does_not_hold_up_stopping(start: Start, 
 
     @job
     async def leaves() -> None:
-        kept.append(asyncio.create_task(asyncio.sleep(60)))
+        kept.append(asyncio.create_task(asyncio.sleep(LASTING)))
 
-    worker = start()
+    worker = start(shutdown_timeout=LASTING)
     ended(queue, [queue.enqueue(leaves) for _ in range(3)])
     before = time.monotonic()
     worker.stop()
-    assert time.monotonic() - before < 3
+    assert time.monotonic() - before < LASTING / 2
     assert worker.error is None
 
 
@@ -545,9 +545,9 @@ def test_a_def_job_that_stops_its_own_worker_is_handed_back_or_ends(queue: JobQu
     workers.append(worker)
     job_id = queue.enqueue(stops)
     worker.start()
-    worker._worker_thread.join(10)
+    worker._worker_thread.join(60)
     assert not worker._worker_thread.is_alive()
-    assert stopped.wait(8)
+    assert stopped.wait(60)
     found = queue.get_job(job_id)
     assert found is not None
     assert found.status in {"completed", "pending"}
@@ -566,7 +566,7 @@ def test_an_async_job_that_stops_its_own_worker_ends_and_then_the_worker(queue: 
     workers.append(worker)
     job_id = queue.enqueue(stops)
     worker.start()
-    worker._worker_thread.join(10)
+    worker._worker_thread.join(60)
     assert not worker._worker_thread.is_alive()
     ended(queue, [job_id])
 

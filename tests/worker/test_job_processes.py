@@ -300,7 +300,7 @@ def test_signals_that_come_while_it_starts_are_its_workers_business(
 ) -> None:
     start()
     job_id = queue.enqueue(apart.pid, max_retries=0)
-    (pid,) = until(no_process_left, 30)
+    (pid,) = until(no_process_left)
     os.kill(pid, signal.SIGTERM)
     os.kill(pid, signal.SIGINT)
     assert result(queue, job_id, 30) == pid
@@ -578,7 +578,7 @@ def test_the_functions_of_a_script_run(queue: JobQueue, script: Callable[[str], 
 def test_a_script_that_starts_its_worker_unguarded_is_told_so(queue: JobQueue, script: Callable[[str], Any]) -> None:
     script("\nmain()\n")
     job_id = queue.enqueue("my-script.where", max_retries=1)
-    said = until(lambda: error_of(queue, job_id), 30)
+    said = until(lambda: error_of(queue, job_id))
     assert (get(queue, job_id).status, get(queue, job_id).attempts) == ("pending", 0)  # it may be mended by a deploy
     assert "RuntimeError: no worker starts in the process of a job" in said
     assert "if __name__ == '__main__':" in said

@@ -34,7 +34,7 @@ def test_a_life_leaves_a_third_of_the_lease_for_its_end_to_be_noticed(
 
     start(lease=3.0)
     queue.enqueue(works)
-    assert blocker.began.wait(30)
+    assert blocker.began.wait(60)
     ends = set[object]()
     while len(ends) < 4:  # by the claim, and by heartbeats
         ((end, left),) = database.rows(LIFE)
@@ -61,11 +61,11 @@ def test_a_worker_takes_itself_to_live_no_longer_than_the_server_does_though_ans
     monkeypatch.setattr(PostgresPulse, "beat", beat)
     worker = start(lease=3.0)
     queue.enqueue(works)
-    assert blocker.began.wait(30)
+    assert blocker.began.wait(60)
     (supervisor,) = worker._supervisors.values()
     for _ in range(3):
         answered.clear()
-        assert answered.wait(30)
+        assert answered.wait(60)
         until(lambda: _believed_while_nothing_changes(supervisor._lease, database))
 
 

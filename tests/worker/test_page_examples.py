@@ -27,7 +27,7 @@ import pytest
 from dbjobq import JobQueue, PostgresStorage, Worker, job
 from tests.support.page import ROOT, python_blocks
 from tests.support.waiting import ended, until
-from tests.worker.conftest import Start
+from tests.worker.conftest import LASTING, Start
 
 pytestmark = [
     pytest.mark.every_storage,
@@ -195,7 +195,7 @@ def told(page: Page, block: str, queue: JobQueue, capsys: pytest.CaptureFixture[
 
     @job(name="page.hold")
     def hold() -> None:
-        go_on.wait(60)
+        go_on.wait(LASTING)
 
     def begin() -> None:
         queue.enqueue(hold)

@@ -68,7 +68,7 @@ def work_through(queue: JobQueue, jobs: int) -> None:
     queue.options(unique_key="once").enqueue(short, 1)
     queue.options(delay=0.2).enqueue(short, 2)
     queue.enqueue(transactional)
-    until(lambda: queue.count("pending") + queue.count("running") == 0, 30, "the queue's end")
+    until(lambda: queue.count("pending") + queue.count("running") == 0, what="the queue's end")
     assert queue.count("completed") - before == jobs + 3
 
 
@@ -131,7 +131,7 @@ def test_jobs_that_hold_all_of_the_poolers_connections_do_not_cost_their_worker_
         for _ in range(6):  # twice as many as there are connections
             queue.enqueue(long)
         with Worker(queue, concurrency=6, lease=2.0), Worker(queue, lease=2.0):
-            until(lambda: queue.count("completed") == 6, 30, "the end of all jobs")
+            until(lambda: queue.count("completed") == 6, what="the end of all jobs")
         assert {job.attempts for job in queue.list_jobs()} == {0}
 
 
@@ -174,7 +174,7 @@ def test_a_worker_refuses_a_pooler_that_dbjobq_is_not_told_of_and_says_what_to_d
     with PostgresStorage(bouncer.dsn) as storage:
         worker = Worker(JobQueue(storage))
         worker.start()
-        worker._worker_thread.join(10)
+        worker._worker_thread.join(60)
         assert not worker._worker_thread.is_alive()
     assert isinstance(worker.error, ConfigError)
     assert "listen_conninfo" in str(worker.error)

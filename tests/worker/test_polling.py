@@ -19,6 +19,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from dbjobq import JobQueue, PostgresStorage, Retry, Worker, job
+from dbjobq.runtime.backoff import PollBackoff
 from dbjobq.runtime.poller import Poller
 from dbjobq.storage.base import Exchange
 from dbjobq.storage.session import PostgresSession
@@ -27,7 +28,7 @@ from tests.storage.database import Database
 from tests.support.faultproxy import proxied
 from tests.support.server import Databases
 from tests.support.waiting import ended, heard, lasting, settled, until
-from tests.worker.conftest import LISTENERS, Events, Start
+from tests.worker.conftest import LASTING, LISTENERS, Events, Start
 
 LONG: dict[str, Any] = {"poll_interval": 200.0, "max_poll_interval": 300.0}
 
@@ -37,20 +38,44 @@ def gaps(moments: list[float], since: int = 0) -> list[float]:
     return [b - a for a, b in zip(moments[since:], moments[since + 1 :], strict=False)]
 
 
-def assert_waits(claims: list[float], begin: Callable[[], int], expected: list[float]) -> None:
-    """Check the waits between claims, from the one that `begin` returns on.
+class Waits:
+    """The waits between claims: how long they were to be, and how long they were at least."""
 
-    A claim may be late, but not by as much again; and of three times one must be so, since the machine may hold up any.
-    """
-    tried: list[list[float]] = []
-    for _ in range(3):
-        since = begin()
-        until(lambda since=since: len(claims) > since + len(expected))  # type: ignore[misc]
-        found = gaps(claims, since)[: len(expected)]
-        if all(e - 0.01 <= f < 2 * e - 0.01 for f, e in zip(found, expected, strict=True)):
-            return
-        tried.append([round(f, 3) for f in found])
-    raise AssertionError(f"waits {tried}, expected {expected}")
+    def __init__(self, claims: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+        self._claims, self._meant, following = claims, dict[int, float](), PollBackoff.next
+
+        def noted(backoff: PollBackoff) -> float:
+            wait = self._meant[len(claims) - 1] = following(backoff)
+            return wait
+
+        monkeypatch.setattr(PollBackoff, "next", noted)
+
+    def last(self) -> float:
+        """How long the wait of the moment is to be; 0 while there is none."""
+        return self._meant.get(len(self._claims) - 1, 0.0)
+
+    def check(self, begin: Callable[[], int], expected: list[float]) -> None:
+        """Check those from the claim on that `begin` returns.
+
+        What comes late says something about the machine; and of three times one must be so, since it may come too late
+        to be the claim in question.
+        """
+        tried: list[list[tuple[float | None, float]]] = []
+        for _ in range(3):
+            since = begin()
+            until(lambda since=since: len(self._claims) > since + len(expected))  # type: ignore[misc]
+            meant = [self._meant.get(since + n) for n in range(len(expected))]
+            found = gaps(self._claims, since)[: len(expected)]
+            if meant == expected and all(f >= e - 0.01 for f, e in zip(found, expected, strict=True)):
+                return
+            tried.append(list(zip(meant, found, strict=True)))
+        raise AssertionError(f"waits {tried}, expected {expected}")
+
+
+@pytest.fixture
+def waits(claims: list[float], monkeypatch: pytest.MonkeyPatch) -> Waits:
+    """The waits of workers of this process."""
+    return Waits(claims, monkeypatch)
 
 
 # How long.
@@ -58,7 +83,7 @@ def assert_waits(claims: list[float], begin: Callable[[], int], expected: list[f
 
 @pytest.mark.every_storage
 def test_on_an_empty_queue_the_waits_double_from_twice_the_first_interval_to_the_longest(
-    claims: list[float], start: Start
+    claims: list[float], start: Start, waits: Waits
 ) -> None:
     def begin() -> int:
         for worker in workers:
@@ -68,12 +93,12 @@ def test_on_an_empty_queue_the_waits_double_from_twice_the_first_interval_to_the
         return before
 
     workers: list[Worker] = []
-    assert_waits(claims, begin, [0.1, 0.2, 0.4, 0.4, 0.4])
+    waits.check(begin, [0.1, 0.2, 0.4, 0.4, 0.4])
 
 
 @pytest.mark.every_storage
 def test_when_the_queue_runs_dry_after_work_the_first_wait_is_the_first_interval_again(
-    claims: list[float], start: Start, queue: JobQueue
+    claims: list[float], start: Start, queue: JobQueue, waits: Waits
 ) -> None:
     @job
     def hello() -> None: ...
@@ -84,7 +109,7 @@ def test_when_the_queue_runs_dry_after_work_the_first_wait_is_the_first_interval
 
     start(poll_interval=0.1, max_poll_interval=0.5)
     until(lambda: len(claims) > 3)
-    assert_waits(claims, begin, [0.1, 0.2, 0.4, 0.5])
+    waits.check(begin, [0.1, 0.2, 0.4, 0.5])
 
 
 @pytest.mark.every_storage
@@ -96,27 +121,23 @@ def test_while_there_are_due_jobs_the_next_claim_follows_at_once(
         time.sleep(0.03)
 
     ids = queue.enqueue_many(some_work, [{"n": n} for n in range(10)])
-    before = time.monotonic()
     start(**LONG)
     ended(queue, ids)
-    assert time.monotonic() - before < 10.0
 
 
-def test_a_notify_ends_the_wait_and_resets_the_interval(claims: list[float], start: Start, database: Database) -> None:
+def test_a_notify_ends_the_wait_and_resets_the_interval(
+    claims: list[float], start: Start, database: Database, waits: Waits
+) -> None:
     number = database.value("select id from dbjobq.queue where name = 'default'")
 
     def begin() -> int:
-        slept = len(claims)
-        until(lambda: len(claims) > slept + 2)  # the next wait is 1.6 s, or longer
-        asleep, before = len(claims), time.monotonic()
+        asleep = until(lambda: waits.last() >= 1.6 and len(claims))  # time enough until the next
         database.rows("select pg_notify('dbjobq', %s)", f"w{number}")
         until(lambda: len(claims) > asleep)
-        assert claims[asleep] - before < 1.0
         return asleep
 
-    start(poll_interval=0.1, max_poll_interval=3.0)
-    until(lambda: claims)
-    assert_waits(claims, begin, [0.1, 0.2, 0.4])
+    start(poll_interval=0.1, max_poll_interval=LASTING)
+    waits.check(begin, [0.1, 0.2, 0.4])
 
 
 def test_the_longest_interval_is_never_below_the_first(queue: JobQueue) -> None:
@@ -126,6 +147,17 @@ def test_the_longest_interval_is_never_below_the_first(queue: JobQueue) -> None:
 # What ends a wait.
 
 
+@pytest.mark.every_storage
+def test_an_idle_worker_starts_a_job_at_once(start: Start, queue: JobQueue) -> None:
+    @job
+    async def hello() -> None: ...
+
+    start(**LONG)
+    for _ in range(5):
+        ended(queue, [queue.enqueue(hello)])
+
+
+@pytest.mark.slow
 @pytest.mark.every_storage
 def test_an_idle_worker_starts_a_job_within_100_ms_of_its_enqueue(start: Start, queue: JobQueue) -> None:
     moments: list[float] = []
@@ -162,7 +194,7 @@ def test_a_delayed_job_starts_when_it_is_due(start: Start, queue: JobQueue) -> N
         queue.options(delay=delay).enqueue(mark, n)
     until(lambda: len(moments) == 4)
     for n, delay in enumerate(delays):
-        assert delay <= moments[n] - before < delay + 2.0, moments
+        assert delay <= moments[n] - before, moments
 
 
 @pytest.mark.every_storage
@@ -177,7 +209,7 @@ def test_a_job_that_was_delayed_before_the_worker_started_starts_when_it_is_due(
     queue.options(delay=1.0).enqueue(mark)
     start(**LONG)
     until(lambda: moments)
-    assert 1.0 <= moments[0] - before < 5.0
+    assert moments[0] - before >= 1.0
 
 
 @pytest.mark.every_storage
@@ -192,90 +224,70 @@ def test_a_retry_starts_when_it_is_due(start: Start, queue: JobQueue) -> None:
 
     start(**LONG)
     ended(queue, [queue.enqueue(again)])
-    assert all(0.3 <= gap < 5.0 for gap in gaps(moments)), gaps(moments)
+    assert all(gap >= 0.3 for gap in gaps(moments)), gaps(moments)
 
 
 @pytest.mark.every_storage
 def test_a_delayed_job_is_started_when_due_by_the_worker_that_serves_its_queue_whoever_sees_it_first(
     start: Start, queue: JobQueue
 ) -> None:
-    late: list[float] = []
-
     @job
-    async def mark(due: float) -> None:
-        late.append(time.monotonic() - due)
+    async def hello() -> None: ...
 
-    for n in range(8):
-        delay = 0.8 + 0.15 * n
-        queue.options(queue="b", delay=delay).enqueue(mark, time.monotonic() + delay)
+    ids = [queue.options(queue="b", delay=0.8 + 0.15 * n).enqueue(hello) for n in range(8)]
     for name in ("a", "a", "b", "c"):
         start(queues=[name], **LONG)
-    until(lambda: len(late) == 8)
-    assert max(late) < 1.0, late
+    ended(queue, ids)
 
 
 def test_a_delayed_job_due_while_its_promoter_is_busy_is_started_by_an_idle_worker(
     start: Start, queue: JobQueue
 ) -> None:
-    began = threading.Event()
-    moments: list[float] = []
+    began, go_on = threading.Event(), threading.Event()
 
     @job
     def hold() -> None:
         began.set()
-        time.sleep(2.0)
+        go_on.wait(LASTING)
 
     @job
-    def mark() -> None:
-        moments.append(time.monotonic())
+    def hello() -> None: ...
 
     start(**LONG)
     start(**LONG)
-    queue.enqueue(hold)
+    held = queue.enqueue(hold)
     assert began.wait(60)
-    before = time.monotonic()
-    queue.options(delay=0.3).enqueue(mark)
-    until(lambda: moments)
-    assert 0.3 <= moments[0] - before < 1.5  # it is held for 2 s
+    ended(queue, [queue.options(delay=0.3).enqueue(hello)])
+    go_on.set()
+    ended(queue, [held])
 
 
 @pytest.mark.every_storage
 def test_a_job_in_a_queue_nobody_has_heard_of_reaches_an_idle_worker_of_all_queues_at_once(
     start: Start, queue: JobQueue, claims: list[float]
 ) -> None:
-    moments: list[float] = []
-
     @job
-    async def mark() -> None:
-        moments.append(time.monotonic())
+    async def hello() -> None: ...
 
     start(**LONG)
     until(lambda: claims)
     for n in range(5):
-        before = time.monotonic()
-        queue.options(queue=f"new {n}").enqueue(mark)
-        until(lambda n=n: len(moments) > n)  # type: ignore[misc]
-        assert moments[-1] - before < 5.0
+        ended(queue, [queue.options(queue=f"new {n}").enqueue(hello)])
 
 
 def test_a_job_written_in_a_transaction_that_was_open_when_the_worker_fell_asleep_starts_soon_after_its_commit(
     start: Start, queue: JobQueue, database: Database, dsn: str, claims: list[float]
 ) -> None:
-    moments: list[float] = []
-
     @job
-    async def mark() -> None:
-        moments.append(time.monotonic())
+    async def hello() -> None: ...
 
     database.rows("update dbjobq.queue set wanted = false")  # as when all workers are busy
     with psycopg.connect(dsn) as connection:
-        queue.options(connection=connection).enqueue(mark)
-        start(poll_interval=5.0, max_poll_interval=10.0)
+        job_id = queue.options(connection=connection).enqueue(hello)
+        start(**LONG)
         until(lambda: len(claims) > 2)
         connection.commit()
-    before = time.monotonic()
-    until(lambda: moments)
-    assert moments[0] - before < 4.0
+    ended(queue, [job_id])
 
 
 @pytest.mark.parametrize("look", [1, 2, 3, 4])
@@ -343,10 +355,10 @@ def test_a_worker_that_waits_for_an_open_transaction_does_not_spin(
     database.rows("update dbjobq.queue set wanted = false")
     with psycopg.connect(dsn) as connection:
         queue.options(connection=connection).enqueue(hello)
-        start(poll_interval=5.0, max_poll_interval=10.0)
+        start(**LONG)
         until(lambda: len(claims) > 1)
-        lasting(lambda: True, 1.5)
-        assert len(claims) < 16
+        time.sleep(1.5)
+        assert len(claims) < 11 * (1.5 + time.monotonic() - claims[0])
         connection.rollback()
 
 
@@ -465,9 +477,7 @@ def test_losing_the_listening_connection_costs_no_job_and_it_is_restored_with_a_
     ended(queue, [job_id])
     until(lambda: events.of("listener.restored"))
     assert len(events.of("listener.lost")) == len(events.of("listener.restored")) == 1
-    before = time.monotonic()
     ended(queue, [queue.enqueue(hello)])
-    assert time.monotonic() - before < 5
     assert worker._worker_thread.is_alive()
 
 

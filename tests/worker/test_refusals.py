@@ -116,11 +116,11 @@ def test_a_worker_that_has_worked_goes_on_when_a_refusal_has_passed(
     ended(queue, [queue.enqueue(work)])
     with shut(admin, said):
         lines = ("database.lost", "database.unavailable")
-        until(lambda: any(said in vars(line)["error"] for event in lines for line in events.of(event)), 30)
+        until(lambda: any(said in vars(line)["error"] for event in lines for line in events.of(event)))
         with pytest.raises(StorageUnavailable):
             queue.get_job(str(uuid4()))
-    until(lambda: events.of("database.restored"), 30)
-    ended(JobQueue(queue.storage), [until(lambda: enqueued(queue), 30)], timeout=30)
+    until(lambda: events.of("database.restored"))
+    ended(JobQueue(queue.storage), [until(lambda: enqueued(queue))])
     assert worker.error is None
 
 
@@ -138,7 +138,7 @@ def test_a_worker_that_never_worked_ends_with_the_servers_word(
     with shut(admin, said), PostgresStorage(theirs) as storage:
         worker = Worker(JobQueue(storage))
         worker.start()
-        worker._worker_thread.join(30)  # pyright: ignore[reportPrivateUsage]
+        worker._worker_thread.join(60)  # pyright: ignore[reportPrivateUsage]
     assert isinstance(worker.error, ConfigError)
     assert said in str(worker.error)
     assert len(events.of("worker.ended")) == 1
@@ -197,11 +197,11 @@ def test_a_password_that_changes_is_asked_for_each_connection_off_the_event_loop
         assert vault.threads == []
         with password(guarded, "one"):
             worker = start(queue, lease=30.0)
-            ended(queue, [queue.enqueue(work)], timeout=30)
+            ended(queue, [queue.enqueue(work)])
         vault.password = "two"
         with password(guarded, "two"):
-            ended(queue, [until(lambda: enqueued(queue), 30)], timeout=30)
-            until(lambda: events.of("listener.restored"), 30)
+            ended(queue, [until(lambda: enqueued(queue))])
+            until(lambda: events.of("listener.restored"))
         assert "dbjobq-worker" not in vault.threads
         assert "dbjobq-conninfo" in vault.threads
         assert not events.of("worker.ended")
@@ -216,17 +216,17 @@ def test_a_password_that_is_changed_for_a_while_ends_no_worker_that_has_worked_a
         queue = JobQueue(storage)
         with password(guarded, "one"):
             worker = start(queue, lease=30.0)
-            ended(queue, [queue.enqueue(work)], timeout=30)
+            ended(queue, [queue.enqueue(work)])
         with password(guarded, "two"):
-            until(lambda: any(said in vars(line)["error"] for line in events.of("database.unavailable")), 30)
+            until(lambda: any(said in vars(line)["error"] for line in events.of("database.unavailable")))
             with PostgresStorage(make_conninfo(guarded, password="one")) as other:
                 new = Worker(JobQueue(other))
                 new.start()
-                new._worker_thread.join(30)  # pyright: ignore[reportPrivateUsage]
+                new._worker_thread.join(60)  # pyright: ignore[reportPrivateUsage]
                 assert isinstance(new.error, ConfigError)
                 assert said in str(new.error)
         with password(guarded, "one"):
-            ended(queue, [until(lambda: enqueued(queue), 30)], timeout=30)
+            ended(queue, [until(lambda: enqueued(queue))])
         worker.stop()
 
 
@@ -240,9 +240,9 @@ def test_a_source_of_passwords_that_fails_is_waited_for_and_its_word_is_given_wi
         with pytest.raises(StorageUnavailable, match=r"Vault.conninfo raised RuntimeError: .*https://app:\*\*\*@vault"):
             queue.enqueue(work)
         worker = start(queue)
-        until(lambda: events.of("database.unavailable"), 30)
+        until(lambda: events.of("database.unavailable"))
         vault.error = None
-        ended(queue, [queue.enqueue(work)], timeout=30)
+        ended(queue, [queue.enqueue(work)])
         worker.stop()
 
 

@@ -27,7 +27,7 @@ from dbjobq.storage.pulse import PostgresPulse
 from dbjobq.storage.session import PostgresSession
 from tests.storage.database import Database
 from tests.support.waiting import ended, until
-from tests.worker.conftest import Events, Start
+from tests.worker.conftest import LASTING, Events, Start
 
 
 class Injected(Exception):  # noqa: N818 - what it is
@@ -60,7 +60,7 @@ def running(queue: JobQueue) -> Iterator[tuple[Worker, str]]:
     @job
     def hold() -> None:
         began.set()
-        go_on.wait(60)
+        go_on.wait(LASTING)
 
     worker = Worker(queue, poll_interval=0.05, max_poll_interval=0.2, concurrency=2, lease=1.5, shutdown_timeout=1.0)
     job_id = queue.enqueue(hold)
@@ -124,7 +124,7 @@ def test_a_worker_that_ends_for_an_error_ends_what_it_has_started_as_when_it_sto
     @job
     def hold() -> None:
         began.append("def")
-        go_on.wait(60)
+        go_on.wait(LASTING)
 
     @job
     async def ahold() -> None:

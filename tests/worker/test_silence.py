@@ -23,7 +23,7 @@ from dbjobq.storage import guard, session
 from tests.storage.database import Database
 from tests.support.faultproxy import FaultProxy, drop_packets, proxied
 from tests.support.waiting import ended, until
-from tests.worker.conftest import Events, Start
+from tests.worker.conftest import LASTING, Events, Start
 
 OURS = "select count(*) from pg_stat_activity where datname = current_database() and application_name = 'dbjobq'"
 
@@ -74,7 +74,7 @@ def test_the_connections_of_a_worker_that_works_are_found_out_before_its_lease_i
     @job
     def work() -> str:
         began.set()
-        go_on.wait(60)
+        go_on.wait(LASTING)
         return "kept"
 
     @job
@@ -108,7 +108,7 @@ def test_a_server_that_waits_for_a_lock_is_not_given_up(
     @job
     def work() -> str:
         began.set()
-        go_on.wait(60)
+        go_on.wait(LASTING)
         return "kept"
 
     start(lease=30.0)

@@ -15,8 +15,8 @@ from dbjobq import JobQueue, job
 from dbjobq.storage import sqlite_engine
 from dbjobq.storage.sqlalchemy_storage import SQLAlchemyStorage
 from tests.support.waiting import ended, until
-from tests.worker.cancelling import seconds_until_told
-from tests.worker.conftest import Events, Start
+from tests.worker.cancelling import SELDOM, seconds_until_told
+from tests.worker.conftest import LASTING, Events, Start
 
 
 @pytest.fixture
@@ -80,12 +80,11 @@ def test_what_another_process_enqueues_is_found_by_polling(
 
 
 @pytest.mark.parametrize("kind", ["def", "async"])
-def test_a_job_that_another_process_cancels_is_told_within_a_second(
+def test_a_job_that_another_process_cancels_is_told_before_a_heartbeat(
     start: Start, queue: JobQueue, elsewhere: JobQueue, kind: str
 ) -> None:
-    start(lease=30.0)
-    # Of three times: the machine may stand still for longer.
-    assert min(seconds_until_told(queue, kind, elsewhere.cancel) for _ in range(3)) < 1.0
+    start(lease=SELDOM)
+    seconds_until_told(queue, kind, elsewhere.cancel)
 
 
 def test_a_worker_on_a_database_in_memory_is_woken_by_every_thread(start: Start) -> None:
@@ -115,7 +114,7 @@ def test_a_database_that_stays_locked_costs_time_and_no_job(
     @job
     def hold() -> str:
         began.set()
-        go_on.wait(60)
+        go_on.wait(LASTING)
         return "kept"
 
     job_id = queue.enqueue(hold)

@@ -15,11 +15,11 @@ from dbjobq.embedded import EmbeddedPostgres
 from tests.storage.database import Database
 from tests.support.faultproxy import proxied
 from tests.support.waiting import ended, lasting, until
-from tests.worker.conftest import Events, Start
+from tests.worker.conftest import LASTING, Events, Start
 
 
 def assert_ended_with(worker: Worker, error: type[Exception], events: Events, said: str) -> None:
-    worker._worker_thread.join(10)
+    worker._worker_thread.join(60)
     assert not worker._worker_thread.is_alive()
     assert isinstance(worker.error, error)
     assert said in str(worker.error)
@@ -51,12 +51,12 @@ def test_a_worker_started_while_the_database_is_away_begins_when_it_comes(
 
 def test_a_worker_that_waits_for_its_database_stops_at_once(dsn: str) -> None:
     with PostgresStorage(make_conninfo(dsn, host="127.0.0.1", port=1)) as storage:
-        worker = Worker(JobQueue(storage))
+        worker = Worker(JobQueue(storage), shutdown_timeout=LASTING)
         worker.start()
         lasting(worker._worker_thread.is_alive, 0.5)
         before = time.monotonic()
         worker.stop()
-        assert time.monotonic() - before < 5
+        assert time.monotonic() - before < LASTING / 2
         assert not worker._worker_thread.is_alive()
         assert worker.error is None
 
@@ -71,9 +71,9 @@ def test_a_worker_that_connects_into_a_black_hole_stops_in_bounded_time(dsn: str
         until(lambda: proxy.accepted)
         before = time.monotonic()
         worker.stop()
-        assert time.monotonic() - before < 7
+        assert time.monotonic() - before < LASTING / 2
         proxy.heal()
-        worker._worker_thread.join(15)
+        worker._worker_thread.join(60)
 
 
 def test_without_tables_the_thread_ends_and_says_what_to_do(empty_dsn: str, events: Events) -> None:

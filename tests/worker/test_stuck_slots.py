@@ -225,7 +225,7 @@ def test_a_loop_that_stays_blocked_is_replaced_and_loses_nobody_else_his_job(
     blocker.end()
     ended(queue, [ids[2]])
     assert (get(queue, ids[2]).result, get(queue, ids[2]).attempts) == ("late", 0)
-    first_thread.join(5)
+    first_thread.join(60)
     assert not first_thread.is_alive()
     assert worker._worker_thread.is_alive()
     assert runs == {"beside": 2, "thread": 1, "blocks": 1}
@@ -251,7 +251,7 @@ def test_a_job_with_a_timeout_that_blocks_the_loop_takes_it_along_a_while_after_
     assert events.jobs("loop.replaced") == [failing]
     until(lambda: threads("dbjobq-heartbeat") == 1, what="the end of the first's")
     blocker.end()
-    first_thread.join(5)
+    first_thread.join(60)
     assert not first_thread.is_alive()
     ended(queue, [queue.enqueue(anext_one)])
 
@@ -307,7 +307,7 @@ def test_a_worker_that_has_left_a_loop_behind_stops_in_time_and_hands_back_what_
     ended(queue, [queue.enqueue(anext_one)])
     before = time.monotonic()
     worker.stop()
-    assert time.monotonic() - before < 1.0 + 5.0 + 1.0
+    assert time.monotonic() - before < LASTING / 2
     assert (get(queue, stuck).status, get(queue, stuck).attempts) == ("pending", 0)
     worker.join()
     assert worker.error is None

@@ -11,7 +11,7 @@ import pytest
 from dbjobq import JobContext, JobQueue, PostgresStorage, job
 from tests.storage.database import Database
 from tests.support.waiting import ended, heard, lasting, until
-from tests.worker.conftest import Events, Start
+from tests.worker.conftest import LASTING, Events, Start
 
 KINDS = pytest.mark.parametrize("kind", ["def", "async"])
 
@@ -84,7 +84,7 @@ def test_an_effect_of_a_job_that_is_cancelled_meanwhile_is_rolled_back(
     def write(ctx: JobContext) -> None:
         ctx.connection.execute(INSERT, (ctx.job.id, ctx.job.attempts))
         began.set()
-        go_on.wait(60)
+        go_on.wait(LASTING)
         over.set()
 
     @job(transactional=True)

@@ -30,7 +30,7 @@ def new_name() -> str:
 
 def put_off(queue: JobQueue, job_id: str) -> Job:
     """Wait until a worker has met a job, and put it off."""
-    until(lambda: get(queue, job_id).error and get(queue, job_id).status == "pending", 30)
+    until(lambda: get(queue, job_id).error and get(queue, job_id).status == "pending")
     return get(queue, job_id)
 
 

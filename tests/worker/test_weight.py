@@ -77,7 +77,7 @@ def test_a_job_that_was_a_worker_s_death_and_runs_on_holds_up_others_for_a_momen
     ids = [queue.enqueue(long), queue.enqueue(long)]
     database.rows("update dbjobq.ready set suspect = true")
     start(concurrency=4)
-    ended(queue, [queue.enqueue(short)], timeout=30)
-    until(lambda: queue.stats()["running"] == 2, 30)
+    ended(queue, [queue.enqueue(short)])
+    until(lambda: queue.stats()["running"] == 2)
     go_on.set()
-    ended(queue, ids, timeout=30)
+    ended(queue, ids)
