@@ -6,6 +6,7 @@ workers the address. Which server that is: `tests/support/server.py`; the end of
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -49,8 +50,12 @@ def start(server: Server) -> Postgres:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if not hasattr(config, "workerinput"):
-        config.stash[SERVER] = Server()
+    if hasattr(config, "workerinput"):
+        return
+    config.stash[SERVER] = Server()
+    if config.cache is not None and os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+        # Some hundred processes are started, and each would compile all that it imports.
+        os.environ["PYTHONPYCACHEPREFIX"] = str(config.cache.mkdir("bytecode"))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -103,11 +108,15 @@ def empty_dsn(databases: Databases) -> Iterator[str]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run the tests of modules marked `every_storage` on each, but for those that ask for PostgreSQL's own things."""
-    everywhere = metafunc.definition.get_closest_marker("every_storage") is not None
+    """Run the tests of modules marked `every_storage` on each, but for those that ask for PostgreSQL's own things.
+
+    With `usually="postgres"` they are slow on others: those that take long, and are about processes, not storages.
+    """
+    marker = metafunc.definition.get_closest_marker("every_storage")
     own = {"dsn", "databases"} & set(metafunc.fixturenames) or "backend" in _parametrized(metafunc)
-    if "backend" in metafunc.fixturenames and everywhere and not own:
-        metafunc.parametrize("backend", ["postgres", "sqlite"])
+    if marker is not None and "backend" in metafunc.fixturenames and not own:
+        rare = [pytest.mark.slow] if marker.kwargs.get("usually") == "postgres" else []
+        metafunc.parametrize("backend", ["postgres", pytest.param("sqlite", marks=rare)])
 
 
 def _parametrized(metafunc: pytest.Metafunc) -> set[str]:

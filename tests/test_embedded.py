@@ -151,7 +151,7 @@ def test_the_server_goes_when_its_owner_ends_without_a_word() -> None:
 def test_a_forked_child_neither_stops_the_server_nor_keeps_it_alive() -> None:
     with process(FORKER) as owner:
         dsn = dsn_of(owner)
-        _, stderr = owner.communicate(timeout=20)
+        _, stderr = owner.communicate(timeout=200)
         assert (owner.returncode, stderr) == (0, "")
         assert not socket_dir(dsn).exists()
 
@@ -228,7 +228,7 @@ def test_as_a_program_it_prints_its_dsn_and_serves_until_a_signal(number: int) -
         dsn = program.stdout.readline().strip()
         assert query(dsn, "SELECT 1") == [(1,)]
         program.send_signal(number)
-        assert program.communicate(timeout=30) == ("", "")
+        assert program.communicate(timeout=200) == ("", "")
         assert program.returncode == 0
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(dsn)
@@ -237,7 +237,7 @@ def test_as_a_program_it_prints_its_dsn_and_serves_until_a_signal(number: int) -
 def test_as_a_program_it_says_in_one_line_why_it_cannot_start(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "dbjobq.embedded"]
     environment = {**os.environ, "DBJOBQ_PG_BINDIR": str(tmp_path)}
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=30)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=200)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"Error: no PostgreSQL binaries: DBJOBQ_PG_BINDIR={tmp_path} holds no initdb\n"
 
@@ -245,7 +245,7 @@ def test_as_a_program_it_says_in_one_line_why_it_cannot_start(tmp_path: Path) ->
 @pytest.mark.parametrize(("args", "code"), [(["--help"], 0), (["--data", "x"], 2), (["one", "two"], 2)])
 def test_an_option_is_no_directory(tmp_path: Path, args: list[str], code: int) -> None:
     command = [sys.executable, "-m", "dbjobq.embedded", *args]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=tmp_path, timeout=200)
     assert done.returncode == code
     assert "usage: python -m dbjobq.embedded" in done.stdout + done.stderr
     assert list(tmp_path.iterdir()) == []
@@ -329,7 +329,7 @@ def as_another(home: Path, uid: int, gid: int) -> subprocess.CompletedProcess[st
     become = f"import os; os.setgroups([]); os.setgid({gid}); os.setuid({uid})"
     script = OWNER.replace("server =", f"{become}\nserver =")  # when all is imported, which root alone may read
     return subprocess.run(
-        [sys.executable, "-c", script, str(home)], capture_output=True, text=True, check=False, timeout=60, input=""
+        [sys.executable, "-c", script, str(home)], capture_output=True, text=True, check=False, timeout=200, input=""
     )
 
 

@@ -79,7 +79,9 @@ def test_it_measures_everything_and_leaves_nothing(near_dsn: str, tmp_path: Path
     eventually(lambda: connections(dsn) == 0)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 1), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 1), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_it_leaves_nothing_when_interrupted(empty_dsn: str, tmp_path: Path, number: int, code: int) -> None:
     with started(tmp_path, empty_dsn, "bench", "--jobs=300", "--backlog=500", "--only=load", "--only=backlog") as bench:
         bench.says("to warm up")

@@ -47,6 +47,7 @@ def connections(dsn: str) -> int:
         return int((found.fetchone() or (0,))[0])
 
 
+@pytest.mark.slow
 def test_it_loses_no_job_and_leaves_nothing(empty_dsn: str, tree: Path) -> None:
     args = ("demo", str(tree), "--json", "--lease=2", "--pings=10")
     with started(tree.parent, empty_dsn, *args) as demo:
@@ -61,7 +62,9 @@ def test_it_loses_no_job_and_leaves_nothing(empty_dsn: str, tree: Path) -> None:
     eventually(lambda: connections(empty_dsn) == 0)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 1), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 1), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_it_leaves_nothing_when_interrupted(empty_dsn: str, tree: Path, number: int, code: int) -> None:
     with started(tree.parent, empty_dsn, "demo", str(tree)) as demo:
         demo.says("jobs enqueued")

@@ -267,7 +267,7 @@ def test_large_arguments_are_shown_in_part(dsn: str, queue: JobQueue) -> None:
     assert "100,009 characters; --json prints all" in shown
 
 
-@pytest.mark.parametrize("columns", [80, 100, 132])
+@pytest.mark.parametrize("columns", [80, *(pytest.param(more, marks=pytest.mark.slow) for more in (100, 132))])
 def test_a_list_fits_the_terminal(dsn: str, queue: JobQueue, columns: int) -> None:
     """Each job is a line, and its error one below it; `--wide` has all columns, as files and pipes do."""
     job_id = fail_one(queue, "app." + "long" * 20, "ValueError: " + "word " * 50)

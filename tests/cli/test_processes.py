@@ -254,7 +254,7 @@ ORDERS: Final[dict[str, Callable[[int, list[int]], list[int | None]]]] = {
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_to_every_process_leaves_jobs_their_time(
     dsn: str, queue: JobQueue, app: Path, order: str, number: signal.Signals
 ) -> None:

@@ -416,7 +416,7 @@ if child:
 
 
 def test_a_forked_child_makes_connections_of_its_own(dsn: str) -> None:
-    done = subprocess.run([sys.executable, "-c", FORK, dsn], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", FORK, dsn], capture_output=True, text=True, timeout=200, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "both 41\n", "")
 
 

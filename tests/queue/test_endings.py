@@ -27,7 +27,7 @@ def none_is_left(database: Database) -> None:
 def python(code: str, *arguments: str) -> str:
     """What a program prints. It must end by itself."""
     command = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", code, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 

@@ -349,13 +349,15 @@ sys.exit(any(os.waitpid(child, 0)[1] for child in children))
 """
 
 
-@pytest.mark.parametrize(("processes", "threads", "jobs"), [(4, 4, 15), (10, 1, 5)])
+@pytest.mark.parametrize(
+    ("processes", "threads", "jobs"), [(4, 4, 5), (10, 1, 2), pytest.param(8, 4, 15, marks=pytest.mark.slow)]
+)
 def test_processes_that_begin_at_once_on_one_file_lose_no_job_and_get_none_twice(  # noqa: PLR0917
     storage: SQLAlchemyStorage, url: str, path: Path, processes: int, threads: int, jobs: int
 ) -> None:
     assert not path.exists()  # they all make the tables
     command = [sys.executable, "-c", CROWD, url, *map(str, (processes, threads, jobs))]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     got = done.stdout.split()
     assert len(got) == len(set(got)) == processes * threads * jobs

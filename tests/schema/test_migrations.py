@@ -316,7 +316,7 @@ def test_the_statements_for_a_users_own_history_are_complete_and_refuse_what_is_
         migration_sql(to="0999")
 
 
-@pytest.mark.parametrize("schema", [None, "My Schema"])
+@pytest.mark.parametrize("schema", [pytest.param(None, marks=pytest.mark.slow), "My Schema"])
 def test_plain_alembic_works_in_a_checkout(empty_dsn: str, databases: Databases, schema: str | None) -> None:
     """`alembic upgrade head`, without an alembic.ini."""
     env = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "DBJOBQ_SCHEMA"}}
@@ -325,7 +325,7 @@ def test_plain_alembic_works_in_a_checkout(empty_dsn: str, databases: Databases,
     def alembic(*words: str) -> str:
         done = subprocess.run(
             [sys.executable, "-m", "alembic", *words],
-            cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False,
+            cwd=ROOT, env=env, capture_output=True, text=True, timeout=200, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return done.stdout

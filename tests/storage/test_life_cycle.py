@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.every_storage
 
 FULL = settings(
-    max_examples=40,
     stateful_step_count=30,
     deadline=None,
     derandomize=bool(os.environ.get("CI")),
@@ -55,7 +54,7 @@ FULL = settings(
 SHORT = settings(
     FULL, max_examples=200, derandomize=True, database=None, report_multiple_bugs=False, phases=(Phase.generate,)
 )
-WAIT = 3.0
+WAIT = 30.0
 """Seconds after which a claim counts as waiting for another."""
 
 
@@ -347,11 +346,12 @@ def machine(storage: BaseStorage, backstage: Backstage) -> Generator[type[LifeCy
         Here.world.close()
 
 
+@pytest.mark.parametrize("examples", [12, pytest.param(100, marks=pytest.mark.slow)])
 def test_jobs_follow_the_table_of_transitions_whatever_is_done_to_them(
-    storage: BaseStorage, backstage: Backstage
+    storage: BaseStorage, backstage: Backstage, examples: int
 ) -> None:
     with machine(storage, backstage) as lives:
-        run_state_machine_as_test(lives, settings=FULL)
+        run_state_machine_as_test(lives, settings=settings(FULL, max_examples=examples))
 
 
 BREAKS = {
@@ -374,8 +374,11 @@ BREAKS = {
 
 
 @pytest.mark.parametrize("broken", BREAKS)
-def test_a_broken_statement_is_noticed(dsn: str, storage: PostgresStorage, backstage: Backstage, broken: str) -> None:
+def test_a_broken_statement_is_noticed(
+    dsn: str, storage: PostgresStorage, backstage: Backstage, broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The machine has teeth: each of these changes to a statement in memory makes it fail."""
+    monkeypatch.setattr(f"{__name__}.WAIT", 3.0)
     name, right, wrong = BREAKS[broken]
     with machine(storage, backstage) as lives:
         statements = storage.statements

@@ -70,4 +70,4 @@ class PgBouncer:
     def stop(self) -> None:
         """End it at once, and its connections with it."""
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(60)

@@ -71,7 +71,7 @@ class WorkerProcess:
         """Whether it runs."""
         return self._process.poll() is None
 
-    def stop(self, timeout: float = 15.0) -> int:
+    def stop(self, timeout: float = 60.0) -> int:
         """Let it end as `Worker.stop` does; return its exit code."""
         assert self._process.stdin is not None
         self._process.stdin.close()

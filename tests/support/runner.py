@@ -24,7 +24,7 @@ def main() -> None:
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s %(job_id)s", defaults={"job_id": "-"}))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     storage = storage_at(settings.pop("address"))
-    worker = Worker(JobQueue(storage), imports=["tests.support.handlers"], **settings)
+    worker = Worker(JobQueue(storage), **{"imports": ["tests.support.handlers"], **settings})
     worker.start()
     sys.stdin.read()
     worker.stop()

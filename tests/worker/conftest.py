@@ -85,7 +85,11 @@ def blocker(start: Start) -> Iterator[Blocker]:
 @pytest.fixture(params=["asyncio", "uvloop"])
 def loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The kind of event loop: uvloop is used where it is installed."""
-    name: str = request.param
+    return use_loop(request.param, monkeypatch)
+
+
+def use_loop(name: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Have workers use this kind of event loop."""
     if name == "asyncio":
         monkeypatch.setitem(sys.modules, "uvloop", None)
     else:

@@ -14,6 +14,8 @@ from tests.support.looking import get
 from tests.support.waiting import ended, lasting, settled, until
 from tests.worker.conftest import LASTING, Processes
 
+everywhere = pytest.mark.every_storage(usually="postgres")
+
 
 @pytest.mark.every_storage
 def test_jobs_of_a_killed_worker_run_elsewhere_and_one_attempt_is_charged(
@@ -65,7 +67,7 @@ def test_jobs_of_a_killed_worker_are_not_lost_though_no_other_runs_at_that_time(
     assert get(queue, job_id).attempts == 1
 
 
-@pytest.mark.every_storage
+@everywhere
 def test_a_kill_under_load_loses_nothing(queue: JobQueue, processes: Processes, backend: str) -> None:
     jobs = 3000 if backend == "postgres" else 600
     ids = queue.enqueue_many(handlers.awork, [{} for _ in range(jobs)])
@@ -83,7 +85,7 @@ def test_a_kill_under_load_loses_nothing(queue: JobQueue, processes: Processes, 
     assert all(count <= attempts[job_id] + 1 for job_id, count in ran.items())
 
 
-@pytest.mark.every_storage
+@everywhere
 def test_a_result_that_comes_after_a_pause_beyond_the_lease_is_refused_and_the_job_completed_once(
     queue: JobQueue, processes: Processes
 ) -> None:
@@ -105,7 +107,7 @@ def test_a_result_that_comes_after_a_pause_beyond_the_lease_is_refused_and_the_j
     assert paused.stop() == 0
 
 
-@pytest.mark.every_storage
+@everywhere
 def test_a_worker_that_comes_back_from_a_pause_works_on(queue: JobQueue, processes: Processes) -> None:
     paused = processes.start(lease=2.0)
     first = queue.enqueue(handlers.awork, seconds=30)
@@ -133,7 +135,7 @@ def test_a_short_pause_within_the_lease_costs_nothing(queue: JobQueue, processes
     assert (get(queue, job_id).attempts, len(processes.diary("start"))) == (0, 1)
 
 
-@pytest.mark.every_storage
+@everywhere
 @pytest.mark.parametrize("retries", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_job_that_kills_its_process_every_time_fails_after_its_retries_with_an_error_that_says_so(
     queue: JobQueue, processes: Processes, retries: int
@@ -196,7 +198,7 @@ def test_jobs_claimed_ahead_on_a_paused_worker_are_not_started_when_it_comes_bac
     assert all(starts[job_id] == 1 for job_id in ids[1:])
 
 
-@pytest.mark.every_storage
+@everywhere
 def test_a_job_that_kills_its_worker_costs_those_held_with_it_one_attempt_at_most(
     queue: JobQueue, processes: Processes
 ) -> None:
@@ -232,7 +234,7 @@ def test_jobs_without_retries_do_not_end_with_a_worker_that_has_not_started_them
     assert queue.count("failed") == 1
 
 
-@pytest.mark.every_storage
+@everywhere
 def test_stopping_a_process_ends_it_cleanly(queue: JobQueue, processes: Processes) -> None:
     process = processes.start()
     job_id = queue.enqueue(handlers.work, seconds=0.3)

@@ -29,22 +29,28 @@ from tests.support.faultproxy import proxied
 from tests.support.looking import error_of, get, result_of
 from tests.support.process import runs
 from tests.support.waiting import ended, failed_once, lasting, until
-from tests.worker.conftest import Events, Processes, Start
+from tests.worker.conftest import Events, Processes, Start, use_loop
 
-everywhere = pytest.mark.every_storage
+everywhere = pytest.mark.every_storage(usually="postgres")
+
+
+@pytest.fixture(params=["uvloop", pytest.param("asyncio", marks=pytest.mark.slow)])
+def loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The kind of event loop: to start a process takes long, so usually the one that is used where it is installed."""
+    return use_loop(request.param, monkeypatch)
 
 
 def gone(pid: int) -> None:
     until(lambda: not runs(pid), what=f"the end of process {pid}")
 
 
-def noted(file: Path, timeout: float = 15.0) -> list[int]:
+def noted(file: Path, timeout: float = 60.0) -> list[int]:
     """Wait for a job's note; return its process, and other numbers that it wrote."""
     until(file.exists, timeout, f"the note {file.name}")
     return [int(word) for word in file.read_text().split()]
 
 
-def result(queue: JobQueue, job_id: str, timeout: float = 15.0) -> Any:
+def result(queue: JobQueue, job_id: str, timeout: float = 60.0) -> Any:
     return result_of(queue, job_id, timeout)  # a process has to start
 
 
@@ -77,7 +83,7 @@ def no_process_left() -> Iterator[Callable[[], set[int]]]:
 # Where it runs.
 
 
-@everywhere
+@pytest.mark.every_storage
 def test_def_and_async_def_run_in_another_process_which_is_kept_for_the_next(start: Start, queue: JobQueue) -> None:
     worker = start()
     ids = [queue.enqueue(kind) for kind in (apart.pid, apart.apid, apart.pid, apart.inline_pid)]
@@ -126,7 +132,12 @@ def test_execute_job_runs_it_here_and_now(queue: JobQueue) -> None:
 # How it dies.
 
 
-@pytest.mark.parametrize("how", apart.DEATHS)
+USUAL = {"segmentation fault", "os._exit", "closes everything"}
+
+
+@pytest.mark.parametrize(
+    "how", [how if how in USUAL else pytest.param(how, marks=pytest.mark.slow) for how in apart.DEATHS]
+)
 def test_a_process_that_dies_costs_its_job_an_attempt_and_nobody_else_anything(
     start: Start, queue: JobQueue, how: str, loop: str
 ) -> None:
@@ -147,7 +158,7 @@ def test_a_job_that_kills_its_process_every_time_fails_in_the_end_and_its_neighb
 ) -> None:
     start(concurrency=2)
     job_id = queue.enqueue(apart.die, how="segmentation fault", max_retries=2)
-    neighbours = [queue.enqueue(apart.pid) for _ in range(20)]
+    neighbours = [queue.enqueue(apart.pid) for _ in range(10)]
     assert "the process of this job was killed by SIGSEGV" in error(queue, job_id)
     assert get(queue, job_id).attempts == 3
     ended(queue, neighbours)
@@ -310,7 +321,7 @@ def test_signals_that_come_while_it_starts_are_its_workers_business(
 def test_when_the_worker_is_killed_its_jobs_end_with_it(
     queue: JobQueue, processes: Processes, tmp_path: Path, kind: Callable[..., None]
 ) -> None:
-    worker = processes.start(lease=30.0)
+    worker = processes.start(lease=30.0, imports=["tests.support.apart"])
     queue.enqueue(kind, file=str(tmp_path / "note"))
     pids = noted(tmp_path / "note")
     assert all(map(runs, pids))
@@ -565,7 +576,7 @@ def script(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 
     yield run
     for process in started:
-        process.communicate(timeout=15)
+        process.communicate(timeout=200)
 
 
 def test_the_functions_of_a_script_run(queue: JobQueue, script: Callable[[str], Any]) -> None:

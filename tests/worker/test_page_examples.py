@@ -268,7 +268,7 @@ def test_the_signal_handler_of_the_page_stops_the_worker_and_the_process(address
         assert process.stdout is not None
         assert process.stdout.readline().startswith("Worker running")
         process.send_signal(number)
-        said, error = process.communicate(timeout=10)
+        said, error = process.communicate(timeout=200)
     assert process.returncode == 0, error
     assert said.split("\n")[1:] == ["Shutting down gracefully...", "Worker stopped", ""]
     assert error == ""
