@@ -53,7 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
         return
     config.stash[SERVER] = Server()
-    if config.cache is not None and os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", "") and config.pluginmanager.hasplugin("cacheprovider"):
         # Some hundred processes are started, and each would compile all that it imports.
         os.environ["PYTHONPYCACHEPREFIX"] = str(config.cache.mkdir("bytecode"))
 
