@@ -41,6 +41,7 @@ _OF_TABLES: Final = (
     _Check("autovacuum", "doctor_tables", tables.judge_autovacuum, "comes when it is due"),
     _Check("bloat", "doctor_tables", tables.judge_bloat, "none"),
     _Check("indexes", "doctor_indexes", tables.judge_indexes, "all there and valid"),
+    _Check("publications", "doctor_publications", tables.judge_publications, "none includes tables of dbjobq"),
     _Check("queues", "glance_queues", work.judge_queues, pinned=True),
     _Check("schedule", "doctor_overdue", work.judge_overdue, "nothing is overdue"),
     _Check("leases", "doctor_stale", work.judge_leases, "all are held by the living"),

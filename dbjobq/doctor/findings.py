@@ -25,6 +25,7 @@ _NEAREST: Final[Mapping[str, int]] = {
             "leases",
             "schedule",
             "indexes",
+            "publications",
             "pooler",
             "notifications",
             "horizon",

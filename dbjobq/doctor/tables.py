@@ -7,7 +7,15 @@ from typing import Any, Final
 
 from dbjobq.doctor.findings import Finding, Rows, Severity, plural, span
 
-__all__ = ["INDEXES", "judge_autovacuum", "judge_bloat", "judge_dead_rows", "judge_horizon", "judge_indexes"]
+__all__ = [
+    "INDEXES",
+    "judge_autovacuum",
+    "judge_bloat",
+    "judge_dead_rows",
+    "judge_horizon",
+    "judge_indexes",
+    "judge_publications",
+]
 
 HELD: Final = 300.0
 """Seconds that a transaction may be open: at a thousand jobs a second it keeps 300,000 dead rows in `ready` alone."""
@@ -149,3 +157,21 @@ def judge_indexes(rows: Rows) -> list[Finding]:
         Finding("indexes", "critical", f"index {name} is missing", "make it again: `dbjobq migrate --sql` prints how")
         for name in sorted(missing)
     ]
+
+
+def judge_publications(rows: Rows) -> list[Finding]:
+    """Judge what logical replication sends of our tables, and where it makes the server refuse what is done to them."""
+    found: list[Finding] = []
+    for row in rows:
+        which = f"publication {row['name']!r}" + (" (for all tables)" if row["everything"] else "")
+        out = "publish your own schemas instead: create publication … for tables in schema …"
+        if row["nameless"]:
+            refused = (
+                f"{which} includes {', '.join(row['nameless'])}: without a replica identity nothing is deleted there"
+            )
+            advice = f"alter table … replica identity full, or {out}"
+            found.append(Finding("publications", "critical", f"{refused}, so that jobs stand still", advice))
+        else:
+            sent = f"{which} includes {plural(row['tables'], 'table')} of dbjobq: all that becomes of each job is sent"
+            found.append(Finding("publications", "notice", sent, out))
+    return found

@@ -141,3 +141,38 @@ def test_an_index_that_a_reindex_left_behind_is_a_warning(storage: PostgresStora
 
 def test_the_indexes_it_knows_are_those_that_the_migrations_make(storage: PostgresStorage) -> None:
     assert {row["name"] for row in storage.diagnose("doctor_indexes").run()} == tables.INDEXES
+
+
+def test_a_publication_that_includes_the_tables_is_told_of(storage: PostgresStorage, database: Database) -> None:
+    database.rows("create publication everything for all tables")
+    finding = only(storage)
+    assert (finding.check, finding.severity) == ("publications", "notice")
+    assert finding.found.startswith("publication 'everything' (for all tables) includes")
+    assert "for tables in schema" in finding.advice
+
+
+@pytest.mark.parametrize("identity", ["default", "nothing", "using index given"])
+def test_a_publication_that_makes_the_server_refuse_claims_is_critical(
+    storage: PostgresStorage, database: Database, identity: str
+) -> None:
+    if identity == "using index given":
+        database.rows("create unique index given on dbjobq.ready (job_id)")
+    database.rows(f"alter table dbjobq.ready replica identity {identity}")  # pyright: ignore[reportArgumentType]
+    database.rows("create publication ours for table dbjobq.ready, dbjobq.job")
+    if identity == "using index given":
+        assert only(storage).severity == "notice"
+        database.rows("drop index dbjobq.given")
+    finding = only(storage)
+    assert (finding.check, finding.severity) == ("publications", "critical")
+    assert finding.found.startswith("publication 'ours' includes ready: ")
+
+
+def test_a_publication_of_inserts_alone_or_of_other_schemas_stops_nothing(
+    storage: PostgresStorage, database: Database
+) -> None:
+    database.rows("alter table dbjobq.ready replica identity default")
+    database.rows("create publication inserts for table dbjobq.ready with (publish = 'insert')")
+    assert only(storage).severity == "notice"
+    database.rows("drop publication inserts")
+    database.rows("create publication own for tables in schema public")
+    assert troubles(storage) == []

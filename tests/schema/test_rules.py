@@ -16,6 +16,8 @@ from tests.schema.rules import Text, broken_rules
 
 RELEASED: Final = {
     "0001": "ebcadb51b7234508",
+    "0002": "3c853b04d5ed74f9",
+    "0003": "4836cd0bff7678db",
 }
 """What each migration does, as a number: a database that has it will not run it again.
 
