@@ -75,14 +75,15 @@ class _Producer:
     def __init__(self, connection: psycopg.Connection[Any], stage: Stage) -> None:
         self._connection = connection.pgconn
         whole, names = numbered(stage.storage.statements["enqueue"].replace(b"%(timeout)s", b"null"))
-        head, notifies, _ = whole.rpartition(b"select pg_notify(")
-        if not notifies:
+        head, notifies, rest = whole.rpartition(b"select case when wake then pg_notify(")
+        if not notifies or not rest.endswith(b"from served"):
             raise DBJobQError("enqueue.sql does not end in a select of pg_notify: this measurement must learn why")
-        for name, statement in ((b"whole", whole), (b"silent", head + b"select 1")):
+        for name, statement in ((b"whole", whole), (b"silent", head + b"select 1 from served")):
             _check(self._connection.prepare(name, statement), ExecStatus.COMMAND_OK)
         (row,) = stage.rows(1)
         values = {
             "queue": b"%d" % stage.storage.intern("default").run(),
+            "name": b"default",
             "priority": b"5",
             "max_retries": b"3",
             "type": b"bench.noop_async",

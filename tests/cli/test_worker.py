@@ -43,7 +43,7 @@ def test_it_says_what_it_does_when_it_starts(dsn: str, app: Path) -> None:
     assert line["event"] == "worker.serving"
     assert line["tasks"] == ",".join(
         f"tasks.{name}"
-        for name in ("add", "apart", "blocks", "complain", "crash", "stuck", "stuck_elsewhere", "wait_for")
+        for name in ("add", "apart", "blocks", "complain", "crash", "stuck", "stuck_elsewhere", "takes", "wait_for")
     )
     assert (line["queues"], line["schema"], line["concurrency"]) == ("a,b,c", "dbjobq", 3)
     assert "@" in line["database"]

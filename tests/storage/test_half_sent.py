@@ -51,7 +51,8 @@ async def half_sent(storage: PostgresStorage) -> AsyncGenerator[tuple[PostgresSe
         await connection.execute(session._lax)
     finished = {"ids": f"{{{held[0].id}}}", "claims": f"{{{held[0].claim}}}"}
     await connection.execute(storage.statements["finish_completed"], finished)
-    wanted = {"queues": f"{{{session._served[0]}}}", "limit": 100, "lease": None, "worker": number, "beat": None}
+    wanted = {"queues": f"{{{session._served[0]}}}", "limit": 100, "lease": None, "beat": None}
+    wanted |= {"worker": number, "name": session.worker_id}
     await connection.execute(storage.statements["claim"], wanted)
     try:
         yield session, held
@@ -138,6 +139,7 @@ def test_an_exchange_that_is_merely_slow_is_given_more_time_until_it_has_enough(
             while not claims:
                 try:
                     await session.open()  # which may be too slow, too
+                    await session.release()  # as after each claim of which not all was heard
                     claims = await claim(session, 4)
                 except StorageUnavailable:
                     failures += 1

@@ -134,6 +134,7 @@ def test_what_looks_up_jobs_walks_over_none_that_are_gone_when_statistics_say_th
         asyncio.run(push(storage, database, 4 * CHUNK))
         database.rows("analyze")
         known = {"id": database.value("select job_id::text from dbjobq.done limit 1"), "delay": 0.0}
+        known |= {"mark": -1, "ended": None}
         params = FINISH | {"progress": ["{}"] * 100}
         pages = {
             name: explain(dsn, name, params if name in BY_CLAIM else known, pinned=pinned).shared

@@ -68,6 +68,8 @@ class Known:
     attempts: int = 0
     later: bool = False
     """It waits for its time."""
+    delayed: bool = False
+    """That time was asked for when it was enqueued: it counts again if the job is revived."""
     holder: tuple[int, str] | None = None
     """The worker that runs it, and its claim."""
 
@@ -114,7 +116,7 @@ class World:
             number = connection.execute("select max(id) from dbjobq.worker where name = %s", (name,)).fetchall()[0][0]
             connection.execute(sql["promote"], {"since": None})
             with connection.transaction():
-                params = {"queues": [1], "limit": want, "lease": None, "worker": number, "beat": None}
+                params = {"queues": [1], "limit": want, "lease": None, "worker": number, "name": name, "beat": None}
                 yield claims_of(connection.execute(sql["claim"], params).fetchall(), {1: "default"})
 
     def close(self) -> None:
@@ -157,7 +159,7 @@ class LifeCycle(RuleBasedStateMachine):
             assert job_id == holder
         else:
             assert job_id not in self.model
-            self.model[job_id] = Known(retries, key, later=later)
+            self.model[job_id] = Known(retries, key, later=later, delayed=later)
         return job_id
 
     def holder(self, key: str | None) -> str | None:
@@ -268,7 +270,7 @@ class LifeCycle(RuleBasedStateMachine):
             return
         taken = self.holder(job.key) is not None
         assert self.world.queue.retry(job_id, delay) is True
-        job.status, job.attempts, job.later = after, 0, delay > 0
+        job.status, job.attempts, job.later = after, 0, delay > 0 or job.delayed
         if taken:
             job.key = None if job.key is None else f"lost {job.key}"
 
@@ -369,7 +371,7 @@ BREAKS = {
         "body.priority, gone.attempts,",
         "body.priority, gone.attempts + 1,",
     ),
-    "a key that is not freed": ("cancel", "and exists (select from gone)", "and false"),
+    "a key that is not freed": ("cancel", "and (select true from gone where", "and (select false from gone where"),
 }
 
 

@@ -36,10 +36,11 @@ def crowded(databases: Databases) -> Iterator[str]:
         yield dsn
 
 
+IDLE = {"queues": "{1,7,5000}", "few": module.FEW, "since": None, "worker": 1, "name": "w1"}
 STATEMENTS: dict[str, tuple[str, dict[str, Any], int]] = {
     "claim_any": ("claim_any", CLAIM | {"turn": 50_000}, 100 * 13 + 80),
     "claim_any of one": ("claim_any", CLAIM | {"turn": 50_000, "limit": 1}, 50),
-    "idle_of": ("idle_of", {"queues": "{1,7,5000}", "few": module.FEW, "since": None}, 40),
+    "idle_of": ("idle_of", IDLE, 40),
     "busy": ("busy", {"queues": "{1,7,5000}"}, 40),
     "queues": ("queues", {"limit": module.FEW + 1}, 20),
     "queues_named": ("queues_named", {"names": ["q77", "q99"]}, 20),
