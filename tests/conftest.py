@@ -20,7 +20,7 @@ from tests.support.server import Databases, NoServer, Server
 from tests.support.storages import storage_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from pathlib import Path
 
 
@@ -68,6 +68,14 @@ def pytest_configure_node(
     node: Any,
 ) -> None:  # pytest-xdist, in the controller, for each worker; it has no types
     node.workerinput["postgres"] = tuple(start(node.config.stash[SERVER]))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Have reports pass between processes as UTF-8, whatever was logged: one lone surrogate would end the run."""
+    report = yield
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+    return report
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

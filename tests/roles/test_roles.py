@@ -202,7 +202,7 @@ def test_a_worker_does_all_that_workers_do(
     assert left is not None
     database.rows("update dbjobq.lease set expires_at = null")
     database.rows("update dbjobq.worker set expires_at = now() - interval '1 s'")
-    with Worker(worker, 0.05, 0.2, concurrency=3, lease=1.0):
+    with Worker(worker, 0.05, 0.2, concurrency=3, lease=4.0):
         ids = [left.id, queue.enqueue(work), queue.enqueue(work, fail=True), queue.enqueue(transactional)]
         ended(queue, ids)
         stuck = queue.enqueue(long)

@@ -65,12 +65,12 @@ def test_what_a_job_there_enqueues_with_a_delay_is_due_when_it_says_and_an_absol
 def test_its_jobs_are_not_taken_while_it_lives_and_are_when_it_is_gone(
     queue: JobQueue, processes: Processes, off: int
 ) -> None:
-    wrong = processes.start(lease=1.5, clock_off=off)
+    wrong = processes.start(lease=5.0, clock_off=off)
     job_id = queue.enqueue(handlers.work, seconds=60)
     until(lambda: processes.diary("start"))
-    right = processes.start(lease=1.5)
+    right = processes.start(lease=5.0)
     until(lambda: "worker.started" in right.log())
-    lasting(lambda: get(queue, job_id).attempts == 0, 2.0)
+    lasting(lambda: get(queue, job_id).attempts == 0, 3.0)  # dead workers were looked for twice
     wrong.kill()
     until(lambda: len(processes.diary("start")) == 2, what="the rescue")
     assert get(queue, job_id).attempts == 1
@@ -80,12 +80,12 @@ def test_its_jobs_are_not_taken_while_it_lives_and_are_when_it_is_gone(
 def test_it_takes_no_jobs_from_the_living_and_those_of_the_dead_in_time(
     queue: JobQueue, processes: Processes, off: int
 ) -> None:
-    right = processes.start(lease=1.5)
+    right = processes.start(lease=5.0)
     job_id = queue.enqueue(handlers.work, seconds=60)
     until(lambda: processes.diary("start"))
-    wrong = processes.start(lease=1.5, clock_off=off)
+    wrong = processes.start(lease=5.0, clock_off=off)
     until(lambda: "worker.started" in wrong.log())
-    lasting(lambda: get(queue, job_id).attempts == 0, 2.0)
+    lasting(lambda: get(queue, job_id).attempts == 0, 3.0)  # dead workers were looked for twice
     right.kill()
     until(lambda: len(processes.diary("start")) == 2, what="the rescue")
     assert processes.diary("start")[1].pid == wrong.pid

@@ -21,10 +21,10 @@ everywhere = pytest.mark.every_storage(usually="postgres")
 def test_jobs_of_a_killed_worker_run_elsewhere_and_one_attempt_is_charged(
     queue: JobQueue, processes: Processes
 ) -> None:
-    victim = processes.start(lease=2.0, concurrency=3)
+    victim = processes.start(lease=3.0, concurrency=3)
     ids = [queue.enqueue(handlers.work if n else handlers.awork, seconds=LASTING) for n in range(3)]
     until(lambda: len(processes.diary("start")) == 3)
-    other = processes.start(lease=2.0, concurrency=3)
+    other = processes.start(lease=6.0, concurrency=3)
     until(lambda: "worker.started" in other.log())
     victim.kill()
     until(lambda: len(processes.diary("start")) == 6)
@@ -58,11 +58,11 @@ def test_the_job_of_a_killed_worker_runs_elsewhere_within_the_lease(queue: JobQu
 def test_jobs_of_a_killed_worker_are_not_lost_though_no_other_runs_at_that_time(
     queue: JobQueue, processes: Processes
 ) -> None:
-    victim = processes.start(lease=2.0)
+    victim = processes.start(lease=3.0)
     job_id = queue.enqueue(handlers.work, seconds=1)
     until(lambda: processes.diary("start"))
     victim.kill()
-    processes.start(lease=2.0)
+    processes.start(lease=6.0)
     ended(queue, [job_id])
     assert get(queue, job_id).attempts == 1
 
@@ -71,11 +71,11 @@ def test_jobs_of_a_killed_worker_are_not_lost_though_no_other_runs_at_that_time(
 def test_a_kill_under_load_loses_nothing(queue: JobQueue, processes: Processes, backend: str) -> None:
     jobs = 3000 if backend == "postgres" else 600
     ids = queue.enqueue_many(handlers.awork, [{} for _ in range(jobs)])
-    victims = [processes.start(lease=2.0, concurrency=5) for _ in range(2)]
+    victims = [processes.start(lease=3.0, concurrency=5) for _ in range(2)]
     for n, victim in enumerate(victims):
         until(lambda n=n: len(processes.diary("end")) > jobs // 10 * (n + 1))  # type: ignore[misc]
         victim.kill()
-    processes.start(lease=2.0, concurrency=5)
+    processes.start(lease=6.0, concurrency=5)
     ended(queue, ids)
     assert len(queue.list_jobs()) == jobs
     assert queue.count("running") == 0
@@ -89,11 +89,11 @@ def test_a_kill_under_load_loses_nothing(queue: JobQueue, processes: Processes, 
 def test_a_result_that_comes_after_a_pause_beyond_the_lease_is_refused_and_the_job_completed_once(
     queue: JobQueue, processes: Processes
 ) -> None:
-    paused = processes.start(lease=2.0)
+    paused = processes.start(lease=3.0)
     job_id = queue.enqueue(handlers.returning, seconds=1.5)
     until(lambda: processes.diary("start"))
     paused.pause()
-    other = processes.start(lease=2.0)
+    other = processes.start(lease=6.0)
     ended(queue, [job_id])
     assert get(queue, job_id).result == other.pid
     paused.resume()
@@ -109,11 +109,11 @@ def test_a_result_that_comes_after_a_pause_beyond_the_lease_is_refused_and_the_j
 
 @everywhere
 def test_a_worker_that_comes_back_from_a_pause_works_on(queue: JobQueue, processes: Processes) -> None:
-    paused = processes.start(lease=2.0)
+    paused = processes.start(lease=3.0)
     first = queue.enqueue(handlers.awork, seconds=30)
     until(lambda: processes.diary("start"))
     paused.pause()
-    other = processes.start(lease=2.0)
+    other = processes.start(lease=6.0)
     until(lambda: len(processes.diary("start")) == 2)
     paused.resume()
     until(lambda: f"job.fenced {first}" in paused.log() or f"job.lost {first}" in paused.log())
@@ -142,10 +142,10 @@ def test_a_job_that_kills_its_process_every_time_fails_after_its_retries_with_an
 ) -> None:
     job_id = queue.enqueue(handlers.die, max_retries=retries)
     for n in range(retries + 1):
-        victim = processes.start(lease=2.0)
+        victim = processes.start(lease=3.0)
         until(lambda victim=victim: not victim.alive())  # type: ignore[misc]
         assert len(processes.diary("start")) == n + 1
-    survivor = processes.start(lease=2.0)
+    survivor = processes.start(lease=6.0)
     ended(queue, [job_id], "failed")
     found = get(queue, job_id)
     assert found.attempts == retries + 1
@@ -158,11 +158,11 @@ def test_a_job_that_kills_its_process_every_time_fails_after_its_retries_with_an
 
 @pytest.mark.parametrize("fault", ["kill", "pause"])
 def test_a_job_without_retries_is_never_started_twice(queue: JobQueue, processes: Processes, fault: str) -> None:
-    victim = processes.start(lease=2.0)
+    victim = processes.start(lease=3.0)
     job_id = queue.enqueue(handlers.work, max_retries=0, seconds=1)
     until(lambda: processes.diary("start"))
     getattr(victim, fault)()
-    processes.start(lease=2.0)
+    processes.start(lease=6.0)
     ended(queue, [job_id], "failed")
     if fault == "pause":
         victim.resume()
@@ -176,7 +176,7 @@ def test_jobs_claimed_ahead_on_a_paused_worker_are_not_started_when_it_comes_bac
     queue: JobQueue, processes: Processes, kind: str
 ) -> None:
     function = handlers.work if kind == "def" else handlers.awork
-    paused = processes.start(lease=2.0)
+    paused = processes.start(lease=3.0)
     ended(queue, queue.enqueue_many(function, [dict[str, int]()] * 400))
     begun = len(processes.diary("start"))
     ids = queue.enqueue_many(function, [{"seconds": 0.2}, *([{"seconds": 0.0}] * 20)])
@@ -185,7 +185,7 @@ def test_jobs_claimed_ahead_on_a_paused_worker_are_not_started_when_it_comes_bac
     held = queue.count("running")
     if held == 1:
         pytest.skip("what was claimed ahead was handed back before the pause")
-    processes.start(lease=2.0)
+    processes.start(lease=6.0)
     settled(queue)
     starts = Counter(note.job_id for note in processes.diary("start"))
     paused.resume()
@@ -203,15 +203,15 @@ def test_a_job_that_kills_its_worker_costs_those_held_with_it_one_attempt_at_mos
     queue: JobQueue, processes: Processes
 ) -> None:
     """They have not started; and they must not fail with a neighbour that kills every worker."""
-    first = processes.start(lease=2.0)
+    first = processes.start(lease=3.0)
     ended(queue, queue.enqueue_many(handlers.awork, [dict[str, int]()] * 300))
     killer = queue.enqueue(handlers.die, max_retries=2, priority=9)
     others = queue.enqueue_many(handlers.awork, [dict[str, int]()] * 100)
     until(lambda: not first.alive())
     for _ in range(2):
-        victim = processes.start(lease=2.0)
+        victim = processes.start(lease=3.0)
         until(lambda victim=victim: not victim.alive())  # type: ignore[misc]
-    processes.start(lease=2.0)
+    processes.start(lease=6.0)
     ended(queue, others)
     ended(queue, [killer], "failed")
     assert get(queue, killer).attempts == 3
@@ -221,14 +221,14 @@ def test_a_job_that_kills_its_worker_costs_those_held_with_it_one_attempt_at_mos
 def test_jobs_without_retries_do_not_end_with_a_worker_that_has_not_started_them(
     queue: JobQueue, processes: Processes, dsn: str
 ) -> None:
-    first = processes.start(lease=2.0)
+    first = processes.start(lease=3.0)
     ended(queue, queue.enqueue_many(handlers.awork, [dict[str, int]()] * 300))
     with psycopg.connect(dsn) as connection:  # so that one claim gets them all
         once = queue.options(max_retries=0, connection=connection)
         killer = once.enqueue(handlers.die_at_once)
         others = once.enqueue_many(handlers.awork, [dict[str, int]()] * 50)
     until(lambda: not first.alive())
-    processes.start(lease=2.0)
+    processes.start(lease=6.0)
     ended(queue, others)
     ended(queue, [killer], "failed")
     assert queue.count("failed") == 1

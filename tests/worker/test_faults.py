@@ -223,7 +223,7 @@ def test_a_black_holed_workers_jobs_are_taken_over_and_its_late_result_refused(
         holed = start(JobQueue(storage), lease=3.0, shutdown_timeout=1.0)
         job_id = queue.enqueue(work)
         until(lambda: by)
-        direct = start(lease=3.0)
+        direct = start(lease=6.0)
         proxy.blackhole()
         ended(queue, [job_id])
         assert by == [holed.worker_id, direct.worker_id]
@@ -260,7 +260,7 @@ def test_a_worker_that_cannot_renew_ends_its_coroutines_before_others_may_take_t
         start(JobQueue(storage), lease=3.0, shutdown_timeout=1.0)
         job_id = queue.enqueue(work)
         until(lambda: story)
-        start(lease=3.0)
+        start(lease=6.0)
         proxy.blackhole()
         ended(queue, [job_id])
         assert story == ["start", "cancelled", "start"]

@@ -348,13 +348,13 @@ def test_a_job_that_blocks_the_event_loop_is_not_taken_from_its_worker(
     @job
     async def blocks(ctx: JobContext) -> str:
         ran.append(ctx.job.attempts)
-        time.sleep(3.5)  # noqa: ASYNC251 - the misdeed
+        time.sleep(3.5)  # noqa: ASYNC251 - the misdeed, for more than a life
         return "done"
 
-    start(lease=2.0)
+    start(lease=4.0)
     job_id = queue.enqueue(blocks)
     until(lambda: ran)
-    second = start(lease=2.0)
+    second = start(lease=4.0)
     ended(queue, [job_id], timeout=60)
     assert ran == [0]
     assert not events.of("job.rescued")
@@ -373,8 +373,8 @@ def test_a_job_that_holds_the_gil_is_not_taken_from_its_worker(start: Start, que
         while time.monotonic() < by:
             sum(range(1_000_000))  # pure Python, gives the GIL up only when asked to
 
-    start(lease=2.0)
-    start(lease=2.0)
+    start(lease=4.0)
+    start(lease=4.0)
     ended(queue, [queue.enqueue(hog)])
     assert ran == [0]
     assert not events.of("job.rescued")

@@ -339,7 +339,7 @@ def test_a_job_whose_lease_cannot_be_renewed_is_killed_before_others_may_take_it
         job_id = queue.enqueue(apart.compute, file=str(tmp_path / "note"))
         (pid,) = noted(tmp_path / "note")
         (tmp_path / "note").unlink()
-        other = start(lease=3.0)
+        other = start(lease=6.0)
         proxy.blackhole()
         (again,) = noted(tmp_path / "note")
         assert not runs(pid)

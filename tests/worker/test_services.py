@@ -62,7 +62,7 @@ def running(queue: JobQueue) -> Iterator[tuple[Worker, str]]:
         began.set()
         go_on.wait(LASTING)
 
-    worker = Worker(queue, poll_interval=0.05, max_poll_interval=0.2, concurrency=2, lease=1.5, shutdown_timeout=1.0)
+    worker = Worker(queue, poll_interval=0.05, max_poll_interval=0.2, concurrency=2, lease=5.0, shutdown_timeout=1.0)
     job_id = queue.enqueue(hold)
     worker.start()
     assert began.wait(60), repr(worker.error)

@@ -215,11 +215,11 @@ def test_a_transaction_that_only_the_loop_could_end_does_not_hold_up_the_heartbe
             await heard(locked)
             blocker.block()
 
-    start(concurrency=2, lease=2.0)
-    start(lease=2.0)
+    start(concurrency=2, lease=4.0)
+    start(lease=4.0)
     ids = [queue.enqueue(commits), queue.enqueue(blocks)]
     assert blocker.began.wait(60)
-    time.sleep(4.0)  # two leases
+    time.sleep(4.0)  # more than a life
     blocker.end()
     ended(queue, ids[:1], "failed")
     ended(queue, ids[1:])
@@ -312,7 +312,7 @@ def test_a_job_that_does_not_end_is_reported_again_and_again_ever_less_often_wit
     async def anever() -> None:
         await adeep()
 
-    start(lease=2.0)
+    start(lease=30.0)
     job_id = queue.enqueue(never if kind == "def" else anever)
     until(lambda: len(events.of("job.long")) == 3)
     seconds = [vars(record)["seconds"] for record in events.of("job.long")]

@@ -208,7 +208,7 @@ def test_a_loop_that_stays_blocked_is_replaced_and_loses_nobody_else_his_job(
         assert released.wait(LASTING)
         return "kept"
 
-    worker = start(concurrency=3, stuck_after=STUCK_AFTER, lease=2.0)
+    worker = start(concurrency=3, stuck_after=STUCK_AFTER, lease=4.0)
     first_thread = worker._worker_thread
     ids = [queue.enqueue(function) for function in (beside, thread, blocks)]
     ended(queue, [ids[0]])
