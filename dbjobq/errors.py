@@ -4,7 +4,7 @@
     ├── ConfigError           settings that cannot work: a wrong DSN, a bad schema name, no server binaries
     ├── SchemaError           the tables are missing, older or newer than this library
     ├── NotSupported          this storage cannot do that
-    ├── StorageUnavailable    the database did not answer; the call may be repeated
+    ├── StorageUnavailable    the database did not answer, or could not do it; the call may be repeated
     ├── JobNotFound           no job has this id
     ├── IllegalTransition     a step that the table of a job's life does not have; internal
     ├── LeaseLost             a result was refused: the job is no longer held
@@ -48,7 +48,12 @@ class NotSupported(DBJobQError):  # noqa: N818 - the contract's name (§7)
 
 
 class StorageUnavailable(DBJobQError):  # noqa: N818 - a state, as in the contract's LeaseLost
-    """The database did not answer, or the connection was lost; what was asked may be asked again."""
+    """The database did not answer, could not do it, or the connection was lost; what was asked may be asked again."""
+
+    def __init__(self, message: str, *, answered: bool = False) -> None:
+        super().__init__(message)
+        self.answered = answered
+        """The server has said so itself: it can be reached, and something else is in the way."""
 
 
 class JobNotFound(DBJobQError):  # noqa: N818 - the contract's name (§4)

@@ -68,7 +68,7 @@ class Poller:
         self._asleep_until = 0.0
         self._due_at = float("inf")
         self._claimed_at = 0.0
-        self._troubled, self._troubles = False, set[str]()
+        self._troubles = set[str]()
         self._stop_by: float | None = None
         self._reconcile_at = float("inf")
         self._reconciled = False
@@ -137,6 +137,9 @@ class Poller:
                 await self._exchange(outcomes, want, progress)
             except StorageUnavailable as error:
                 await self._recover(error)
+            else:
+                self._restored()
+                self._reconnect.reset()
 
     async def _exchange(self, outcomes: list[Outcome], want: int, progress: dict[Claim, str]) -> None:
         sent_at = now()
@@ -147,7 +150,6 @@ class Poller:
             outcomes, want, beat=beat, promote=promote, progress=progress, rush=rush, space=self._executor.space
         )
         self._unsent = []
-        self._reconnect.reset()
         for outcome in step.refused:
             worker_log.log(self._executor.loss_level, "job.refused", extra=job_fields(outcome.claim))
         for outcome in step.gave_up:
@@ -303,27 +305,34 @@ class Poller:
     async def _recover(self, error: StorageUnavailable) -> None:
         """Reconnect; what was not written stays in memory, and is sent again.
 
-        What is in the way may become another thing: each is logged once.
+        What is in the way may become another thing: each is logged once. Where the server can be reached, and refuses
+        what is asked, that a new connection can be made says nothing: it is over when something was done.
         """
-        if not self._troubled:
-            worker_log.warning("database.lost", extra={"error": str(error)})
-        self._troubled = True
-        self._troubles.add(str(error))
+        if error.answered or not self._troubles:
+            self._trouble("database.refuses" if error.answered else "database.lost", error)
         await self._session.close()
         await asyncio.sleep(self._reconnect.next(random.random()))  # noqa: S311 - spread, not secrecy
         sent_at = now()
         try:
             same = await self._session.open()
         except StorageUnavailable as still:
-            if str(still) not in self._troubles and len(self._troubles) < TROUBLES:
-                worker_log.warning("database.unavailable", extra={"error": str(still)})
-                self._troubles.add(str(still))
+            self._trouble("database.unavailable", still)
             return
         if not same:
             worker_log.warning("worker.lapsed", extra={"worker": self._session.worker_id})
             self._release(self._executor.take_back())
             self._lease.begin(sent_at)
-        worker_log.info("database.restored")
-        self._troubled, self._troubles = False, set[str]()
+        if not error.answered:
+            self._restored()
         self._reconcile_at, self._reconciled = now(), False
         self.wake()
+
+    def _trouble(self, event: str, error: StorageUnavailable) -> None:
+        if str(error) not in self._troubles and len(self._troubles) < TROUBLES:
+            worker_log.warning(event, extra={"error": str(error)})
+            self._troubles.add(str(error))
+
+    def _restored(self) -> None:
+        if self._troubles:
+            worker_log.info("database.restored")
+            self._troubles = set[str]()

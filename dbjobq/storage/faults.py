@@ -53,8 +53,13 @@ _REFUSED: Final = re.compile(
 language, a refusal is taken for an outage, which says why."""
 _SEVERITY: Final = ":  "
 """Stands in what a server says itself, in any language: `FATAL:  sorry, too many clients already`."""
+_ANSWERED: Final = "answered"
 _LEFT: Final = frozenset({"57P01", "57P02", "57P04", "57P05", *_ENDED})
 """A server's last words on a connection."""
+_HINDERED: Final = "55000"
+"""A table is not in the state that a statement needs: it is published, say, and its rows cannot be named."""
+_BROKEN: Final = "XX"
+"""The class of errors inside the server: a page or an index that is corrupted, a bug."""
 _MIXED_UP: Final = (pg.DuplicatePreparedStatement, pg.InvalidSqlStatementName)
 """Only on connections of the user's own: ours prepare nothing behind a pooler (connections.py)."""
 # A statement that is too large or too deep is an OperationalError to psycopg; sending it again would not help.
@@ -76,7 +81,17 @@ def is_lost(error: BaseException) -> bool:
     if isinstance(error, psycopg.InternalError) and error.sqlstate is None:
         return True  # psycopg's own: a backend's last words came in place of an answer
     gone = isinstance(error, _UNAVAILABLE) or (isinstance(error, psycopg.Error) and error.sqlstate in _ENDED)
-    return gone and not isinstance(error, (*_TOO_MUCH, *_CONFLICTS, *_CANCELLED, *POOL_IS_FULL))
+    return (
+        gone
+        and not _is_hindered(error)
+        and not isinstance(error, (*_TOO_MUCH, *_CONFLICTS, *_CANCELLED, *POOL_IS_FULL))
+    )
+
+
+def _is_hindered(error: BaseException) -> bool:
+    """Tell whether the server cannot do it as things are with a table, or with itself, until somebody mends that."""
+    state = (error.sqlstate if isinstance(error, psycopg.Error) else None) or ""
+    return state == _HINDERED or state.startswith(_BROKEN)
 
 
 def is_refused(error: psycopg.OperationalError) -> bool:
@@ -136,7 +151,9 @@ def translate(error: BaseException, schema: str) -> Exception | None:  # noqa: C
     if isinstance(error, (*_TOO_MUCH, psycopg.DataError)):
         return ValueError(f"PostgreSQL refuses a value: {said}")
     if isinstance(error, (*_CONFLICTS, *_CANCELLED)):
-        return StorageUnavailable(f"PostgreSQL gave up the statement: {said}")
+        return StorageUnavailable(f"PostgreSQL gave up the statement: {said}", answered=True)
+    if _is_hindered(error):
+        return StorageUnavailable(f"PostgreSQL answered: {said}", answered=True)
     if not (is_lost(error) or isinstance(error, POOL_IS_FULL)):
         return None
     if isinstance(error, psycopg.OperationalError) and is_refused(error):
@@ -145,7 +162,8 @@ def translate(error: BaseException, schema: str) -> Exception | None:  # noqa: C
         return StorageUnavailable(refused) if waited else ConfigError(refused)
     if isinstance(error, POOL_IS_FULL) and error.__cause__ is None:
         return StorageUnavailable(f"no connection was free: {said} (max_size)")
-    return StorageUnavailable(f"PostgreSQL {_did(error)}: {cause_of(error)}")
+    did = _did(error)
+    return StorageUnavailable(f"PostgreSQL {did}: {cause_of(error)}", answered=did == _ANSWERED)
 
 
 def _did(error: BaseException) -> str:
@@ -153,7 +171,7 @@ def _did(error: BaseException) -> str:
     state = error.sqlstate if isinstance(error, psycopg.Error) else None
     if state in _LEFT:
         return "ended the connection"
-    return "answered" if state or _SEVERITY in str(error) else "did not answer"
+    return _ANSWERED if state or _SEVERITY in str(error) else "did not answer"
 
 
 def cause_of(error: BaseException) -> str:
@@ -168,12 +186,13 @@ class translated:  # noqa: N801 - used as a function is, and in every call: a ge
     Args:
         schema: Where the tables are.
         callers: The transaction is a caller's own: whoever repeats it must see a conflict or a timeout as it comes.
+        workers: It is a worker's: what has no error of ours is told in words, too, for there is no caller to see it.
     """
 
-    __slots__ = ("_callers", "_schema")
+    __slots__ = ("_callers", "_schema", "_workers")
 
-    def __init__(self, schema: str, *, callers: bool = False) -> None:
-        self._schema, self._callers = schema, callers
+    def __init__(self, schema: str, *, callers: bool = False, workers: bool = False) -> None:
+        self._schema, self._callers, self._workers = schema, callers, workers
 
     def __enter__(self) -> None:
         return None
@@ -183,7 +202,15 @@ class translated:  # noqa: N801 - used as a function is, and in every call: a ge
             return
         cause = _drivers(error)
         passes = self._callers and isinstance(cause, (*_CONFLICTS, *_CANCELLED))
-        if cause is not None and not passes and (ours := translate(cause, self._schema)) is not None:
+        if cause is None or passes:
+            return
+        ours = translate(cause, self._schema)
+        if ours is None and self._workers and isinstance(cause, psycopg.Error) and cause.sqlstate is not None:
+            said = (
+                f"PostgreSQL refuses what is asked in schema {self._schema!r} ({cause.sqlstate}): {first_line(cause)}"
+            )
+            ours = ConfigError(f"{said}. Has somebody changed the tables, or added a trigger, a rule or a publication?")
+        if ours is not None:
             raise ours from cause
 
 

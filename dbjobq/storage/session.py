@@ -229,7 +229,7 @@ class PostgresSession(Session):
 
     @contextmanager
     def _asking(self, connection: AsyncConnection) -> Generator[None]:
-        with translated(self._connections.schema), self._guard.waiting(connection):
+        with translated(self._connections.schema, workers=True), self._guard.waiting(connection):
             yield
 
     async def _rows(

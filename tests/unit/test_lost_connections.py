@@ -25,10 +25,19 @@ def test_a_connection_that_ended_is_lost(error: psycopg.Error) -> None:
     assert isinstance(translate(error, "dbjobq"), StorageUnavailable)
 
 
-def test_an_error_inside_the_server_is_not() -> None:
-    error = pg.InternalError_("cache lookup failed")
+@pytest.mark.parametrize(
+    "error",
+    [
+        pg.InternalError_("cache lookup failed"),
+        pg.IndexCorrupted("index contains unexpected zero page"),
+        pg.ObjectNotInPrerequisiteState("cannot delete from table: it does not have a replica identity"),
+    ],
+)
+def test_an_error_inside_the_server_loses_no_connection_and_is_told_as_its_answer(error: psycopg.Error) -> None:
     assert not is_lost(error)
-    assert translate(error, "dbjobq") is None
+    ours = translate(error, "dbjobq")
+    assert isinstance(ours, StorageUnavailable)
+    assert (str(ours), ours.answered) == (f"PostgreSQL answered: {error}", True)
 
 
 @pytest.mark.parametrize(
@@ -51,3 +60,4 @@ def test_what_is_told_is_whether_the_server_answered(error: psycopg.Error, said:
     ours = translate(error, "dbjobq")
     assert isinstance(ours, StorageUnavailable)
     assert str(ours) == f"PostgreSQL {said}: {error}"
+    assert ours.answered == (said == "answered")

@@ -108,12 +108,12 @@ def test_a_result_that_cannot_be_written_in_the_time_the_server_allows_is_kept_a
         with database.connection.transaction():
             database.rows("select from dbjobq.lease for update")
             go_on.set()
-            until(lambda: events.of("database.lost"))
+            until(lambda: events.of("database.refuses"))
         ended(queue, [job_id])
         found = queue.get_job(job_id)
         assert found is not None
         assert (found.result, found.error, found.attempts) == ("kept", None, 0)
-        assert "gave up the statement" in vars(events.of("database.lost")[0])["error"]
+        assert "gave up the statement" in vars(events.of("database.refuses")[0])["error"]
 
 
 @pytest.mark.parametrize("kind", ["plain", "result", "retry"])
