@@ -467,6 +467,9 @@ class PostgresSession(Session):
 
     def _looked(self, rows: Sequence[tuple[Any, ...]], it: _Exchange, now: float) -> bool:
         ends = {(row[QUEUE], row[PRIORITY]): row[POSITION] for row in rows}
+        if rows:  # who may enqueue may write a position that is far in the future
+            latest = int(rows[-1][CLAIMED_AT] * 1e6)
+            ends = {group: min(end, latest) for group, end in ends.items()}
         again = self._scan.looked(now, ends, near=it.near is not None, full=len(rows) == it.want)
         if rows and not again:
             self._scan.emptied(now, rows[-1][CLAIMED_AT])

@@ -52,7 +52,7 @@ _SEARCH: Final = {
     "condition": "",
 }
 _LISTED: Final = {"data": "data", "result": "result", "error": "error", "before": "", "cut": ""}
-_GIVEN: Final = "array_position(%(queues)s::int[], moved.queue)"
+_GIVEN: Final = "array_position(%(queues)s::int[], queue)"
 _ALL: Final = {
     "held_queues": "",
     "served": "unnest(%(queues)s::int[]) as served (queue)",
@@ -73,6 +73,35 @@ _ITS_QUEUE: Final = (
     "       and not exists (select from {schema}.queue where id = %(queue)s::int and name = %(name)s::text)"
 )
 """Reads the queue that a job is for, by the number that is remembered and the name that was meant."""
+
+_ELSEWHERE: Final = (
+    "(select true from {schema}.done where done.job_id = place.job_id),\n"
+    "               (select true from {schema}.lease where lease.job_id = place.job_id),\n"
+    "               (select true from {schema}.ready as other\n"
+    "                 where other.job_id = place.job_id and other.enqueued is not null limit 1),\n"
+    "               (select true from {schema}.ready as other\n"
+    "                 where other.queue = body.queue and other.priority = body.priority\n"
+    "                   and other.position = body.position\n"
+    "                   and other.job_id = place.job_id and other.enqueued is null"
+)
+"""Looks whether a job ended, runs, or waits in `ready`: each is a subquery, so that none can become a join."""
+
+_ITS_BODY: Final = (
+    "left join lateral (select xmin as written, * from {schema}.job where job.id = place.job_id offset 0) as body\n"
+    "        on place.enqueued is not null or place.written = body.written\n"
+    "        or coalesce(\n"
+    "               (select true from {schema}.scheduled where scheduled.job_id = place.job_id),\n"
+    f"               {_ELSEWHERE}\n"
+    "                   and other.ctid <> place.tid\n"
+    "                   and (other.xmin = body.written or other.ctid < place.tid\n"
+    "                        or (place.queue, place.priority, place.position)\n"
+    "                           <> (body.queue, body.priority, body.position))\n"
+    "                 limit 1)) is null"
+)
+"""Reads the body for a `place` in `ready`, unless somebody who may only enqueue has forged that place for a job that
+has another, or has ended (docs/decisions/0013). A job's first place was written by the transaction that wrote its body,
+so that it costs nothing to tell; all later ones (`enqueued`) are a worker's. Where the transactions differ (a dump was
+restored, or it is forged) the job is looked for in all places, and found in one: its own."""
 
 _VARIANTS: Final[Mapping[str, Mapping[str, str]]] = {
     "enqueue": {
@@ -104,7 +133,7 @@ _VARIANTS: Final[Mapping[str, Mapping[str, str]]] = {
         + ", ",
         "served": "(select queue from ahead union all select queue from before) as served",
         "behind": "",
-        "turns": "moved.queue < %(turn)s::int, moved.queue",
+        "turns": "queue < %(turn)s::int, queue",
         "number": _NUMBER,
     },
     "claim_after": {
@@ -205,6 +234,8 @@ class Statements:
             "durable": DURABLY,
             "acknowledged": DURABLY if durable else "null",
         }
+        self._names["elsewhere"] = _ELSEWHERE.format_map(self._names)
+        self._names["its_body"] = _ITS_BODY.format_map(self._names)
         self._names["its_queue"] = _ITS_QUEUE.format_map(self._names)
         self.listen = f"listen {name}"
         self._cache: dict[str, bytes] = {}

@@ -39,7 +39,8 @@ with body as materialized (
        and (select true from gone where gone.job_id = body.id limit 1)
 ), kept as (
     insert into {schema}.done (started_at, claim, worker, attempts, status, job_id)
-    select claimed_at, %(mark)s::bigint, worker, attempts, 4, job_id from gone
+    select claimed_at, %(mark)s::bigint, worker, attempts, 4, job_id from gone order by claim nulls last
+        on conflict (job_id) do nothing  -- it stood in a forged place, too
     returning job_id
 ), told as (
     select pg_notify({channel}, 'c' || job_id) from held

@@ -3,7 +3,8 @@
 --        (tests/storage/test_plans.py).
 -- locks: the rows it takes. SKIP LOCKED passes over those another worker is taking.
 -- `materialized` keeps the planner from running the LIMIT twice and taking more than asked. `lateral (… offset 0)`
--- leaves it no other plan for the bodies than one look-up each. A job whose body is gone has no type: it is not work, but it
+-- leaves it no other plan for the bodies than one look-up each. A place without a body (`its_body`: it is gone, or the job
+-- stands elsewhere and somebody has forged a place for it) gets no lease, and has no type in the answer: it is not work, but it
 -- counts as found, and clear.sql is to follow. All jobs of a batch share one claim number, which no
 -- other batch ever has: it holds the time, since a crash of the server may take the sequence back with claims that were
 -- not flushed. Losing one of those is a redelivery; so a batch with a job on its last start is flushed (the last column).
@@ -32,25 +33,27 @@ with {held_queues}picked as materialized (
      limit %(limit)s::int
 ), moved as materialized (
     delete from {schema}.ready where ctid = any (array (select tid from picked))
-    returning queue, job_id, attempts, suspect, priority, position, enqueued
+    returning queue, job_id, attempts, suspect, priority, position, enqueued, ctid as tid, xmin as written
+), found as materialized (
+    select place.queue, place.job_id, place.attempts, place.suspect, place.priority, place.position, place.enqueued,
+           body.type, body.max_retries, body.timeout, body.unique_key is not null as keyed, body.created_at, body.execute_at,
+           case when pg_column_size(body.data) <= 2048
+                  or pg_column_size(body.data) <= 16384 and pg_column_compression(body.data) is null then body.data::text end
+               as data
+      from moved as place {its_body}
 ), drawn as materialized (
     select {number} as claim
 ), held as (
     insert into {schema}.lease (claim, claimed_at, expires_at, worker, attempts, job_id, suspect)
     select (select claim from drawn), now(), clock_timestamp() + %(lease)s::float8 * interval '1 second',
            %(worker)s::int, attempts, job_id, suspect
-      from moved
+      from found where type is not null
 ), beat as (
     update {schema}.worker set expires_at = clock_timestamp() + %(beat)s::float8 * interval '1 second'
      where id = %(worker)s::int and %(beat)s::float8 is not null and exists (select from moved)
 )
-select moved.job_id::text, (select claim from drawn)::text, moved.attempts, body.type,
-       case when pg_column_size(body.data) <= 2048
-              or pg_column_size(body.data) <= 16384 and pg_column_compression(body.data) is null then body.data::text end,
-       moved.queue, moved.priority, body.max_retries, body.timeout, body.unique_key is not null, moved.position,
-       date_part('epoch', body.created_at), date_part('epoch', body.execute_at), date_part('epoch', now()),
-       moved.suspect,
-       case when body.max_retries <= moved.attempts then {durable} end
-  from moved left join lateral (select * from {schema}.job where job.id = moved.job_id offset 0) as body on true
- order by {turns}, moved.priority desc, moved.position,
-          moved.enqueued
+select job_id::text, (select claim from drawn)::text, attempts, type, data, queue, priority, max_retries, timeout, keyed,
+       position, date_part('epoch', created_at), date_part('epoch', execute_at), date_part('epoch', now()), suspect,
+       case when max_retries <= attempts then {durable} end
+  from found
+ order by {turns}, priority desc, position, enqueued

@@ -1,14 +1,14 @@
--- clear: places whose job's body is gone, since somebody has deleted rows of `job`: sent when a claim has met some. Those it
--- took (`ids`, `claims`) lose their leases; of what waits in these queues, the first thousand are looked at in each.
+-- clear: places whose job's body is gone, since somebody has deleted rows of `job`, or whose job stands elsewhere, since
+-- somebody has forged them (`its_body`): sent when a claim has met some. What it has leased of jobs whose body went just then
+-- (`ids`, `claims`) is no longer; of what waits in these queues, the first thousand are looked at in each.
 -- index: ready_claim, job's and lease's primary keys, then by TID. locks: the rows that go, SKIP LOCKED.
 with empty as materialized (
-    select row.tid
+    select place.tid
       from unnest(%(queues)s::int[]) as served (queue),
            lateral (
-               select ctid as tid, job_id from {schema}.ready
+               select ctid as tid, xmin as written, * from {schema}.ready
                 where ready.queue = served.queue order by priority desc, position, enqueued limit 1000
-           ) as row
-      left join lateral (select id from {schema}.job where job.id = row.job_id offset 0) as body on true
+           ) as place {its_body}
      where body.id is null
 ), held as (
     delete from {schema}.lease using unnest(%(ids)s::uuid[], %(claims)s::bigint[]) as sent (id, claim)

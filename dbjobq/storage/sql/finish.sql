@@ -42,6 +42,9 @@ with sent as materialized (
     insert into {schema}.scheduled (run_at, enqueued, queue, priority, attempts, job_id)
     select clock_timestamp() + delay * interval '1 second', position, queue, priority, attempts + (event = 5)::int, id
       from bodies where event in (5, 7)
+        on conflict (job_id) do update  -- forged meanwhile: this is the job's own
+           set (run_at, enqueued, queue, priority, attempts)
+               = (excluded.run_at, excluded.enqueued, excluded.queue, excluded.priority, excluded.attempts)
 ), back as (
     insert into {schema}.ready (position, enqueued, queue, priority, attempts, job_id, suspect)
     select greatest(position, (date_part('epoch', execute_at) * 1000000)::bigint), position, queue, priority, attempts, id,

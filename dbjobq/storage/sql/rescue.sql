@@ -1,18 +1,15 @@
 -- rescue: running → pending, or failed where no retry is left, for leases whose worker is gone. One attempt each. So many
 -- at a time that nobody waits long for it: whoever sends it sends it again, until it returns nothing.
--- No leader: whoever gets the lock, which ends with this transaction, does it; the others return nothing.
+-- No leader, and no lock but on the leases: two that are sent at once take different ones.
 -- The claim's number is not kept: what that worker still sends must not be taken for written (accepted.sql).
 -- Waits for no disk and no standby: what is lost in a crash is done again. But where it wakes somebody, for the lock of
 -- NOTIFY: so it is never sent by the thread that beats.
 -- Where `attempts` is as high as it can be, no retry is left, whatever the job says: one row must not stop all rescues.
 -- index: job's primary key. locks: the leases it takes, SKIP LOCKED: one may be in the transaction of a worker that was cut
 -- off before its COMMIT, and stay so for as long as the server waits for it.
-with turn as materialized (
-    select pg_try_advisory_xact_lock(hashtext('dbjobq.rescue'), hashtext({channel})) as mine
-), over as materialized (
+with over as materialized (
     select ctid as tid from {schema}.lease
-     where (select mine from turn)
-       and case when expires_at is not null then expires_at < clock_timestamp()
+     where case when expires_at is not null then expires_at < clock_timestamp()
                 else not exists (select from {schema}.worker
                                   where worker.id = lease.worker and worker.expires_at >= clock_timestamp()) end
      limit 500

@@ -23,6 +23,9 @@ with moment as materialized (
 ), later as (
     insert into {schema}.scheduled (run_at, enqueued, queue, priority, job_id)
     select due, position, queue, priority, id from body, moment where due > now
+        on conflict (job_id) do update  -- forged meanwhile: this is the job's own
+           set (run_at, enqueued, queue, priority, attempts)
+               = (excluded.run_at, excluded.enqueued, excluded.queue, excluded.priority, excluded.attempts)
 ), woken as (
     select pg_notify({channel}, 'w' || id) from {schema}.queue
      where id in (select queue from body)

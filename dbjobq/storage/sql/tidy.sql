@@ -3,7 +3,12 @@
 -- places whole, which no other statement does.
 -- index: the primary keys. locks: the rows that go.
 with again as materialized (
-    select ctid as tid, job_id, row_number() over (partition by job_id order by position, ctid) > 1 as more from {schema}.ready
+    select place.ctid as tid, job_id,
+           row_number() over (partition by job_id
+                              order by enqueued is null, place.xmin is distinct from body.written, place.position, place.ctid) > 1
+               as more
+      from {schema}.ready as place
+      left join lateral (select xmin as written from {schema}.job where job.id = place.job_id offset 0) as body on true
 ), ended as (
     delete from {schema}.lease where exists (select from {schema}.done where done.job_id = lease.job_id)
     returning job_id
