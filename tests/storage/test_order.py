@@ -59,7 +59,8 @@ def test_a_claim_of_more_than_a_piece_takes_what_was_due_before_newer_jobs(
 
     async def main() -> None:
         async with worker(storage) as session:
-            claims = await claim(session, 2 * PIECE + 5)
+            while not (claims := await claim(session, 2 * PIECE + 5)):
+                pass  # not all that is due was made ready in that time
             assert [c.id for c in claims] == [*older, *newer[:5]]
 
     run(main())
