@@ -69,6 +69,10 @@ _STATEMENTS: Final[Mapping[Kind, tuple[str, ...]]] = {
         *(f"alter table if exists {{schema}}.{table} owner to {{role}}" for table in _TABLES),
         "alter view if exists {schema}.jobs owner to {role}",
         "alter sequence if exists {schema}.claim owner to {role}",
+        (
+            "do $dbjobq$ begin alter function {schema}.key_has_its_job() owner to {role}; "
+            "exception when undefined_function then null; end $dbjobq$"
+        ),
     ),
 }
 

@@ -10,7 +10,7 @@ from dbjobq.errors import SchemaError
 
 __all__ = ["FIRST", "HEAD", "VERSION_TABLE", "check_version"]
 
-HEAD: Final = "0003"
+HEAD: Final = "0004"
 """The newest file in `migrations/versions` (a test compares them)."""
 
 FIRST: Final = "0001"

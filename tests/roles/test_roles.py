@@ -290,7 +290,7 @@ def test_rights_can_be_given_again(roles: Roles, kind: Kind) -> None:
 def test_names_are_quoted(kind: Kind) -> None:
     statements = grant_sql('o"; drop table x; --', kind, "My Schema")
     assert all('"My Schema"' in statement for statement in statements)
-    assert all(statement.endswith('"o""; drop table x; --"') for statement in statements)
+    assert all('"o""; drop table x; --"' in statement for statement in statements)
 
 
 def test_a_role_that_is_not_there_is_one_clear_error(dsn: str) -> None:

@@ -18,6 +18,7 @@ RELEASED: Final = {
     "0001": "ebcadb51b7234508",
     "0002": "3c853b04d5ed74f9",
     "0003": "4836cd0bff7678db",
+    "0004": "8e8f27c030a69a4a",
 }
 """What each migration does, as a number: a database that has it will not run it again.
 
