@@ -31,6 +31,8 @@ TRIES: Final = 3
 SHORTEST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 1.0
 """Seconds between tries while something answers that the server is away: they go on for as long as the call has."""
+LAST_TRY: Final = 0.5
+"""Seconds that the last of those tries has, at most a quarter of the call's."""
 CHANGES: Final = 5
 """How often what a call needs to know is learned: more than once only where the database was put back meanwhile."""
 _CHANGES_TOO_FAST: Final = "the numbers of queues change faster than they can be learned; nothing was stored, try again"
@@ -244,8 +246,11 @@ class _Tries:
         self._perhaps |= lost and not away
         if deadline is None or not away:
             return 0.0
+        spare = deadline.left - min(LAST_TRY, deadline.seconds / 4)
+        if spare <= 0:  # a try that has no time would be cut, and nobody could say whether it had happened
+            raise self._out_of_time(deadline, error, perhaps=self._perhaps) from error
         pause, self._pause = self._pause, min(self._pause * 2, LONGEST_PAUSE)
-        return min(pause, deadline.left)
+        return min(pause, spare)
 
     def _out_of_time(self, deadline: Deadline, error: psycopg.Error, *, perhaps: bool) -> StorageUnavailable:
         within = f"within {deadline.seconds:g} s"

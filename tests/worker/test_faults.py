@@ -71,7 +71,7 @@ def test_a_primary_that_becomes_a_standby_under_its_clients_ends_no_worker_and_i
     database.rows(f"alter database {database.connection.info.dbname} set default_transaction_read_only = on")  # pyright: ignore[reportArgumentType]
     database.rows(EVERYBODY_ELSE)
     with (
-        PostgresStorage(dsn, timeout=1.0) as impatient,
+        PostgresStorage(dsn, timeout=3.0) as impatient,
         pytest.raises(StorageUnavailable, match=r"PostgreSQL answered: .*read-only .*Nothing was stored"),
     ):
         JobQueue(impatient).enqueue(work)

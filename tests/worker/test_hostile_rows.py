@@ -130,11 +130,13 @@ def test_the_command_line_lists_what_cannot_be_read(
     queue: JobQueue, database: Database, dsn: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     database.rows(ROW, 1, 0, "hostile.sync", DEEP)
-    good = queue.enqueue(sync)
+    bad, good = str(database.value("select id from dbjobq.job")), queue.enqueue(sync)
     main(["jobs", "list", "--dsn", dsn], standalone_mode=False)
     said = capsys.readouterr().out
     assert good in said
-    assert "cannot be read" in said
+    assert bad in said
+    main(["jobs", "show", bad, "--dsn", dsn], standalone_mode=False)
+    assert "cannot be read" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("priority", [2**31 - 1, -(2**31)])

@@ -73,7 +73,7 @@ def test_it_fails_when_that_has_lasted_too_long_whatever_worker_has_begun_to_cou
     start()
     ended(queue, [job_id], "failed")
     assert "this worker looked in" in error_of(queue, job_id)
-    assert events.jobs("job.failed") == [job_id]
+    until(lambda: events.jobs("job.failed") == [job_id])  # it is told once it is written
 
 
 def test_the_delay_grows_with_the_time_that_it_has_lasted(
