@@ -57,6 +57,7 @@ _STATEMENTS: Final[Mapping[Kind, tuple[str, ...]]] = {
         "grant select, insert, update, delete on {schema}.ready, {schema}.scheduled, {schema}.lease to {role}",
         "grant select, insert, delete on {schema}.done, {schema}.unique_key to {role}",
         "grant usage on sequence {schema}.claim to {role}",
+        "grant execute on function {schema}.stands_elsewhere(uuid, tid, int, int, bigint) to {role}",
     ),
     "reader": (
         "grant usage on schema {schema} to {role}",
@@ -71,6 +72,7 @@ _STATEMENTS: Final[Mapping[Kind, tuple[str, ...]]] = {
         "alter sequence if exists {schema}.claim owner to {role}",
         (
             "do $dbjobq$ begin alter function {schema}.key_has_its_job() owner to {role}; "
+            "alter function {schema}.stands_elsewhere(uuid, tid, int, int, bigint) owner to {role}; "
             "exception when undefined_function then null; end $dbjobq$"
         ),
     ),

@@ -74,29 +74,10 @@ _ITS_QUEUE: Final = (
 )
 """Reads the queue that a job is for, by the number that is remembered and the name that was meant."""
 
-_ELSEWHERE: Final = (
-    "(select true from {schema}.done where done.job_id = place.job_id),\n"
-    "               (select true from {schema}.lease where lease.job_id = place.job_id),\n"
-    "               (select true from {schema}.ready as other\n"
-    "                 where other.job_id = place.job_id and other.enqueued is not null limit 1),\n"
-    "               (select true from {schema}.ready as other\n"
-    "                 where other.queue = body.queue and other.priority = body.priority\n"
-    "                   and other.position = body.position\n"
-    "                   and other.job_id = place.job_id and other.enqueued is null"
-)
-"""Looks whether a job ended, runs, or waits in `ready`: each is a subquery, so that none can become a join."""
-
 _ITS_BODY: Final = (
     "left join lateral (select xmin as written, * from {schema}.job where job.id = place.job_id offset 0) as body\n"
     "        on place.enqueued is not null or place.written = body.written\n"
-    "        or coalesce(\n"
-    "               (select true from {schema}.scheduled where scheduled.job_id = place.job_id),\n"
-    f"               {_ELSEWHERE}\n"
-    "                   and other.ctid <> place.tid\n"
-    "                   and (other.xmin = body.written or other.ctid < place.tid\n"
-    "                        or (place.queue, place.priority, place.position)\n"
-    "                           <> (body.queue, body.priority, body.position))\n"
-    "                 limit 1)) is null"
+    "        or not {schema}.stands_elsewhere(place.job_id, place.tid, place.queue, place.priority, place.position)"
 )
 """Reads the body for a `place` in `ready`, unless somebody who may only enqueue has forged that place for a job that
 has another, or has ended (docs/decisions/0013). A job's first place was written by the transaction that wrote its body,
@@ -234,7 +215,6 @@ class Statements:
             "durable": DURABLY,
             "acknowledged": DURABLY if durable else "null",
         }
-        self._names["elsewhere"] = _ELSEWHERE.format_map(self._names)
         self._names["its_body"] = _ITS_BODY.format_map(self._names)
         self._names["its_queue"] = _ITS_QUEUE.format_map(self._names)
         self.listen = f"listen {name}"

@@ -10,7 +10,7 @@ from dbjobq.errors import SchemaError
 
 __all__ = ["FIRST", "HEAD", "VERSION_TABLE", "check_version"]
 
-HEAD: Final = "0004"
+HEAD: Final = "0005"
 """The newest file in `migrations/versions` (a test compares them)."""
 
 FIRST: Final = "0001"

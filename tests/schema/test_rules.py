@@ -19,6 +19,7 @@ RELEASED: Final = {
     "0002": "3c853b04d5ed74f9",
     "0003": "4836cd0bff7678db",
     "0004": "8e8f27c030a69a4a",
+    "0005": "112117decb7056ef",
 }
 """What each migration does, as a number: a database that has it will not run it again.
 
