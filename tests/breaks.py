@@ -71,7 +71,7 @@ BREAKS: Final = (
     Break(
         "a last start is not flushed",
         SQL + "claim.sql",
-        "case when body.max_retries <= moved.attempts then",
+        "case when max_retries <= attempts then",
         "case when false then",
         _CRASH,
     ),
