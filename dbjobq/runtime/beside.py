@@ -61,7 +61,9 @@ class Beside(ABC):
         try:
             while not (self._stopping or self._over()):
                 try:
-                    self._work(self._sleep())
+                    late = self._sleep()
+                    if not self._over():
+                        self._work(late)
                     self._troubled = False
                 except DBJobQError as error:
                     if not self._troubled:

@@ -165,6 +165,8 @@ class Connections:
             except BaseException:
                 connection.close()
                 raise
+        elif self.way.pooled:  # as another has found out while this one was made
+            connection.prepare_threshold = None
         return connection
 
     def heal(self, since: float) -> None:
@@ -254,6 +256,8 @@ class Connections:
             except BaseException:
                 await connection.close()
                 raise
+        elif self.way.pooled:  # as another has found out while this one was made
+            connection.prepare_threshold = None
         return connection
 
     async def lane(self) -> Lane | None:

@@ -187,7 +187,7 @@ class Way:
         except psycopg.OperationalError as error:
             if not self._met_a_pooler(error):
                 raise self._judged(error) from error.__cause__
-            connection = psycopg.connect(dsn, **{**more, **self.kwargs()})
+            connection = psycopg.connect(dsn, **{**self.kwargs(), **more, "prepare_threshold": None})
         if self._fits(connection):
             return connection
         connection.close()
@@ -203,7 +203,9 @@ class Way:
         except psycopg.OperationalError as error:
             if not self._met_a_pooler(error):
                 raise self._judged(error) from error.__cause__
-            connection = await psycopg.AsyncConnection.connect(dsn, **{**more, **self.kwargs()})
+            connection = await psycopg.AsyncConnection.connect(
+                dsn, **{**self.kwargs(), **more, "prepare_threshold": None}
+            )
         if self._fits(connection):
             return connection
         await connection.close()

@@ -261,7 +261,7 @@ def test_stopping_a_worker_whose_loop_is_blocked_hands_its_jobs_back_and_ends_it
     before = time.monotonic()
     stopper = threading.Thread(target=worker.stop)
     stopper.start()
-    until(lambda: get(queue, ids[1]).status == "pending", 2.0 + 1.5, "the hand-back")
+    until(lambda: get(queue, ids[1]).status == "pending", what="the hand-back")
     assert [(get(queue, i).status, get(queue, i).attempts) for i in ids] == [
         ("failed", 1),
         ("pending", 0),
@@ -270,10 +270,10 @@ def test_stopping_a_worker_whose_loop_is_blocked_hands_its_jobs_back_and_ends_it
     assert get(queue, ids[2]).result == "kept"
     assert events.jobs("job.released") == [ids[1]]
     stopper.join(60)
-    assert time.monotonic() - before < 2.0 + 5.0 + 1.0
+    assert time.monotonic() - before < LASTING / 4
     assert worker._worker_thread.is_alive()
     assert len(events.of("worker.stuck")) == 1
-    assert "dbjobq-heartbeat" not in [thread.name for thread in threading.enumerate()]
+    until(lambda: "dbjobq-heartbeat" not in [thread.name for thread in threading.enumerate()])
     start()
     ended(queue, ids[1:2])
     blocker.end()
