@@ -187,7 +187,7 @@ class Way:
         except psycopg.OperationalError as error:
             if not self._met_a_pooler(error):
                 raise self._judged(error) from error.__cause__
-            connection = psycopg.connect(dsn, **{**self.kwargs(), **more, "prepare_threshold": None})
+            connection = psycopg.connect(dsn, **self._told(more))
         if self._fits(connection):
             return connection
         connection.close()
@@ -203,9 +203,7 @@ class Way:
         except psycopg.OperationalError as error:
             if not self._met_a_pooler(error):
                 raise self._judged(error) from error.__cause__
-            connection = await psycopg.AsyncConnection.connect(
-                dsn, **{**self.kwargs(), **more, "prepare_threshold": None}
-            )
+            connection = await psycopg.AsyncConnection.connect(dsn, **self._told(more))
         if self._fits(connection):
             return connection
         await connection.close()
@@ -229,6 +227,12 @@ class Way:
     def _judged(self, error: psycopg.OperationalError) -> psycopg.OperationalError:
         """Return an error as what it is: where there has been a connection, a refusal passes as an outage does."""
         return RefusedForNow(*error.args) if self._worked and is_refused(error) else error
+
+    def _told(self, more: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a connection is made with once a pooler is known to be there: nothing is prepared on it."""
+        told: dict[str, Any] = {**self.kwargs(), **more}
+        told["prepare_threshold"] = None
+        return told
 
     def _met_a_pooler(self, error: psycopg.OperationalError) -> bool:
         """Tell whether a connection was refused by a pooler that nobody told of, for what it was to say."""
