@@ -76,7 +76,8 @@ def test_what_another_process_enqueues_is_found_by_polling(
     # By the look that took it, which came after a whole wait as those before it.
     ago = time.time() - found.started_at.timestamp()
     took = bisect(claims, time.monotonic() - ago + 0.002) - 1
-    assert claims[took] - claims[took - 1] > 0.39
+    # Two clocks tell when that was: it may seem to be the look after it, which follows at once.
+    assert max(claims[took] - claims[took - 1], claims[took - 1] - claims[took - 2]) > 0.39
 
 
 @pytest.mark.parametrize("kind", ["def", "async"])
