@@ -52,7 +52,7 @@ START_TIMEOUT: Final = 30
 """Seconds a server may take to answer, or a stopping one to be gone."""
 
 PID_FILE: Final = "data/postmaster.pid"
-"""Of a running server, below its directory."""
+"""The file below its directory that a running server keeps its process id in."""
 
 THROWAWAY: Final[Mapping[str, str]] = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 """Settings for data that nobody wants to see again after a crash."""

@@ -31,7 +31,7 @@ LONGEST_VALUE: Final = 4_000
 LARGEST: Final = 16 * 1024 * 1024
 """Bytes of arguments and results that are listed for programs."""
 ATTEMPTS: Final = 25
-"""Of a job, whose errors are shown: the last."""
+"""How many of a job's attempts are shown with their errors: the last ones."""
 BATCH: Final = 1_000
 """Jobs that one statement moves."""
 

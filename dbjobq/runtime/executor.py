@@ -42,7 +42,7 @@ SHORT: Final = 0.0005
 """Jobs that take less than this many seconds go to threads by the chunk."""
 
 MANY_TYPES: Final = 1000
-"""Of which it is remembered that it was said that they are not known."""
+"""The most job types that are remembered as unknown, so that each is advised on once."""
 THREADLESS: Final = 1.0
 """Seconds until a slot claims again for which the system had no thread."""
 

@@ -351,7 +351,7 @@ class _Limits(TypedDict):
 
 
 class _LoopsOwn(NamedTuple):
-    """What an event loop has of ours."""
+    """The pool and the lane of one event loop."""
 
     pool: AsyncPool
     lane: Lane
