@@ -14,7 +14,6 @@
 What stands in `__all__` is public; everything else may change. Neither SQLAlchemy nor Alembic is imported with it.
 """
 
-from dbjobq.context import JobContext
 from dbjobq.errors import (
     ConfigError,
     DBJobQError,
@@ -26,10 +25,11 @@ from dbjobq.errors import (
     StorageUnavailable,
     UnknownJobType,
 )
+from dbjobq.jobs.context import JobContext
+from dbjobq.jobs.registry import job
+from dbjobq.jobs.retry import Discard, Retry, RetryPolicy
 from dbjobq.models import Job
-from dbjobq.queue import AsyncJobQueue, JobQueue
-from dbjobq.registry import job
-from dbjobq.retry import Discard, Retry, RetryPolicy
+from dbjobq.queue.queues import AsyncJobQueue, JobQueue
 from dbjobq.storage.base import BaseStorage
 from dbjobq.storage.postgres_storage import PostgresStorage
 from dbjobq.worker import Worker

@@ -10,17 +10,17 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Self
 
-from dbjobq.attempt import UNKNOWN_WITHIN
+from dbjobq.attempt.outcome import UNKNOWN_WITHIN
 from dbjobq.errors import DBJobQError
+from dbjobq.events.loggers import worker_log
 from dbjobq.imports import import_modules
 from dbjobq.models import Job
-from dbjobq.queue import AsyncJobQueue, JobQueue
-from dbjobq.runtime.channel import Channel
+from dbjobq.queue.queues import AsyncJobQueue, JobQueue
 from dbjobq.runtime.config import WorkerConfig
 from dbjobq.runtime.loop import event_loop, run_to_the_end
+from dbjobq.runtime.processes.channel import Channel
 from dbjobq.runtime.supervisor import Supervisor
 from dbjobq.storage.values import Claim
-from dbjobq.telemetry import worker_log
 
 __all__ = ["Worker"]
 

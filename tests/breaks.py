@@ -63,7 +63,7 @@ BREAKS: Final = (
     # Durability.
     Break(
         "results are not durable",
-        "dbjobq/storage/session.py",
+        "dbjobq/storage/postgres/worker/session.py",
         "self._durable if results else self._lax",
         "self._lax",
         _DURABLE,
@@ -83,17 +83,17 @@ BREAKS: Final = (
         _CRASH,
     ),
     # Lives.
-    Break("a life of one and a half leases", RUNTIME + "lease.py", "TTL: Final = 0.66", "TTL: Final = 1.5", _LIFE),
+    Break("a life of one and a half leases", RUNTIME + "trust.py", "TTL: Final = 0.66", "TTL: Final = 1.5", _LIFE),
     Break(
         "a lease counted from the answer",
-        RUNTIME + "heartbeat.py",
+        RUNTIME + "liveness/heartbeat.py",
         "self._lease.renewed(sent_at, life)",
         "self._lease.renewed(now(), life)",
         _LIFE,
     ),
     Break(
         "a dead worker is seldom looked for",
-        RUNTIME + "heartbeat.py",
+        RUNTIME + "liveness/heartbeat.py",
         "PROBE: Final = 0.25",
         "PROBE: Final = 2.5",
         _LIFE,

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 
 import dbjobq
 from dbjobq import schema
-from dbjobq.storage import scan
+from dbjobq.storage.postgres.worker import claim_start
 from tests.storage.backstage import Backstage, backstage_of
 from tests.support.server import Databases, NoServer, Server
 from tests.support.storages import storage_at
@@ -166,4 +166,4 @@ def backstage(address: str) -> Iterator[Backstage]:
 @pytest.fixture
 def cheap_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """No look is taken for dear because the machine is slow: after one, a job may be found later than at once."""
-    monkeypatch.setattr(scan, "DEAR", float("inf"))
+    monkeypatch.setattr(claim_start, "DEAR", float("inf"))

@@ -19,9 +19,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from dbjobq import binaries
-from dbjobq.binaries import find_bindir
-from dbjobq.embedded import EmbeddedPostgres
+from dbjobq.embedded import EmbeddedPostgres, binaries
+from dbjobq.embedded.binaries import find_bindir
 from dbjobq.errors import ConfigError
 from tests.support.process import runs
 

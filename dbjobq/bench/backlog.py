@@ -18,7 +18,7 @@ from dbjobq.bench.jobs import noop_async
 from dbjobq.bench.sample import Measure, Sample, compared, spread
 from dbjobq.bench.stage import Stage
 from dbjobq.errors import DBJobQError
-from dbjobq.queue import JobQueue
+from dbjobq.queue.queues import JobQueue
 from dbjobq.storage.base import Session
 from dbjobq.storage.postgres_storage import PostgresStorage
 from dbjobq.storage.values import Outcome

@@ -22,10 +22,10 @@ from psycopg.pq.abc import PGresult
 from dbjobq.bench.meter import Slice, together
 from dbjobq.bench.sample import Measure, Sample, compared
 from dbjobq.bench.stage import Stage
+from dbjobq.codec.json import dump_arguments
 from dbjobq.errors import DBJobQError
 from dbjobq.ids import new_id
-from dbjobq.serialize import dump_arguments
-from dbjobq.storage.express import numbered
+from dbjobq.storage.postgres.connect.prepared import numbered
 
 __all__ = ["gate"]
 

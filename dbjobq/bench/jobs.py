@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from dbjobq.registry import job
+from dbjobq.jobs.registry import job
 
 __all__ = ["noop", "noop_async", "started", "usage"]
 

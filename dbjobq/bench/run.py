@@ -15,9 +15,9 @@ from dbjobq.bench.latency import idle, load
 from dbjobq.bench.report import Report, machine
 from dbjobq.bench.sample import Figures, Measure, Sample
 from dbjobq.bench.stage import Sizes, Stage, staged
-from dbjobq.stage.progress import Progress
-from dbjobq.stage.server import ignore_signals
-from dbjobq.stage.workers import StartWorker
+from dbjobq.rig.progress import Progress
+from dbjobq.rig.server import ignore_signals
+from dbjobq.rig.workers import StartWorker
 
 __all__ = ["MEASUREMENTS", "Plan", "play"]
 

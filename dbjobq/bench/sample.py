@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from dbjobq.stage.percentile import percentile
+from dbjobq.rig.percentile import percentile
 
 __all__ = ["Figures", "Measure", "Sample", "compared", "spread"]
 

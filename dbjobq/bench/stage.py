@@ -18,12 +18,12 @@ from dbjobq.bench.bare import Bare
 from dbjobq.bench.jobs import usage
 from dbjobq.bench.meter import Meter
 from dbjobq.errors import DBJobQError
-from dbjobq.queue import JobQueue
-from dbjobq.stage.server import a_server, described, own_schema, signals_restored
-from dbjobq.stage.workers import StartWorker, WorkerProcess, Workers
-from dbjobq.storage.faults import translated
+from dbjobq.queue.queues import JobQueue
+from dbjobq.rig.server import a_server, described, own_schema, signals_restored
+from dbjobq.rig.workers import StartWorker, WorkerProcess, Workers
+from dbjobq.storage.postgres.connect.errors import translated
+from dbjobq.storage.postgres.connect.way import resolve_conninfo
 from dbjobq.storage.postgres_storage import PostgresStorage
-from dbjobq.storage.way import resolve_conninfo
 
 __all__ = ["DURABLE", "Sizes", "Stage", "staged"]
 

@@ -11,16 +11,16 @@ from typing import Any
 import click
 
 import dbjobq
-from dbjobq.cli.bench import bench
-from dbjobq.cli.demo import demo
-from dbjobq.cli.doctor import doctor
-from dbjobq.cli.enqueue import enqueue
-from dbjobq.cli.grant import grant
-from dbjobq.cli.jobs import jobs
-from dbjobq.cli.migrate import migrate
+from dbjobq.cli.commands.bench import bench
+from dbjobq.cli.commands.demo import demo
+from dbjobq.cli.commands.doctor import doctor
+from dbjobq.cli.commands.enqueue import enqueue
+from dbjobq.cli.commands.grant import grant
+from dbjobq.cli.commands.jobs import jobs
+from dbjobq.cli.commands.migrate import migrate
+from dbjobq.cli.commands.stats import stats
+from dbjobq.cli.commands.worker import worker
 from dbjobq.cli.output import one_line
-from dbjobq.cli.stats import stats
-from dbjobq.cli.worker import worker
 from dbjobq.errors import DBJobQError
 
 __all__ = ["main"]

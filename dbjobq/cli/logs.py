@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from dbjobq.cli.output import printable
+from dbjobq.events.loggers import name_job
 from dbjobq.redact import without_passwords
-from dbjobq.telemetry import name_job
 
 __all__ = ["LEVELS", "log_to_stderr"]
 

@@ -10,10 +10,16 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from dbjobq.storage.address import DEFAULT_SCHEMA, DSN_VARIABLES, LISTEN_DSN_VARIABLE, SCHEMA_VARIABLE, libpq_form
+from dbjobq.storage.postgres.connect.address import (
+    DEFAULT_SCHEMA,
+    DSN_VARIABLES,
+    LISTEN_DSN_VARIABLE,
+    SCHEMA_VARIABLE,
+    libpq_form,
+)
 
 if TYPE_CHECKING:
-    from dbjobq.queue import JobQueue
+    from dbjobq.queue.queues import JobQueue
     from dbjobq.storage.postgres_storage import PostgresStorage
 
 __all__ = ["Database", "database_options", "dsn_option", "libpq_form", "listen_dsn_option"]
@@ -40,7 +46,7 @@ class Database:
     @contextmanager
     def queue(self) -> Generator[JobQueue]:
         """Lend a queue on tables that are as this library needs them. Raises SchemaError for others."""
-        from dbjobq.queue import JobQueue
+        from dbjobq.queue.queues import JobQueue
 
         with self.storage() as storage:
             storage.check().run()

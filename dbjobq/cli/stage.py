@@ -1,4 +1,4 @@
-"""What the commands have in common that set a stage (`dbjobq.stage`), and clear it away however they end."""
+"""What the commands have in common that set a stage (`dbjobq.rig`), and clear it away however they end."""
 
 from __future__ import annotations
 

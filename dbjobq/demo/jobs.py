@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypedDict
 
-from dbjobq.context import JobContext
-from dbjobq.registry import job
+from dbjobq.jobs.context import JobContext
+from dbjobq.jobs.registry import job
 
 __all__ = ["RUNS", "Facts", "facts_of", "ping", "survey"]
 

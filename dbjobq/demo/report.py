@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from dbjobq.demo.totals import Totals
-from dbjobq.stage.percentile import percentile
+from dbjobq.rig.percentile import percentile
 
 __all__ = ["Kill", "Report"]
 

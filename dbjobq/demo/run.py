@@ -15,9 +15,9 @@ from dbjobq.demo.report import Kill, Report
 from dbjobq.demo.stage import Stage, staged
 from dbjobq.demo.totals import Totals, total
 from dbjobq.errors import ConfigError, DBJobQError
-from dbjobq.queue import JobQueue
-from dbjobq.stage.progress import Progress
-from dbjobq.stage.workers import StartWorker
+from dbjobq.queue.queues import JobQueue
+from dbjobq.rig.progress import Progress
+from dbjobq.rig.workers import StartWorker
 
 __all__ = ["Plan", "play"]
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dbjobq.demo.jobs import RUNS
-from dbjobq.stage.server import a_server, described, ignore_signals, own_schema, signals_restored
-from dbjobq.stage.workers import StartWorker, Workers
+from dbjobq.rig.server import a_server, described, ignore_signals, own_schema, signals_restored
+from dbjobq.rig.workers import StartWorker, Workers
 from dbjobq.storage.postgres_storage import PostgresStorage
 
 __all__ = ["Runs", "Stage", "staged"]

@@ -12,8 +12,8 @@ from dbjobq.doctor import server, tables, work
 from dbjobq.doctor.findings import Finding, Rows
 from dbjobq.errors import ConfigError, NotSupported, SchemaError
 from dbjobq.storage.base import BaseStorage
+from dbjobq.storage.postgres.schema_version import HEAD
 from dbjobq.storage.postgres_storage import PostgresStorage
-from dbjobq.storage.version import HEAD
 
 __all__ = ["examine"]
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from dbjobq.doctor.findings import Finding, Rows, plural, span
 from dbjobq.errors import UnknownJobType
-from dbjobq.registry import find
+from dbjobq.jobs.registry import find
 
 __all__ = ["judge_leases", "judge_orphans", "judge_overdue", "judge_queues", "judge_states", "judge_types"]
 

@@ -16,21 +16,21 @@ from contextlib import suppress
 from contextvars import copy_context
 from typing import Final, NamedTuple
 
-from dbjobq.attempt import completed, failed, unfinished, unknown
-from dbjobq.handler import OVERRUN, awaited, is_final, settled, within
-from dbjobq.registry import Task, registered
-from dbjobq.runtime.alarm import Alarm
+from dbjobq.attempt.outcome import completed, failed, unfinished, unknown
+from dbjobq.attempt.run import OVERRUN, awaited, is_final, settled, within
+from dbjobq.codec.json import load_arguments
+from dbjobq.events.loggers import job_fields, running_here, worker_log
+from dbjobq.jobs.registry import Task, registered
+from dbjobq.runtime.bell import Alarm
 from dbjobq.runtime.config import WorkerConfig
 from dbjobq.runtime.handlers import Handlers
-from dbjobq.runtime.lease import Lease, now
 from dbjobq.runtime.opener import Opener
 from dbjobq.runtime.pace import ALONE, BATCH, LARGE, SPACE, Pace
 from dbjobq.runtime.slot import Slot, Verdict
 from dbjobq.runtime.threads import Chunk, Threads
-from dbjobq.serialize import load_arguments
+from dbjobq.runtime.trust import Lease, now
 from dbjobq.storage.base import BaseStorage
 from dbjobq.storage.values import Claim, Outcome
-from dbjobq.telemetry import job_fields, running_here, worker_log
 
 __all__ = ["Executor", "Whereabouts"]
 

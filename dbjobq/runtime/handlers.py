@@ -8,19 +8,19 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from dbjobq.attempt import failed
-from dbjobq.context import JobContext
+from dbjobq.attempt.outcome import failed
+from dbjobq.attempt.run import arun, awaited, is_final, run, settled, within
+from dbjobq.codec.json import load_arguments
 from dbjobq.errors import LeaseLost, StorageUnavailable
-from dbjobq.handler import arun, awaited, is_final, run, settled, within
-from dbjobq.queue import AsyncJobQueue, JobQueue
-from dbjobq.registry import Task
-from dbjobq.runtime.processes import Processes
+from dbjobq.events.loggers import job_fields, worker_log
+from dbjobq.jobs.context import JobContext
+from dbjobq.jobs.registry import Task
+from dbjobq.queue.queues import AsyncJobQueue, JobQueue
+from dbjobq.runtime.processes.pool import Processes
 from dbjobq.runtime.slot import Slot
 from dbjobq.runtime.threads import Chunk
-from dbjobq.serialize import load_arguments
 from dbjobq.storage.base import BaseStorage
 from dbjobq.storage.values import Claim, Outcome
-from dbjobq.telemetry import job_fields, worker_log
 
 __all__ = ["Handlers"]
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Final
 
 from dbjobq.errors import DBJobQError
+from dbjobq.events.loggers import worker_log
 from dbjobq.runtime.backoff import ReconnectBackoff
 from dbjobq.storage.base import Session
 from dbjobq.storage.values import Notice
-from dbjobq.telemetry import worker_log
 
 __all__ = ["Listener"]
 

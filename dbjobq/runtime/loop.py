@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
-from dbjobq.telemetry import worker_log
+from dbjobq.events.loggers import worker_log
 
 __all__ = ["event_loop", "run_to_the_end"]
 

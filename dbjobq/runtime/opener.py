@@ -12,9 +12,9 @@ from contextlib import suppress
 from threading import Thread
 from typing import TypeAlias
 
-from dbjobq.registry import Task, find, known, openable
+from dbjobq.events.loggers import job_fields, worker_log
+from dbjobq.jobs.registry import Task, find, known, openable
 from dbjobq.storage.values import Claim
-from dbjobq.telemetry import job_fields, worker_log
 
 __all__ = ["Opener"]
 

@@ -13,15 +13,15 @@ from collections.abc import Callable
 from typing import Final
 
 from dbjobq.errors import StorageUnavailable
-from dbjobq.runtime.alarm import Alarm
+from dbjobq.events.loggers import job_fields, worker_log
 from dbjobq.runtime.backoff import PollBackoff, ReconnectBackoff, Rush
+from dbjobq.runtime.bell import Alarm
 from dbjobq.runtime.config import WorkerConfig
 from dbjobq.runtime.executor import Executor
-from dbjobq.runtime.lease import Lease, now
 from dbjobq.runtime.pace import UNSTARTED
+from dbjobq.runtime.trust import Lease, now
 from dbjobq.storage.base import Session
 from dbjobq.storage.values import Claim, Outcome
-from dbjobq.telemetry import job_fields, worker_log
 
 __all__ = ["Poller"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Literal, TypeAlias
 
-from dbjobq.context import JobContext
+from dbjobq.jobs.context import JobContext
 from dbjobq.runtime.threads import Chunk
 from dbjobq.storage.values import Claim
 

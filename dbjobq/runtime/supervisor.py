@@ -9,20 +9,20 @@ from contextlib import suppress
 from typing import Final
 
 from dbjobq.errors import StorageUnavailable
-from dbjobq.runtime.alarm import Alarm
+from dbjobq.events.loggers import worker_log
 from dbjobq.runtime.backoff import ReconnectBackoff
+from dbjobq.runtime.bell import Alarm
 from dbjobq.runtime.config import WorkerConfig
 from dbjobq.runtime.executor import Executor
-from dbjobq.runtime.heartbeat import Heartbeat
-from dbjobq.runtime.lease import Lease
 from dbjobq.runtime.listener import Listener
+from dbjobq.runtime.liveness.heartbeat import Heartbeat
+from dbjobq.runtime.liveness.loop_watch import Watch
+from dbjobq.runtime.liveness.rescuer import Rescuer
+from dbjobq.runtime.liveness.stand_in import StandIn
 from dbjobq.runtime.poller import Poller
-from dbjobq.runtime.rescuer import Rescuer
-from dbjobq.runtime.stand_in import StandIn
-from dbjobq.runtime.watch import Watch
+from dbjobq.runtime.trust import Lease
 from dbjobq.storage.base import BaseStorage
 from dbjobq.storage.values import Claim, Outcome
-from dbjobq.telemetry import worker_log
 
 __all__ = ["Supervisor"]
 

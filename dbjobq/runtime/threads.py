@@ -17,13 +17,13 @@ from contextvars import copy_context
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from dbjobq.attempt import failed
-from dbjobq.registry import Task
+from dbjobq.attempt.outcome import failed
+from dbjobq.events.loggers import running_here
+from dbjobq.jobs.registry import Task
 from dbjobq.storage.values import Claim, Outcome
-from dbjobq.telemetry import running_here
 
 if TYPE_CHECKING:
-    from dbjobq.context import JobContext
+    from dbjobq.jobs.context import JobContext
 
 __all__ = ["Chunk", "Threads"]
 

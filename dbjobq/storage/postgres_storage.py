@@ -15,18 +15,29 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 from dbjobq.errors import JobNotFound, StorageUnavailable
 from dbjobq.ids import JobIds, new_id
 from dbjobq.models import Job, Status
-from dbjobq.storage import looks
-from dbjobq.storage.address import named_dsn, named_schema
 from dbjobq.storage.base import BaseStorage, Feature, JobFilter, Recipe
-from dbjobq.storage.bulk import BulkRows
-from dbjobq.storage.connections import Connections
-from dbjobq.storage.deadline import Deadline, cut
-from dbjobq.storage.drive import Beforehand, Outdated, PostgresRequest
-from dbjobq.storage.express import Express
-from dbjobq.storage.faults import translated
-from dbjobq.storage.session import PostgresSession
-from dbjobq.storage.statements import LOOKING_UP, Statements
-from dbjobq.storage.steps import Call, CopyIn, Send
+from dbjobq.storage.postgres import looks
+from dbjobq.storage.postgres.bulk import BulkRows
+from dbjobq.storage.postgres.connect.address import named_dsn, named_schema
+from dbjobq.storage.postgres.connect.connections import Connections
+from dbjobq.storage.postgres.connect.deadline import Deadline, cut
+from dbjobq.storage.postgres.connect.errors import translated
+from dbjobq.storage.postgres.connect.prepared import Express
+from dbjobq.storage.postgres.connect.way import Conninfo
+from dbjobq.storage.postgres.request import Beforehand, Outdated, PostgresRequest
+from dbjobq.storage.postgres.schema_version import check_version
+from dbjobq.storage.postgres.statements import LOOKING_UP, Statements
+from dbjobq.storage.postgres.steps import Call, CopyIn, Send
+from dbjobq.storage.postgres.worker.rows import (
+    DATA,
+    TYPE,
+    bodies_params,
+    claims_of,
+    clear_params,
+    finish_params,
+    with_data,
+)
+from dbjobq.storage.postgres.worker.session import PostgresSession
 from dbjobq.storage.values import (
     Bounds,
     Claim,
@@ -40,9 +51,6 @@ from dbjobq.storage.values import (
     known_form,
     known_id,
 )
-from dbjobq.storage.version import check_version
-from dbjobq.storage.way import Conninfo
-from dbjobq.storage.wire import DATA, TYPE, bodies_params, claims_of, clear_params, finish_params, with_data
 
 __all__ = ["PostgresStorage"]
 

@@ -28,8 +28,8 @@ from dbjobq.storage.values import (
 try:
     import sqlalchemy as sa
 
-    from dbjobq.storage import sqlite_jobs as jobs
-    from dbjobq.storage.sqlite_engine import Sqlite, SqliteRequest
+    from dbjobq.storage.sqlite import jobs
+    from dbjobq.storage.sqlite.engine import Sqlite, SqliteRequest
 except ImportError as error:
     raise ConfigError(f"SQLAlchemyStorage needs SQLAlchemy 2: pip install 'dbjobq[sqlalchemy]' ({error})") from error
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
+from dbjobq.codec.json import as_arguments, load_arguments, read_json
 from dbjobq.errors import JobNotFound
 from dbjobq.ids import as_uuid
 from dbjobq.models import Event, Job, Status
-from dbjobq.serialize import as_arguments, load_arguments, read_json
 
 __all__ = [
     "Bounds",

@@ -31,10 +31,10 @@ from dbjobq.bench.meter import Meter, Slice, together
 from dbjobq.bench.report import Report, machine
 from dbjobq.bench.sample import Figures, Sample, spread
 from dbjobq.bench.stage import DURABLE
-from dbjobq.cli.bench import print_report
+from dbjobq.cli.commands.bench import print_report
 from dbjobq.cli.output import echo_json
-from dbjobq.stage.progress import Progress, shown
-from dbjobq.stage.server import a_server, described
+from dbjobq.rig.progress import Progress, shown
+from dbjobq.rig.server import a_server, described
 from tests.benchmarks.peers import SYSTEMS
 from tests.benchmarks.peers.bare import Bare
 from tests.benchmarks.peers.system import Queue, Row, System

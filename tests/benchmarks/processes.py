@@ -24,9 +24,9 @@ from dbjobq.bench.meter import Meter
 from dbjobq.bench.report import Report, machine
 from dbjobq.bench.sample import Sample, compared
 from dbjobq.bench.stage import DURABLE
-from dbjobq.cli.bench import print_report
-from dbjobq.stage.progress import shown
-from dbjobq.stage.server import a_server, described, own_schema
+from dbjobq.cli.commands.bench import print_report
+from dbjobq.rig.progress import shown
+from dbjobq.rig.server import a_server, described, own_schema
 
 READY: Final = 30.0
 """Seconds that workers get to start."""

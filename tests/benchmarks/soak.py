@@ -23,10 +23,10 @@ from psycopg import sql
 from dbjobq import JobQueue, PostgresStorage
 from dbjobq.bench.jobs import noop_async
 from dbjobq.bench.stage import DURABLE
-from dbjobq.cli.lifeline import WorkerProcess
-from dbjobq.stage.progress import Progress, shown
-from dbjobq.stage.server import a_server, own_schema
-from dbjobq.stage.workers import Workers
+from dbjobq.cli.serving.lifeline import WorkerProcess
+from dbjobq.rig.progress import Progress, shown
+from dbjobq.rig.server import a_server, own_schema
+from dbjobq.rig.workers import Workers
 
 HOT: Final = ("ready", "scheduled", "lease", "queue", "worker")
 PADDING: Final = "x" * 66

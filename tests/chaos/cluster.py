@@ -15,8 +15,8 @@ from typing import Any, Final, Self
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from dbjobq.binaries import find_bindir
-from dbjobq.embedded import _Runner
+from dbjobq.embedded.binaries import find_bindir
+from dbjobq.embedded.server import _Runner
 from tests.support.ports import free_port
 from tests.support.waiting import until
 

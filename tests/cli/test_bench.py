@@ -15,7 +15,7 @@ from dbjobq.bench.meter import Meter, Reading
 from dbjobq.bench.report import Report
 from dbjobq.bench.run import MEASUREMENTS
 from dbjobq.bench.sample import compared, spread
-from dbjobq.cli.bench import NAMES, print_report
+from dbjobq.cli.commands.bench import NAMES, print_report
 from dbjobq.cli.output import markdown_table
 from dbjobq.embedded import EmbeddedPostgres
 from dbjobq.schema import migrate

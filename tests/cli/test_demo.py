@@ -14,7 +14,7 @@ from dbjobq.demo.files import text_files
 from dbjobq.demo.jobs import Facts, facts_of
 from dbjobq.demo.report import Kill, Report
 from dbjobq.demo.totals import total
-from dbjobq.stage.percentile import percentile
+from dbjobq.rig.percentile import percentile
 from tests.cli.support import eventually, started
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import pytest
 
-from dbjobq.cli.enqueue import arguments_of
+from dbjobq.cli.commands.enqueue import arguments_of
 from tests.cli.support import invoke
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from dbjobq.roles import KINDS
+from dbjobq.schema.roles import KINDS
 from tests.cli.support import invoke
 
 

@@ -90,7 +90,7 @@ def test_help_loads_nothing_that_only_some_commands_need() -> None:
         "from dbjobq.cli import main\n"
         "main(['--help'], standalone_mode=False)\n"
         "heavy = {'alembic', 'sqlalchemy', 'rich', 'watchfiles', 'uvloop', 'dbjobq.embedded'}\n"
-        "heavy |= {'dbjobq.bench', 'dbjobq.demo', 'dbjobq.stage'}\n"
+        "heavy |= {'dbjobq.bench', 'dbjobq.demo', 'dbjobq.rig'}\n"
         "sys.exit(', '.join(heavy & sys.modules.keys()) or 0)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
@@ -102,7 +102,7 @@ def test_help_loads_nothing_that_only_some_commands_need() -> None:
 )
 def test_a_missing_extra_is_one_line_that_names_it(monkeypatch: pytest.MonkeyPatch, module: str, command: str) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    monkeypatch.setattr("dbjobq.cli.worker.log_to_stderr", lambda *_args, **_options: None)  # pyright: ignore[reportUnknownArgumentType,reportUnknownLambdaType]
+    monkeypatch.setattr("dbjobq.cli.commands.worker.log_to_stderr", lambda *_args, **_options: None)  # pyright: ignore[reportUnknownArgumentType,reportUnknownLambdaType]
     result = invoke(None, *command.split())
     assert result.exit_code == 1
     assert "pip install 'dbjobq[" in result.stderr

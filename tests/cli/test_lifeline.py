@@ -6,7 +6,7 @@ from queue import SimpleQueue
 
 import pytest
 
-from dbjobq.cli.lifeline import Lifeline
+from dbjobq.cli.serving.lifeline import Lifeline
 from tests.cli.support import TIMEOUT
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from dbjobq import Job
 from dbjobq.cli.logs import log_to_stderr
-from dbjobq.telemetry import running_here
+from dbjobq.events.loggers import running_here
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,8 +8,8 @@ import psycopg
 import pytest
 
 from dbjobq import schema
-from dbjobq.storage import version
-from dbjobq.storage.version import HEAD
+from dbjobq.storage.postgres import schema_version
+from dbjobq.storage.postgres.schema_version import HEAD
 from tests.cli.support import invoke
 from tests.deploys.release import BREAKING, column, put_on_top
 
@@ -90,9 +90,9 @@ NEXT: Final = f"{int(HEAD) + 1:04}"
 def next_release(folder: Path, *migrations: Migration) -> Generator[None]:
     """Be a library that has more migrations."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(version, "HEAD", put_on_top(folder, *migrations))
-        patch.setattr(schema, "HEAD", version.HEAD)
-        patch.setattr(schema, "migrations_dir", lambda: folder)
+        patch.setattr(schema_version, "HEAD", put_on_top(folder, *migrations))
+        patch.setattr(schema, "HEAD", schema_version.HEAD)
+        patch.setattr("dbjobq.schema.migrations.migrations_dir", lambda: folder)
         yield
 
 

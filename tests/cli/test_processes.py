@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from dbjobq.cli import processes
-from dbjobq.cli.processes import Processes, Stop, restart_delay
+from dbjobq.cli.serving import parent
+from dbjobq.cli.serving.parent import Processes, Stop, restart_delay
 from tests.cli.support import TIMEOUT, all_gone, eventually, started
 from tests.support.process import runs
 
@@ -109,9 +109,9 @@ class Family:
 @pytest.fixture
 def family(monkeypatch: pytest.MonkeyPatch) -> Iterator[Family]:
     family = Family()
-    monkeypatch.setattr(processes, "WorkerProcess", family.spawn)
-    monkeypatch.setattr(processes, "on_stop_signals", do_nothing)
-    monkeypatch.setattr(processes, "restart_delay", at_once)
+    monkeypatch.setattr(parent, "WorkerProcess", family.spawn)
+    monkeypatch.setattr(parent, "on_stop_signals", do_nothing)
+    monkeypatch.setattr(parent, "restart_delay", at_once)
     yield family
     family.stop()
 
@@ -156,7 +156,7 @@ def test_starts_that_keep_failing_end_the_parent(family: Family) -> None:
     family.fail_with = 1
     first.end(-9)
     assert family.exit_code() == 1
-    assert len(family.children) == 1 + processes.FAILED_STARTS
+    assert len(family.children) == 1 + parent.FAILED_STARTS
 
 
 def test_they_do_not_end_it_while_another_works(family: Family) -> None:
@@ -165,7 +165,7 @@ def test_they_do_not_end_it_while_another_works(family: Family) -> None:
     second = family.count(2)[1]
     family.fail_with = 1
     second.end(1)
-    family.count(2 + 2 * processes.FAILED_STARTS)
+    family.count(2 + 2 * parent.FAILED_STARTS)
     assert family.code is None
 
 
@@ -182,7 +182,7 @@ def test_each_signal_is_passed_on_and_the_parent_waits(family: Family) -> None:
 
 
 def test_one_that_does_not_end_in_time_is_killed(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "GRACE", 0.05)
+    monkeypatch.setattr(parent, "GRACE", 0.05)
     family.start(1)
     (child,) = family.count(1)
     family.stop()
@@ -192,7 +192,7 @@ def test_one_that_does_not_end_in_time_is_killed(family: Family, monkeypatch: py
 
 def test_a_kill_is_said_once(family: Family, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Also while the process that was killed is not reaped yet, and other things happen."""
-    monkeypatch.setattr(processes, "GRACE", 0.05)
+    monkeypatch.setattr(parent, "GRACE", 0.05)
     monkeypatch.setattr(FakeProcess, "kill", lambda _self: None)  # pyright: ignore[reportUnknownArgumentType,reportUnknownLambdaType]
     family.start(1)
     (child,) = family.count(1)

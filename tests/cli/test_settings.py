@@ -6,7 +6,7 @@ from click.testing import CliRunner
 
 from dbjobq.cli.settings import Database, database_options
 from dbjobq.errors import ConfigError
-from dbjobq.storage.address import libpq_form
+from dbjobq.storage.postgres.connect.address import libpq_form
 
 
 def settings(*args: str, **env: str | None) -> Database:

@@ -12,8 +12,8 @@ def main() -> None:
     folder = Path(sys.argv.pop(1))
     head = max(path.name for path in (folder / "versions").glob("*.py"))[:4]
     patch = pytest.MonkeyPatch()
-    patch.setattr("dbjobq.storage.version.HEAD", head)  # before others import it from there
-    patch.setattr("dbjobq.schema.migrations_dir", lambda: folder)
+    patch.setattr("dbjobq.storage.postgres.schema_version.HEAD", head)  # before others import it from there
+    patch.setattr("dbjobq.schema.migrations.migrations_dir", lambda: folder)
     from dbjobq.cli import main
 
     main(prog_name="dbjobq")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dbjobq.schema import migrations_dir
-from dbjobq.storage.version import HEAD
+from dbjobq.storage.postgres.schema_version import HEAD
 from tests.cli.support import Process, started
 
 if TYPE_CHECKING:
@@ -146,7 +146,8 @@ def released(tag: str, folder: Path) -> Release:
 
 def head_of(tag: str) -> str:
     """The newest migration of a release."""
-    (head,) = re.findall(rb'^HEAD: Final = "(\d+)"', git("show", f"{tag}:dbjobq/storage/version.py"), re.MULTILINE)
+    found = git("grep", "--no-filename", "^HEAD: Final = ", tag, "--", "dbjobq/storage")
+    (head,) = re.findall(rb'"(\d+)"', found)
     return str(head.decode())
 
 

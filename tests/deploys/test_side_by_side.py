@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from dbjobq import schema
-from dbjobq.storage.version import HEAD
+from dbjobq.storage.postgres.schema_version import HEAD
 from tests.deploys.release import BREAKING, Release, last_tag, next_release, released
 from tests.support.waiting import until
 

@@ -11,7 +11,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from dbjobq import schema
-from dbjobq.storage.version import HEAD
+from dbjobq.storage.postgres.schema_version import HEAD
 from tests.deploys.release import Release
 from tests.support.waiting import until
 

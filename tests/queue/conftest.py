@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from dbjobq import AsyncJobQueue, BaseStorage, JobQueue
-from dbjobq.queue import AsyncWithOptions
+from dbjobq.queue.queues import AsyncWithOptions
 from tests.storage.database import database
 
 __all__ = ["database"]

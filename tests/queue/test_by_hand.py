@@ -406,7 +406,7 @@ def test_execute_job_records_a_failure_and_does_not_raise_it(queue: JobQueue, fu
     assert job.error.startswith("LookupError: the reason\n")
     assert "Traceback" in job.error
     assert "raise LookupError(why)" in job.error
-    assert "dbjobq/queue.py" not in job.error
+    assert "dbjobq/queue/queues.py" not in job.error
 
 
 @pytest.mark.parametrize(

@@ -489,7 +489,7 @@ def test_an_id_made_here_that_is_taken_already_is_no_repeat(
 ) -> None:
     """Makers of ids that know nothing of a fork make some twice."""
     first = queue.enqueue(anything, n=1)
-    monkeypatch.setattr("dbjobq.calls.new_id", lambda: first)
+    monkeypatch.setattr("dbjobq.queue.base.new_id", lambda: first)
     if backend == "postgres" and given:
         second = queue.options(**given).enqueue(anything, n=2)
         assert second != first

@@ -11,7 +11,7 @@ import pytest
 from psycopg_pool import ConnectionPool
 
 from dbjobq import Job, JobQueue, PostgresStorage, StorageUnavailable, job
-from dbjobq.storage.express import Express
+from dbjobq.storage.postgres.connect.prepared import Express
 from tests.storage.database import Database
 from tests.support.looking import get
 

@@ -15,8 +15,8 @@ import psycopg
 import pytest
 from psycopg_pool import PoolClosed, PoolTimeout
 
-from dbjobq.storage import pool as pools
-from dbjobq.storage.pool import AsyncPool, Pool
+from dbjobq.storage.postgres.connect import pool as pools
+from dbjobq.storage.postgres.connect.pool import AsyncPool, Pool
 from tests.storage.database import Database
 from tests.support.waiting import until
 

@@ -12,7 +12,7 @@ import pytest
 
 from dbjobq import AsyncJobQueue, PostgresStorage, job
 from dbjobq.errors import StorageUnavailable
-from dbjobq.storage.lane import MOST
+from dbjobq.storage.postgres.connect.group_commit import MOST
 from tests.storage.database import Database, database
 from tests.support.faultproxy import proxied
 from tests.support.waiting import until

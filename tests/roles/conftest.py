@@ -10,7 +10,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from dbjobq.roles import Kind, grant
+from dbjobq.schema.roles import Kind, grant
 from tests.storage.database import database
 
 __all__ = ["Roles", "database", "roles"]

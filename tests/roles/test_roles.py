@@ -13,8 +13,8 @@ import pytest
 from dbjobq import AsyncJobQueue, JobContext, JobQueue, PostgresStorage, Worker, job
 from dbjobq.doctor import examine
 from dbjobq.errors import ConfigError, SchemaError
-from dbjobq.roles import KINDS, Kind, grant, grant_sql
 from dbjobq.schema import check, migrate
+from dbjobq.schema.roles import KINDS, Kind, grant, grant_sql
 from tests.roles.conftest import Roles
 from tests.storage.database import Database
 from tests.support.waiting import ended, until

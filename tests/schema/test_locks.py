@@ -15,7 +15,7 @@ from psycopg.conninfo import make_conninfo
 from dbjobq import StorageUnavailable, schema
 from dbjobq.embedded import EmbeddedPostgres
 from dbjobq.schema import migrate
-from dbjobq.storage.version import HEAD
+from dbjobq.storage.postgres.schema_version import HEAD
 from tests.deploys.release import INDEX, Migration, column, put_on_top
 from tests.storage.database import Database, database
 from tests.support.pgbouncer import PGBOUNCER, PgBouncer
@@ -37,7 +37,7 @@ def add(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Add:
 
     def add(*migrations: Migration) -> str:
         folder = tmp_path / "migrations"
-        monkeypatch.setattr(schema, "migrations_dir", lambda: folder)
+        monkeypatch.setattr("dbjobq.schema.migrations.migrations_dir", lambda: folder)
         return put_on_top(folder, *migrations)
 
     return add

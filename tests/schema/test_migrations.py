@@ -176,7 +176,7 @@ def test_tables_that_are_newer_are_refused_by_all(dsn: str) -> None:
 
 
 def test_tables_that_are_older_are_refused_until_they_are_migrated(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dbjobq.storage.version.HEAD", f"{int(HEAD) + 1:04}")
+    monkeypatch.setattr("dbjobq.storage.postgres.schema_version.HEAD", f"{int(HEAD) + 1:04}")
     with PostgresStorage(dsn) as storage, pytest.raises(SchemaError, match=rf"{HEAD}.*older.*dbjobq migrate"):
         storage.check().run()
 

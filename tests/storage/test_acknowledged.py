@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from dbjobq import AsyncJobQueue, JobQueue, PostgresStorage, job, schema
 from dbjobq.embedded import EmbeddedPostgres
-from dbjobq.storage.session import PostgresSession
+from dbjobq.storage.postgres.worker.session import PostgresSession
 from tests.storage.database import Database
 from tests.storage.workers import run, worker
 from tests.support.crash import crash

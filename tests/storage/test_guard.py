@@ -13,11 +13,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from dbjobq.storage import guard
-from dbjobq.storage.connections import Connections
-from dbjobq.storage.guard import Guard
-from dbjobq.storage.statements import Statements
-from dbjobq.storage.way import AsyncConnection
+from dbjobq.storage.postgres.connect import watchdog
+from dbjobq.storage.postgres.connect.connections import Connections
+from dbjobq.storage.postgres.connect.watchdog import Guard
+from dbjobq.storage.postgres.connect.way import AsyncConnection
+from dbjobq.storage.postgres.statements import Statements
 from tests.storage.database import Database
 from tests.support.waiting import until
 
@@ -61,7 +61,7 @@ async def on_guard(connections: Connections) -> AsyncGenerator[Guard]:
 def test_a_connection_is_left_alone_that_only_one_look_finds_idle(
     dsn: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard, "PATIENCE", 0.2)
+    monkeypatch.setattr(watchdog, "PATIENCE", 0.2)
 
     async def main() -> None:
         looks = Looks(dsn)
@@ -82,7 +82,7 @@ def test_a_connection_is_given_up_of_whose_exchange_the_server_has_not_got_the_r
     dsn: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server calls it active; but what was sent after that went nowhere."""
-    monkeypatch.setattr(guard, "PATIENCE", 0.2)
+    monkeypatch.setattr(watchdog, "PATIENCE", 0.2)
 
     async def main() -> None:
         connections = Connections(dsn, **SETTINGS)

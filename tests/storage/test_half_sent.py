@@ -18,8 +18,8 @@ from psycopg.conninfo import conninfo_to_dict
 from dbjobq import JobQueue, PostgresStorage, StorageUnavailable
 from dbjobq.embedded import EmbeddedPostgres
 from dbjobq.schema import migrate
-from dbjobq.storage import session as session_module
-from dbjobq.storage.session import HAS_TRANSACTION_TIMEOUT, PostgresSession
+from dbjobq.storage.postgres.worker import session as session_module
+from dbjobq.storage.postgres.worker.session import HAS_TRANSACTION_TIMEOUT, PostgresSession
 from tests.storage.workers import claim, ended, exchange, rescue, run, worker
 from tests.support.faultproxy import drop_packets, proxied
 from tests.support.waiting import until

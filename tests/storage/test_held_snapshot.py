@@ -17,8 +17,8 @@ import psycopg
 import pytest
 
 from dbjobq import JobQueue, PostgresStorage, Worker, job
-from dbjobq.storage import scan
-from dbjobq.storage.statements import Statements
+from dbjobq.storage.postgres.statements import Statements
+from dbjobq.storage.postgres.worker import claim_start
 from tests.storage.database import Database
 from tests.storage.test_plans import CLAIM, FINISH, explain
 from tests.storage.workers import claim, ended, exchange, run, worker
@@ -147,7 +147,7 @@ def test_what_looks_up_jobs_walks_over_none_that_are_gone_when_statistics_say_th
 def dear(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every whole look that is measured is taken for dear, and a third of a second must pass before the next."""
     for setting, value in {"DEAR": 0.0, "A_JOB": 0.0, "SHARE": 1e9, "LONGEST": 0.3, "UNMEASURED": 1}.items():
-        monkeypatch.setattr(scan, setting, value)
+        monkeypatch.setattr(claim_start, setting, value)
 
 
 async def resting(session: Session, queue: JobQueue) -> None:
@@ -216,8 +216,8 @@ def test_near_looks_leave_nothing_behind(
 def test_a_worker_that_keeps_up_finds_its_jobs_by_near_looks(
     storage: PostgresStorage, database: Database, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scan, "DEAR", 0.0)  # however fast this machine is,
-    monkeypatch.setattr(scan, "SHARE", 10_000)  # or slow: a rest is the longest there is
+    monkeypatch.setattr(claim_start, "DEAR", 0.0)  # however fast this machine is,
+    monkeypatch.setattr(claim_start, "SHARE", 10_000)  # or slow: a rest is the longest there is
     done = threading.Event()
 
     @job

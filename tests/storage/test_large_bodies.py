@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dbjobq.storage import session as module
+from dbjobq.storage.postgres.worker import session as module
 from tests.storage.test_plans import explain, job_id
 from tests.storage.workers import claim, ended, exchange, rescue, run, worker
 

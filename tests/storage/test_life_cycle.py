@@ -30,8 +30,8 @@ from hypothesis.stateful import (
 from dbjobq import JobQueue, PostgresStorage
 from dbjobq.errors import IllegalTransition
 from dbjobq.models import Status, after_failure, transition
-from dbjobq.storage import sqlite_jobs
-from dbjobq.storage.wire import claims_of
+from dbjobq.storage.postgres.worker.rows import claims_of
+from dbjobq.storage.sqlite import jobs
 from tests.storage.backstage import Backstage
 from tests.storage.workers import BEAT, claim, ended, exchange
 
@@ -393,18 +393,18 @@ def test_a_broken_statement_is_noticed(
 
 
 def unfenced(claim: Claim) -> Any:
-    return sqlite_jobs.JOBS.c.id == claim.id
+    return jobs.JOBS.c.id == claim.id
 
 
 def broken_move(event: Event, **values: Any) -> Any:
-    return {**sqlite_jobs._MOVES, event: {**sqlite_jobs._MOVES[event], **values}}
+    return {**jobs._MOVES, event: {**jobs._MOVES[event], **values}}
 
 
 BROKEN_STEPS: dict[str, tuple[str, Any]] = {
     "the fence": ("_of", unfenced),
-    "a release that is charged": ("_MOVES", broken_move("release", attempts=sqlite_jobs.JOBS.c.attempts + 1)),
-    "a retry that is free": ("_MOVES", broken_move("retry", attempts=sqlite_jobs.JOBS.c.attempts)),
-    "a key that is not freed": ("_MOVES", broken_move("cancel", held_key=sqlite_jobs.JOBS.c.held_key)),
+    "a release that is charged": ("_MOVES", broken_move("release", attempts=jobs.JOBS.c.attempts + 1)),
+    "a retry that is free": ("_MOVES", broken_move("retry", attempts=jobs.JOBS.c.attempts)),
+    "a key that is not freed": ("_MOVES", broken_move("cancel", held_key=jobs.JOBS.c.held_key)),
 }
 
 
@@ -414,6 +414,6 @@ def test_a_broken_step_is_noticed(
     storage: BaseStorage, backstage: Backstage, broken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same, of SQLite's steps."""
-    monkeypatch.setattr(sqlite_jobs, *BROKEN_STEPS[broken])
+    monkeypatch.setattr(jobs, *BROKEN_STEPS[broken])
     with machine(storage, backstage) as lives, pytest.raises(AssertionError):
         run_state_machine_as_test(lives, settings=SHORT)

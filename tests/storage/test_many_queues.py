@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from dbjobq import JobQueue, PostgresStorage
-from dbjobq.storage import session as module
+from dbjobq.storage.postgres.worker import session as module
 from tests.storage.test_plans import CLAIM, explain
 from tests.storage.workers import claim, ended, exchange, run, worker
 

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from dbjobq import JobQueue, PostgresStorage
-from dbjobq.storage.statements import LOOKING_UP, PINNED, Statements
+from dbjobq.storage.postgres.statements import LOOKING_UP, PINNED, Statements
 from dbjobq.storage.values import Bounds
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import psycopg
 import pytest
 
 from dbjobq import JobQueue, PostgresStorage
-from dbjobq.queue import WithOptions
-from dbjobq.storage.statements import Statements
+from dbjobq.queue.queues import WithOptions
+from dbjobq.storage.postgres.statements import Statements
 from dbjobq.storage.values import Notice
 from tests.storage.workers import BEAT, claim, ended, exchange, rescue, run, worker
 from tests.support.waiting import until

@@ -13,8 +13,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from dbjobq import AsyncJobQueue, ConfigError, JobQueue, PostgresStorage
 from dbjobq.schema import migrate
-from dbjobq.storage.connections import Connections
-from dbjobq.storage.way import NEEDED, WANTED, Way
+from dbjobq.storage.postgres.connect.connections import Connections
+from dbjobq.storage.postgres.connect.way import NEEDED, WANTED, Way
 from tests.storage.database import Database, database
 
 __all__ = ["database"]

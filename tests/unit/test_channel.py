@@ -11,7 +11,7 @@ from psycopg_pool import ConnectionPool
 from sqlalchemy import create_engine
 
 from dbjobq import BaseStorage, PostgresStorage
-from dbjobq.runtime.channel import Frames, frame
+from dbjobq.runtime.processes.channel import Frames, frame
 from dbjobq.storage.base import Recipe
 from dbjobq.storage.sqlalchemy_storage import SQLAlchemyStorage
 

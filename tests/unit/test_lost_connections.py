@@ -7,7 +7,7 @@ import pytest
 from psycopg import errors as pg
 
 from dbjobq.errors import StorageUnavailable
-from dbjobq.storage.faults import is_lost, translate
+from dbjobq.storage.postgres.connect.errors import is_lost, translate
 
 
 @pytest.mark.parametrize(

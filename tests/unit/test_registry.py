@@ -13,10 +13,11 @@ from typing import Any, Optional
 import pytest
 
 import dbjobq
-from dbjobq import JobContext, NotSupported, RetryPolicy, UnknownJobType, job, registry
+from dbjobq import JobContext, NotSupported, RetryPolicy, UnknownJobType, job
+from dbjobq.jobs import registry
+from dbjobq.jobs.registry import Task, find, openable, task_of
+from dbjobq.jobs.retry import DEFAULT_RETRY
 from dbjobq.models import Job
-from dbjobq.registry import Task, find, openable, task_of
-from dbjobq.retry import DEFAULT_RETRY
 
 PACKAGES = str(Path(__file__).parent / "packages")
 
@@ -542,7 +543,7 @@ def test_an_import_that_fails_is_an_unknown_type_with_its_cause(module: str, say
 
 def test_functions_of_a_script_are_named_by_its_file(tmp_path: Path) -> None:
     script = tmp_path / "my_jobs.py"
-    script.write_text("from dbjobq.registry import task_of\ndef f(): ...\nprint(task_of(f).name)")
+    script.write_text("from dbjobq.jobs.registry import task_of\ndef f(): ...\nprint(task_of(f).name)")
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
     assert done.stdout == "my_jobs.f\n"
 

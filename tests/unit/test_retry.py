@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbjobq import Discard, Retry, RetryPolicy
-from dbjobq.attempt import MAX_ERROR, completed, describe, failed, failed_with
-from dbjobq.retry import DEFAULT_RETRY
+from dbjobq.attempt.outcome import MAX_ERROR, completed, describe, failed, failed_with
+from dbjobq.jobs.retry import DEFAULT_RETRY
 from dbjobq.storage.values import Claim
 
 CLAIM = Claim(

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from dbjobq.storage.scan import A_JOB, DEAR, HINT_LIFE, LATE, LONGEST, MOST, SHARE, UNMEASURED, Scan, Start
+from dbjobq.storage.postgres.worker.claim_start import (
+    A_JOB,
+    DEAR,
+    HINT_LIFE,
+    LATE,
+    LONGEST,
+    MOST,
+    SHARE,
+    UNMEASURED,
+    Scan,
+    Start,
+)
 
 Q, P = 1, 5
 PLACE = {(Q, P): 1_000_000_000}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbjobq.serialize import (
+from dbjobq.codec.json import (
     MAX_DATA_BYTES,
     dump_arguments,
     dump_result,

@@ -7,7 +7,7 @@ from collections import deque
 
 import pytest
 
-from dbjobq.registry import Task
+from dbjobq.jobs.registry import Task
 from dbjobq.runtime.threads import Chunk, Threads
 from dbjobq.storage.values import Claim, Outcome
 from tests.unit.test_retry import CLAIM

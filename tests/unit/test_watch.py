@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dbjobq.runtime.watch import BLOCKED, Watch
+from dbjobq.runtime.liveness.loop_watch import BLOCKED, Watch
 
 NOTHING: Any = SimpleNamespace(
     whereabouts=list, take_back=list, unwritten=list, handlers=SimpleNamespace(kill=list), cut_off=list, lost=list

@@ -17,8 +17,8 @@ import pytest
 
 from dbjobq import JobQueue, Worker
 from dbjobq.storage.base import Exchange, Session
-from dbjobq.storage.session import PostgresSession
-from dbjobq.storage.sqlite_jobs import SqliteSession
+from dbjobq.storage.postgres.worker.session import PostgresSession
+from dbjobq.storage.sqlite.jobs import SqliteSession
 from dbjobq.storage.values import Outcome, Step
 from tests.storage.database import Database, database
 from tests.support.process import Note, WorkerProcess, read_diary

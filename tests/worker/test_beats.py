@@ -14,11 +14,12 @@ import pytest
 
 from dbjobq import JobQueue, PostgresStorage, Worker, job
 from dbjobq.embedded import EmbeddedPostgres
-from dbjobq.runtime import heartbeat
-from dbjobq.runtime.heartbeat import Heartbeat
-from dbjobq.runtime.lease import TTL, Lease, now
+from dbjobq.runtime.liveness import heartbeat
+from dbjobq.runtime.liveness.heartbeat import Heartbeat
+from dbjobq.runtime.trust import TTL, Lease, now
 from dbjobq.schema import migrate
-from dbjobq.storage import guard, pulse
+from dbjobq.storage.postgres.connect import watchdog
+from dbjobq.storage.postgres.worker import pulse
 from tests.storage.database import Database
 from tests.support.faultproxy import proxied
 from tests.support.looking import result_of
@@ -144,7 +145,7 @@ def test_a_frozen_connection_costs_no_lease(  # noqa: PLR0917 - fixtures
     start: Start, queue: JobQueue, dsn: str, database: Database, events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing comes back over those that are open; a new one works at once."""
-    monkeypatch.setattr(guard, "PATIENCE", 1e9)
+    monkeypatch.setattr(watchdog, "PATIENCE", 1e9)
     proxy, through = proxied(dsn)
     with proxy, PostgresStorage(through) as storage:
         held = Held(queue, partial(start, JobQueue(storage)), lease=6.0)
@@ -167,7 +168,7 @@ def test_an_answer_is_given_up_while_there_is_time_for_another_heartbeat(lease: 
     again = given_up + min(heartbeat.LOOK, lease * heartbeat.BEAT / 2)
     assert until_next + again + given_up / 2 < life * 0.98
     assert until_next + life * pulse.ANSWERED_BY_A_POOLER < life * 0.98
-    assert until_next + min(guard.PATIENCE, life * guard.SHARE) * 1.5 < life
+    assert until_next + min(watchdog.PATIENCE, life * watchdog.SHARE) * 1.5 < life
 
 
 @pytest.mark.parametrize("alive", [True, False])

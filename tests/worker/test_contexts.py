@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dbjobq import JobContext, JobQueue, job
-from dbjobq.queue import AsyncJobQueue
+from dbjobq.queue.queues import AsyncJobQueue
 from tests.support.looking import result_of
 from tests.support.waiting import ended, heard, until
 from tests.worker.conftest import LASTING, Events, Start

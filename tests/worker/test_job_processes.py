@@ -22,8 +22,8 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from dbjobq import JobQueue, PostgresStorage, job
-from dbjobq.runtime import job_process
-from dbjobq.runtime import processes as runtime_processes
+from dbjobq.runtime.processes import pool as pool_module
+from dbjobq.runtime.processes import process as process_module
 from tests.support import apart
 from tests.support.faultproxy import proxied
 from tests.support.looking import error_of, get, result_of
@@ -66,7 +66,7 @@ def no_process_left() -> Iterator[Callable[[], set[int]]]:
 
     def is_ours(pid: int) -> bool:
         with suppress(FileNotFoundError, ProcessLookupError):
-            return b"runtime.child" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            return b"runtime.processes.child" in Path(f"/proc/{pid}/cmdline").read_bytes()
         return False
 
     def there() -> set[int]:
@@ -104,7 +104,7 @@ def test_two_at_once_have_two_processes(start: Start, queue: JobQueue, tmp_path:
 def test_a_process_with_nothing_to_do_ends_after_a_while_and_another_takes_its_place(
     start: Start, queue: JobQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_process, "IDLE", 0.2)
+    monkeypatch.setattr(process_module, "IDLE", 0.2)
     start()
     first = result(queue, queue.enqueue(apart.pid))
     gone(first)
@@ -212,7 +212,7 @@ def test_a_timeout_counts_from_the_call_and_not_from_the_start_of_a_process(
 def test_a_process_that_is_not_ready_in_time_is_killed(
     start: Start, queue: JobQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runtime_processes, "START", 0.01)
+    monkeypatch.setattr(pool_module, "START", 0.01)
     start()
     said = error(queue, queue.enqueue(apart.pid, max_retries=0))
     assert said.startswith("TimeoutError: the process of this job was not ready within 0.01 s")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from dbjobq import job
-from dbjobq.runtime.lease import Lease
-from dbjobq.storage.pulse import PostgresPulse
+from dbjobq.runtime.trust import Lease
+from dbjobq.storage.postgres.worker.pulse import PostgresPulse
 from tests.support.waiting import until
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dbjobq import JobContext, JobQueue, job
-from dbjobq.telemetry import name_job
+from dbjobq.events.loggers import name_job
 from tests.support.looking import get
 from tests.support.waiting import ended, until
 from tests.worker.conftest import Events, Start

@@ -22,7 +22,7 @@ from dbjobq import JobQueue, PostgresStorage, Retry, Worker, job
 from dbjobq.runtime.backoff import PollBackoff
 from dbjobq.runtime.poller import Poller
 from dbjobq.storage.base import Exchange
-from dbjobq.storage.session import PostgresSession
+from dbjobq.storage.postgres.worker.session import PostgresSession
 from dbjobq.storage.values import Idle, Outcome, Step
 from tests.storage.database import Database
 from tests.support.faultproxy import proxied

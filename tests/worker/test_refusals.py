@@ -19,7 +19,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from dbjobq import ConfigError, JobQueue, PostgresStorage, StorageUnavailable, Worker, job, schema
 from dbjobq.embedded import EmbeddedPostgres
 from dbjobq.storage.base import Recipe
-from dbjobq.storage.way import Way
+from dbjobq.storage.postgres.connect.way import Way
 from tests.conftest import Postgres
 from tests.support.waiting import ended, until
 from tests.worker.conftest import Events, Start

@@ -371,12 +371,12 @@ def test_a_result_that_postgresql_refuses_completes_the_job_and_leaves_the_other
     start: Start, queue: JobQueue, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever our check lets through and the server refuses: here the check is turned off."""
-    from dbjobq import attempt
+    from dbjobq.attempt import outcome
 
     def dumped(value: object) -> str:
         return "{not json" if value == "bad" else '"good"'
 
-    monkeypatch.setattr(attempt, "dump_result", dumped)
+    monkeypatch.setattr(outcome, "dump_result", dumped)
 
     @job
     def give(what: str) -> str:

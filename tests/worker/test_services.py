@@ -16,15 +16,15 @@ import pytest
 from dbjobq import JobQueue, Worker, job
 from dbjobq.runtime.executor import Executor
 from dbjobq.runtime.handlers import Handlers
-from dbjobq.runtime.heartbeat import Heartbeat
-from dbjobq.runtime.lease import Lease
 from dbjobq.runtime.listener import Listener
+from dbjobq.runtime.liveness.heartbeat import Heartbeat
+from dbjobq.runtime.liveness.stand_in import StandIn
 from dbjobq.runtime.pace import Pace
 from dbjobq.runtime.poller import Poller
-from dbjobq.runtime.stand_in import StandIn
-from dbjobq.storage.guard import Guard
-from dbjobq.storage.pulse import PostgresPulse
-from dbjobq.storage.session import PostgresSession
+from dbjobq.runtime.trust import Lease
+from dbjobq.storage.postgres.connect.watchdog import Guard
+from dbjobq.storage.postgres.worker.pulse import PostgresPulse
+from dbjobq.storage.postgres.worker.session import PostgresSession
 from tests.storage.database import Database
 from tests.support.waiting import ended, until
 from tests.worker.conftest import LASTING, Events, Start
@@ -96,7 +96,7 @@ def test_a_service_that_raises_ends_its_worker_which_says_so_and_hands_its_jobs_
     kind, method = SERVICES[service]
     fault = Fault(SystemExit("injected") if service in THREADS else Injected())
     fault.into(monkeypatch, kind, method)
-    monkeypatch.setattr("dbjobq.storage.guard.PATIENCE", 0.4)
+    monkeypatch.setattr("dbjobq.storage.postgres.connect.watchdog.PATIENCE", 0.4)
     worker, job_id = request.getfixturevalue("running")
     fault.on = True
     with database.connection.transaction():

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from dbjobq import JobQueue, job
-from dbjobq.storage import sqlite_engine
 from dbjobq.storage.sqlalchemy_storage import SQLAlchemyStorage
+from dbjobq.storage.sqlite import engine
 from tests.support.waiting import ended, until
 from tests.worker.cancelling import SELDOM, seconds_until_told
 from tests.worker.conftest import LASTING, Events, Start
@@ -119,7 +119,7 @@ def test_a_database_that_stays_locked_costs_time_and_no_job(
         return "kept"
 
     job_id = queue.enqueue(hold)
-    monkeypatch.setattr(sqlite_engine, "PATIENCE", 0.1)
+    monkeypatch.setattr(engine, "PATIENCE", 0.1)
     with SQLAlchemyStorage(f"sqlite:///{tmp_path}/jobs.db") as impatient:
         worker = start(JobQueue(impatient), lease=60.0)
         assert began.wait(60)

@@ -12,7 +12,7 @@ from psycopg.conninfo import make_conninfo
 
 from dbjobq import ConfigError, JobQueue, PostgresStorage, SchemaError, Worker, job
 from dbjobq.embedded import EmbeddedPostgres
-from dbjobq.storage.version import HEAD
+from dbjobq.storage.postgres.schema_version import HEAD
 from tests.storage.database import Database
 from tests.support.faultproxy import proxied
 from tests.support.waiting import ended, lasting, until
@@ -97,7 +97,7 @@ def test_with_tables_of_a_newer_version_the_thread_ends_and_says_what_to_do(
 def test_with_tables_of_an_older_version_the_thread_ends_and_says_what_to_do(
     dsn: str, monkeypatch: pytest.MonkeyPatch, events: Events
 ) -> None:
-    monkeypatch.setattr("dbjobq.storage.version.HEAD", f"{int(HEAD) + 1:04}")
+    monkeypatch.setattr("dbjobq.storage.postgres.schema_version.HEAD", f"{int(HEAD) + 1:04}")
     with PostgresStorage(dsn) as storage:
         worker = Worker(JobQueue(storage))
         worker.start()

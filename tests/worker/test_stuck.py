@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from dbjobq import JobContext, JobQueue, Worker, job
-from dbjobq.runtime import long_jobs, watch
+from dbjobq.runtime.liveness import long_jobs, loop_watch
 from tests.support import handlers
 from tests.support.looking import get
 from tests.support.waiting import ended, heard, until
@@ -51,7 +51,7 @@ def test_a_job_that_blocks_the_event_loop_is_reported_once_with_its_stack_and_so
     said = told(events, "loop.blocked")
     assert (said["job_id"], said["job_type"]) == (ids[1], get(queue, ids[1]).type)
     assert (said["queue"], said["attempt"]) == ("default", 1)
-    assert said["seconds"] >= watch.BLOCKED
+    assert said["seconds"] >= loop_watch.BLOCKED
     assert "Blocker.block (" in said["stack"]
     assert f"blocks ({__file__}:" in said["stack"]
     assert "dbjobq/runtime" not in said["stack"]

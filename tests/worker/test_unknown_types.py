@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dbjobq import Job, JobQueue, Worker, job
-from dbjobq.cli.serve import WorkerSettings
+from dbjobq.cli.serving.serve import WorkerSettings
 from tests.storage.backstage import Backstage
 from tests.storage.database import Database
 from tests.support import apart

@@ -18,7 +18,7 @@
 -- index, and no further than the limit goes. So it does not matter how many queues there are; `claim` is cheaper where they are few.
 -- `claim_after` looks only behind a position in each queue and priority it is given, so that it does not walk again over
 -- index entries of rows that are gone but, while an old snapshot is held somewhere, cannot be vacuumed. It may miss some:
--- scan.py says when it does, and when `claim` must follow.
+-- claim_start.py says when it does, and when `claim` must follow.
 with {held_queues}picked as materialized (
     select row.tid
       from {served},

@@ -1,0 +1,119 @@
+"""One attempt of one job → one outcome. What raises, and what cannot be stored, is decided here; nothing is awaited."""
+
+from __future__ import annotations
+
+import random
+import traceback
+from typing import Any, Final
+
+from dbjobq.codec.json import dump_result, storable_text
+from dbjobq.jobs.retry import DEFAULT_RETRY, Retry, RetryPolicy
+from dbjobq.models import after_failure
+from dbjobq.redact import without_passwords
+from dbjobq.storage.values import Claim, Outcome
+
+__all__ = ["UNKNOWN_WITHIN", "completed", "failed", "failed_with", "unfinished", "unknown"]
+
+MAX_ERROR: Final = 16_000
+"""Characters of a traceback that are kept: its end, where the cause is."""
+_OURS: Final = ("dbjobq.attempt.", "dbjobq.queue.", "dbjobq.runtime.")
+"""Modules whose frames stand before the handler's own in a traceback."""
+UNKNOWN_WITHIN: Final = 3600.0
+"""Seconds for which a job waits for a worker that knows its type, if nobody says otherwise: longer than a deploy."""
+MAX_DELAY: Final = 100 * 366 * 86400.0
+"""Seconds until a retry: a century, which PostgreSQL's calendar and Python's both have room for."""
+
+
+def completed(claim: Claim, result: Any) -> Outcome:
+    """Return the outcome of an attempt that returned `result`.
+
+    A result that JSON cannot hold is dropped, and the error says so; the job is completed all the same (contract §3).
+    """
+    try:
+        return Outcome(claim, "complete", None, dump_result(result))
+    except (TypeError, ValueError) as error:
+        return Outcome(
+            claim,
+            "complete",
+            storable_text(f"{error}; the job ran to its end, and is not run again for that"),
+        )
+
+
+def failed(claim: Claim, error: BaseException, policy: RetryPolicy = DEFAULT_RETRY) -> Outcome:
+    """Return the outcome of an attempt that raised: a retry after the policy's delay, or the end.
+
+    Never raises: where a policy of the user's own does, the default one decides, and the error says so.
+    """
+    return _failure(claim, describe(error), error, policy)
+
+
+def failed_with(claim: Claim, error: str, policy: RetryPolicy = DEFAULT_RETRY) -> Outcome:
+    """Return the outcome of an attempt that is said to have failed, for `fail(job, error)`."""
+    return _failure(claim, storable_text(_end(error)), None, policy)
+
+
+def unfinished(claim: Claim) -> Outcome:
+    """Return the outcome of an attempt that is not over when its worker stops: handed back, at no charge.
+
+    But one with `max_retries=0` has failed: it may start once, and has (contract §6).
+    """
+    if claim.max_retries > 0:
+        return Outcome(claim, "release")
+    return failed(claim, TimeoutError("the worker stopped before it ended, and max_retries=0 allows one start"))
+
+
+def unknown(claim: Claim, error: BaseException, within: float) -> Outcome:
+    """Return the outcome of a job whose type is not known here: back at no charge, for others may know it by now.
+
+    Args:
+        claim: Under which it is held.
+        error: Why it was not found.
+        within: After so many seconds of that, counted by the database, it fails.
+    """
+    rule = f"It goes back at no charge, and fails when that has lasted {within:g} s (unknown_within)."
+    return Outcome(claim, "unknown", f"{describe(error).rstrip()}\n\n{rule}", None, within)
+
+
+def _failure(claim: Claim, said: str, error: BaseException | None, policy: RetryPolicy) -> Outcome:
+    asked = error.after if isinstance(error, Retry) else None
+    try:
+        worth = error is None or bool(policy.worth(error))
+        delay = _delay(claim, policy, asked)
+    except BaseException as broken:
+        worth, delay = error is None or DEFAULT_RETRY.worth(error), _delay(claim, DEFAULT_RETRY, None)
+        said += f"\n\nThe default retry policy was used: the job type's own raised {storable_text(_said(broken))}"
+    event = after_failure(claim.attempts, claim.max_retries) if worth else "fail"
+    return Outcome(claim, event, said, None, delay, error if event == "fail" else None)
+
+
+def _delay(claim: Claim, policy: RetryPolicy, asked: float | None) -> float:
+    seconds = policy.delay(claim.attempts + 1, random.random()) if asked is None else asked  # noqa: S311 - jitter
+    if not seconds >= 0:  # what a subclass returns is anybody's guess, NaN included
+        raise ValueError(f"a delay of {seconds} seconds")
+    return float(min(seconds, MAX_DELAY))
+
+
+def describe(error: BaseException) -> str:
+    """Return `Type: message` and the traceback, from the handler's own frame on."""
+    head = _said(error)
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(_OURS):
+        trace = trace.tb_next
+    try:
+        lines = "".join(traceback.format_exception(type(error), error, trace))
+    except BaseException:
+        lines = "(its traceback cannot be shown)"
+    return storable_text(f"{head}\n\n{_end(lines)}")
+
+
+def _said(error: BaseException) -> str:
+    try:
+        said = str(error)
+    except BaseException as broken:  # a handler's exception may do anything when it is asked
+        said = f"(its message raised {type(broken).__name__})"
+    return without_passwords(f"{type(error).__name__}: {said}"[: 2 * MAX_ERROR])[:MAX_ERROR]
+
+
+def _end(text: str) -> str:
+    """Return as much of an error as is kept."""
+    return without_passwords(text[-2 * MAX_ERROR :])[-MAX_ERROR:]

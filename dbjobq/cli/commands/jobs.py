@@ -1,0 +1,315 @@
+"""`dbjobq jobs`: look at jobs, try them again, cancel them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from dbjobq.checks import check_seconds
+from dbjobq.cli.output import as_json as job_as_json
+from dbjobq.cli.output import cut, echo_json, json_option, moment, plural, printable, table, width
+from dbjobq.cli.seconds import Seconds
+from dbjobq.cli.settings import Database, database_options
+from dbjobq.errors import JobNotFound
+from dbjobq.models import STATUSES, Job, Status
+from dbjobq.queue.base import job_filter
+from dbjobq.storage.values import Bounds
+
+if TYPE_CHECKING:
+    from dbjobq.queue.queues import JobQueue
+
+__all__ = ["jobs"]
+
+LONGEST_ERROR: Final = 60
+"""Characters of an error in a table."""
+LONGEST_VALUE: Final = 4_000
+"""Characters of arguments or of a result that are shown to people."""
+LARGEST: Final = 16 * 1024 * 1024
+"""Bytes of arguments and results that are listed for programs."""
+ATTEMPTS: Final = 25
+"""How many of a job's attempts are shown with their errors: the last ones."""
+BATCH: Final = 1_000
+"""Jobs that one statement moves."""
+
+_ids = click.argument("ids", nargs=-1, metavar="[ID]...")
+_queue = click.option("--queue", metavar="NAME", help="Only of this queue.")
+_type = click.option("--type", "job_type", metavar="NAME", help="Only of this job type.")
+
+
+@click.group()
+def jobs() -> None:
+    """Look at jobs, try them again, cancel them."""
+
+
+@jobs.command("list")
+@click.option("--status", type=click.Choice(STATUSES), help="Only in this status.")
+@_queue
+@_type
+@click.option("--limit", type=click.IntRange(0, 2**63 - 1), default=50, show_default=True, help="How many at most.")
+@click.option(
+    "--search",
+    type=click.IntRange(1, 2**62),
+    default=10_000,
+    show_default=True,
+    metavar="JOBS",
+    help="How many of the newest jobs to look at.",
+)
+@click.option("--wide", is_flag=True, help="All columns, however narrow the terminal.")
+@json_option
+@database_options
+def list_jobs(  # noqa: PLR0913 - the command's options
+    database: Database,
+    *,
+    status: Status | None,
+    queue: str | None,
+    job_type: str | None,
+    limit: int,
+    search: int,
+    wide: bool,
+    as_json: bool,
+) -> None:
+    """List jobs, newest first.
+
+    A look is bounded, and says so where that left something out: by --search; and with --json, which prints arguments
+    and results, too, by 16 MiB of them.
+
+    \b
+      dbjobq jobs list --status failed
+      dbjobq jobs list --type myapp.jobs.send --search 1000000
+    """  # noqa: D301 - click's mark for a block that is not wrapped
+    bounds = Bounds(search, LARGEST if as_json else None)
+    with database.queue() as jobs:
+        found = jobs.storage.look(limit, bounds, **job_filter(status, queue, job_type)).run()
+    if as_json:
+        echo_json([job_as_json(job) for job in found.jobs])
+    elif found.jobs:
+        columns = width()
+        click.echo(_wide(found.jobs) if wide or columns is None else _narrow(found.jobs, columns))
+    if found.unsearched:
+        which = f"{status} jobs" if status not in {None, "pending"} else "jobs"
+        click.echo(f"only the newest {search:,} {which} were searched: --search looks at more", err=True)
+    elif not found.jobs and not as_json:
+        click.echo("no such jobs", err=True)
+    if found.cut:
+        click.echo(
+            f"only the newest {len(found.jobs):,} are shown: their arguments and results are over {LARGEST:,} bytes "
+            "together; `dbjobq jobs show ID --json` prints one",
+            err=True,
+        )
+
+
+def _wide(jobs: Iterable[Job]) -> str:
+    header = ("id", "status", "type", "queue", "priority", "attempts", "created", "error")
+    rows = (
+        (
+            j.id,
+            j.status,
+            j.type,
+            j.queue,
+            j.priority,
+            j.attempts,
+            moment(j.created_at),
+            cut(j.error or "", LONGEST_ERROR),
+        )
+        for j in jobs
+    )
+    return table(header, rows)
+
+
+def _narrow(jobs: Iterable[Job], columns: int) -> str:
+    """Return a line for each job, and one below it for its error."""
+    lines = [f"{'id':<36}  {'status':<9}  type"]
+    for job in jobs:
+        lines.append(cut(f"{job.id}  {job.status:<9}  {printable(job.type)}", columns))
+        if job.error:
+            lines.append(cut(f"    {job.error}", columns))
+    return "\n".join(lines)
+
+
+@jobs.command()
+@click.argument("job_id", metavar="ID")
+@json_option
+@database_options
+def show(database: Database, *, job_id: str, as_json: bool) -> None:
+    """Show all that is known of one job: its arguments, its result, the error of each attempt with its traceback."""
+    with database.queue() as jobs:
+        job, progress = jobs.get_job(job_id), jobs.get_progress(job_id)
+        failures = jobs.storage.failures(job_id, ATTEMPTS).run()
+    if job is None:
+        raise JobNotFound(job_id)
+    known = job_as_json(job) | {"progress": progress}
+    if as_json:
+        told = [{**failure._asdict(), "at": failure.at.isoformat()} for failure in failures]
+        echo_json(known | {"failures": told})
+        return
+    for name, value in known.items():
+        if name not in {"data", "result", "error"} and value is not None:
+            click.echo(f"{name + ':':<13}{printable(str(value))}")
+    click.echo(f"{'data:':<13}{_shown(job.data)}")
+    if job.result is not None:
+        click.echo(f"{'result:':<13}{_shown(job.result)}")
+    for failure in failures:
+        number = f"attempt {failure.attempt}, " if failure.attempt else ""
+        click.echo(f"\n{number}{moment(failure.at)}:")
+        _print_error(failure.error)
+    if not failures and job.error:
+        _print_error(job.error)
+    if len(failures) == ATTEMPTS:
+        click.echo(f"\nOnly the last {ATTEMPTS} are shown.")
+
+
+def _print_error(error: str) -> None:
+    for line in error.splitlines():
+        click.echo(f"  {printable(line)}".rstrip())
+
+
+def _shown(value: Any) -> str:
+    """Return a value as JSON, as far as a person reads."""
+    text = json.dumps(value)
+    if len(text) <= LONGEST_VALUE:
+        return text
+    return f"{text[:LONGEST_VALUE]}… ({len(text):,} characters; --json prints all)"
+
+
+@jobs.command()
+@_ids
+@click.option("--all-failed", is_flag=True, help="All failed jobs, or those of --queue and --type.")
+@_queue
+@_type
+@click.option("--delay", type=Seconds(0), default=0.0, metavar="SECONDS", help="Not before so many seconds.")
+@json_option
+@database_options
+def retry(  # noqa: PLR0913 - the command's options
+    database: Database,
+    *,
+    ids: tuple[str, ...],
+    all_failed: bool,
+    queue: str | None,
+    job_type: str | None,
+    delay: float,
+    as_json: bool,
+) -> None:
+    """Put failed or cancelled jobs back to pending, their attempts counted from 0.
+
+    \b
+      dbjobq jobs retry 0190f3a0-… 0190f3a1-…
+      dbjobq jobs retry --all-failed --type myapp.jobs.send
+    """  # noqa: D301 - click's mark for a block that is not wrapped
+    if all_failed == bool(ids):
+        raise click.UsageError("name jobs by their ids, or give --all-failed")
+    if (queue or job_type) and not all_failed:
+        raise click.UsageError("--queue and --type go with --all-failed")
+    check_seconds(delay, "delay_seconds")
+    with database.queue() as jobs:
+        if ids:
+            _each(ids, jobs, lambda job_id: jobs.retry(job_id, delay), "retried", as_json=as_json)
+            return
+        chosen = _chosen(jobs, ["failed"], queue, job_type)
+        _many(chosen, lambda some: jobs.storage.retry_many(some, delay).run(), "retried", as_json=as_json)
+
+
+@jobs.command()
+@_ids
+@click.option("--all", "all_of_them", is_flag=True, help="All that wait or run, or those of --status, --queue, --type.")
+@click.option("--status", type=click.Choice(("pending", "running")), help="Only in this status.")
+@_queue
+@_type
+@click.option("--yes", is_flag=True, help="Do not ask whether to go on.")
+@json_option
+@database_options
+def cancel(  # noqa: PLR0913 - the command's options
+    database: Database,
+    *,
+    ids: tuple[str, ...],
+    all_of_them: bool,
+    status: Status | None,
+    queue: str | None,
+    job_type: str | None,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Cancel jobs that are pending or running.
+
+    A running one is cancelled at once: its function is told within a second, and its late result is refused. With --all
+    the jobs are counted first, and nothing is done before you have said yes; those that come meanwhile are left alone.
+
+    \b
+      dbjobq jobs cancel 0190f3a0-… 0190f3a1-…
+      dbjobq jobs cancel --all --status pending --type myapp.jobs.send
+    """  # noqa: D301 - click's mark for a block that is not wrapped
+    if all_of_them == bool(ids):
+        raise click.UsageError("name jobs by their ids, or give --all")
+    if (status or queue or job_type) and not all_of_them:
+        raise click.UsageError("--status, --queue and --type go with --all")
+    with database.queue() as jobs:
+        if ids:
+            _each(ids, jobs, jobs.cancel, "cancelled", as_json=as_json)
+            return
+        chosen = _chosen(jobs, [status] if status else ["pending", "running"], queue, job_type)
+        if chosen and not yes:
+            click.confirm(f"Cancel {plural(len(chosen), 'job')}?", abort=True, err=True)
+        _many(chosen, lambda some: jobs.storage.cancel_many(some).run(), "cancelled", as_json=as_json)
+
+
+def _chosen(queue: JobQueue, statuses: Iterable[Status], name: str | None, job_type: str | None) -> list[str]:
+    """Return the ids of all jobs that are meant: what comes later is not."""
+    ids: list[str] = []
+    for status in statuses:
+        before: str | None = None
+        while True:
+            some, before = queue.storage.ids(before, **job_filter(status, name, job_type)).run()
+            ids += some
+            if before is None:
+                break
+    return ids
+
+
+def _many(ids: Sequence[str], act: Callable[[Sequence[str]], int], done: str, *, as_json: bool) -> None:
+    """Do something to many jobs, by the thousand, and say how far it is."""
+    changed = 0
+    if not ids and not as_json:
+        click.echo(f"no jobs to be {done}")
+        return
+    batches = [ids[at : at + BATCH] for at in range(0, len(ids), BATCH)]
+    with click.progressbar(length=len(ids), label=plural(len(ids), "job"), file=sys.stderr) as progress:
+        for batch in batches:
+            changed += act(batch)
+            progress.update(len(batch))
+    if as_json:
+        echo_json({"found": len(ids), done: changed})
+    else:
+        left = len(ids) - changed
+        click.echo(f"{done} {plural(changed, 'job')}" + (f"; {left:,} had moved on meanwhile" if left else ""))
+
+
+def _each(ids: Iterable[str], queue: JobQueue, act: Callable[[str], bool], done: str, *, as_json: bool) -> None:
+    """Do something to each job; exit code 1 if one could not be had, after all the others."""
+    results: list[dict[str, Any]] = []
+    for job_id in ids:
+        problem = _problem(queue, job_id, act)
+        results.append({"id": job_id, done: problem is None, "problem": problem})
+        if problem is not None:
+            click.echo(f"Error: {printable(problem)}", err=True)
+        elif not as_json:
+            click.echo(f"{done} {job_id}")
+    if as_json:
+        echo_json(results)
+    elif not results:
+        click.echo(f"no jobs to be {done}")
+    if any(result["problem"] for result in results):
+        raise click.exceptions.Exit(1)
+
+
+def _problem(queue: JobQueue, job_id: str, act: Callable[[str], bool]) -> str | None:
+    """Act, and return why nothing was changed."""
+    try:
+        if act(job_id):
+            return None
+    except JobNotFound as error:
+        return str(error)
+    job = queue.get_job(job_id)
+    return f"job {job_id} is {job.status if job else 'gone'}: nothing was changed"

@@ -1,0 +1,1 @@
+"""What `dbjobq worker` does with its processes: it starts, watches, reloads and stops them."""

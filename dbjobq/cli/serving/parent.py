@@ -1,0 +1,236 @@
+"""Several worker processes under one parent, which replaces those that crash or, if asked to, have old code.
+
+The parent touches neither the database nor the jobs' modules. The first process goes ahead: the others are
+started when it is ready, so that what is wrong with all of them is said once. All that happens arrives in one
+queue, `_events`; only `run` changes the parent's state.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from dbjobq.cli.serving.lifeline import TOLD, WorkerProcess
+from dbjobq.cli.serving.signals import Events
+from dbjobq.errors import ConfigError
+from dbjobq.signals import STOP_SIGNALS, on_stop_signals
+
+__all__ = ["Processes", "restart_delay", "watch_python_files"]
+
+FIRST_DELAY: Final = 0.5
+LONGEST_DELAY: Final = 30.0
+STEADY: Final = 30.0
+"""Seconds after which a process that crashes is not held to be in a loop of crashes."""
+FAILED_STARTS: Final = 5
+"""How many in a row, with no process at work, end the parent."""
+GRACE: Final = 15.0
+"""Seconds beyond the shutdown timeout that a process gets to end; then it is killed."""
+
+log: Final = logging.getLogger("dbjobq.cli")
+
+
+def restart_delay(crashes: int, chance: float) -> float:
+    """Return the seconds to wait before a crashed process is replaced.
+
+    Args:
+        crashes: How many there have been in a row; at least 1.
+        chance: A random number from [0, 1), so that parents on many machines do not act as one.
+    """
+    return min(FIRST_DELAY * 2.0 ** min(crashes - 1, 16), LONGEST_DELAY) * (1 - chance / 2)
+
+
+class Stop(NamedTuple):
+    """A signal came."""
+
+
+class Ready(NamedTuple):
+    """A process has started to work."""
+
+    child: WorkerProcess
+
+
+class Ended(NamedTuple):
+    """A process is gone."""
+
+    child: WorkerProcess
+    code: int
+
+
+class Changed(NamedTuple):
+    """Files were changed."""
+
+    paths: Sequence[str]
+
+
+Event = Stop | Ready | Ended | Changed
+
+
+class _Child:
+    """What the parent knows of one process."""
+
+    def __init__(self, now: float) -> None:
+        self.started_at = now
+        self.ready = False
+        self.kill_at: float | None = None
+        """When it is killed: it was told to end before."""
+        self.killed = False
+
+
+class Processes:
+    """The parent.
+
+    Args:
+        arguments: What follows `dbjobq worker`, in each process.
+        environment: What is added to each process's environment.
+        size: How many processes there are to be.
+        shutdown_timeout: Seconds that each was told to give its jobs.
+        changes: Files as they change; None to keep the code that was started. With them, a process that cannot
+            start does not end the parent: it waits for the next change.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        size: int,
+        shutdown_timeout: float,
+        changes: Iterator[Sequence[str]] | None = None,
+    ) -> None:
+        self._spawn: Callable[[], WorkerProcess] = lambda: WorkerProcess(arguments, environment)
+        self._size, self._grace, self._changes = size, shutdown_timeout + GRACE, changes
+        self._events: Events[Event] = Events()
+        self._children: dict[WorkerProcess, _Child] = {}
+        self._start_at = 0.0
+        self._crashes = self._failed_starts = 0
+        self._was_ready = self._stopping = False
+        self._code = 0
+
+    def run(self) -> int:
+        """Work until a signal comes, or no process can be started.
+
+        Returns:
+            The exit code: 0 after a signal, 1 if the processes keep failing.
+        """
+        on_stop_signals(lambda: self._events.put(Stop()))
+        if self._changes is not None:
+            self._in_thread(self._watch, self._changes)
+        while not self._stopping or self._children:
+            self._fill()
+            if (event := self._events.get(self._patience())) is not None:
+                self._handle(event)
+            self._kill_overdue()
+        return self._code
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case Stop():
+                log.info("processes.stopping", extra={"processes": len(self._children)})
+                self._stop()
+            case Ready(child):
+                self._children[child].ready = self._was_ready = True
+                self._failed_starts = 0
+            case Ended(child, code):
+                self._ended(child, self._children.pop(child), code)
+            case Changed(paths):
+                log.info("processes.reloading", extra={"changed": ", ".join(paths)})
+                self._start_at = 0.0
+                self._tell_all()
+
+    def _fill(self) -> None:
+        """Start what is missing: one while none is ready, then the rest."""
+        wanted = self._size if self._at_work() else 1
+        while not self._stopping and time.monotonic() >= self._start_at and len(self._children) < wanted:
+            process = self._spawn()
+            self._children[process] = _Child(time.monotonic())
+            self._in_thread(self._follow, process)
+
+    def _ended(self, process: WorkerProcess, child: _Child, code: int) -> None:
+        if self._stopping or child.kill_at is not None:
+            return
+        now = time.monotonic()
+        self._crashes = 1 if now - child.started_at > STEADY else self._crashes + 1
+        told = code == TOLD or -code in STOP_SIGNALS  # so are we, perhaps: a service manager tells all at once
+        if not (child.ready or told) and self._hopeless():
+            self._code = max(code, 1)
+            self._stop()
+            return
+        if not (child.ready or told) and self._changes is not None:
+            self._start_at = float("inf")
+            log.error("processes.waiting", extra={"pid": process.pid, "for": "a file to change"})
+            return
+        delay = restart_delay(self._crashes, random.random())  # noqa: S311 - spread, not secrecy
+        self._start_at = now + delay
+        log.warning("process.ended", extra={"pid": process.pid, "code": code, "restart_in": round(delay, 2)})
+
+    def _hopeless(self) -> bool:
+        """One more process could not start, and has said why: tell whether that is how it goes with all of them."""
+        self._failed_starts += 1
+        if self._changes is not None:
+            return False
+        in_vain = self._failed_starts >= FAILED_STARTS and not self._at_work()
+        return in_vain or not self._was_ready
+
+    def _at_work(self) -> bool:
+        return any(child.ready and child.kill_at is None for child in self._children.values())
+
+    def _stop(self) -> None:
+        self._stopping = True
+        self._tell_all()
+
+    def _tell_all(self) -> None:
+        """Tell each to end; who is told a second time hands back what runs."""
+        for process, child in self._children.items():
+            child.kill_at = child.kill_at or time.monotonic() + self._grace
+            process.stop()
+
+    def _kill_overdue(self) -> None:
+        for process, child in self._children.items():
+            if child.kill_at is not None and not child.killed and time.monotonic() >= child.kill_at:
+                child.killed = True
+                log.error("process.killed", extra={"pid": process.pid, "why": "it did not end in time"})
+                process.kill()
+
+    def _patience(self) -> float:
+        """Return for how long nothing has to be done."""
+        now = time.monotonic()
+        times = [child.kill_at for child in self._children.values() if child.kill_at is not None and not child.killed]
+        if not self._stopping and now < self._start_at < float("inf"):
+            times.append(self._start_at)
+        return max(0.01, min(times) - now) if times else float("inf")
+
+    # What threads do: wait, and put what happened.
+
+    @staticmethod
+    def _in_thread(call: Callable[..., None], *args: object) -> None:
+        threading.Thread(target=call, args=args, name="dbjobq-processes", daemon=True).start()
+
+    def _follow(self, process: WorkerProcess) -> None:
+        if process.wait_ready():
+            self._events.put(Ready(process))
+        self._events.put(Ended(process, process.wait()))
+
+    def _watch(self, changes: Iterator[Sequence[str]]) -> None:
+        for paths in changes:
+            self._events.put(Changed(paths))
+
+
+def watch_python_files(directory: Path) -> Iterator[Sequence[str]]:
+    """Yield the Python files that change below a directory, whenever some do.
+
+    Raises:
+        ConfigError: The package that watches them is not installed.
+    """
+    try:
+        from watchfiles import PythonFilter, watch
+    except ImportError:
+        raise ConfigError("--reload needs watchfiles: pip install 'dbjobq[reload]'") from None
+
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # we say ourselves what changed
+    changes = watch(directory, watch_filter=PythonFilter(), raise_interrupt=False)
+    return (sorted({str(Path(path).relative_to(directory)) for _, path in found}) for found in changes)

@@ -1,0 +1,1 @@
+"""How arguments and results are stored as text."""

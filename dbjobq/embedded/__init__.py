@@ -1,0 +1,5 @@
+"""A PostgreSQL server without an installation, for development, demonstrations and tests."""
+
+from dbjobq.embedded.server import EmbeddedPostgres
+
+__all__ = ["EmbeddedPostgres"]

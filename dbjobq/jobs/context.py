@@ -1,0 +1,94 @@
+"""`JobContext`: what a running function is given, in the parameter it annotates so (contract §3)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Callable
+from typing import Any
+
+from dbjobq.errors import NotSupported
+from dbjobq.events.loggers import job_fields, job_log
+from dbjobq.models import Job
+
+__all__ = ["JobContext"]
+
+
+class JobContext:
+    """One attempt of one job, as its function sees it. Made by the worker; safe to use from the function's threads.
+
+    Args:
+        job: The job.
+        queue: A `JobQueue` for a `def`, an `AsyncJobQueue` for an `async def`; None where the jobs cannot be reached.
+        connection: The transaction's connection, for a transactional job.
+        on_progress: Told what `progress` says, as JSON text.
+    """
+
+    __slots__ = ("_connection", "_logger", "_on_progress", "_queue", "cancelled", "job")
+
+    def __init__(
+        self,
+        job: Job,
+        queue: Any,
+        connection: Any = None,
+        on_progress: Callable[[str], None] | None = None,
+    ) -> None:
+        self.job = job
+        self.cancelled = False
+        """True once the job was cancelled, timed out or given to another worker: whatever it returns is refused."""
+        self._queue = queue
+        self._connection = connection
+        self._on_progress = on_progress
+        self._logger: logging.LoggerAdapter[logging.Logger] | None = None
+
+    @property
+    def queue(self) -> Any:
+        """Enqueue more with it, awaited in an `async def`.
+
+        Raises:
+            NotSupported: The job runs in a process of its own, which cannot reach a database in its worker's memory.
+        """
+        if self._queue is None:
+            raise NotSupported(
+                f"ctx.queue: {self.job.type} runs in a process of its own (executor='process'), and the jobs are in "
+                "its worker's memory: use a storage that other processes can reach, such as a file"
+            )
+        return self._queue
+
+    @property
+    def connection(self) -> Any:
+        """The psycopg connection whose transaction commits together with the job's completion.
+
+        Raises:
+            NotSupported: The job type is not `@job(transactional=True)`.
+        """
+        if self._connection is None:
+            raise NotSupported(f"ctx.connection: {self.job.type} is not registered with @job(transactional=True)")
+        return self._connection
+
+    @property
+    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger, a child of `dbjobq.job`, whose lines carry the job's id, type, queue and attempt."""
+        if self._logger is None:
+            self._logger = logging.LoggerAdapter(job_log.getChild(self.job.type), job_fields(self.job))
+        return self._logger
+
+    def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
+        """Say how far the job is: seen in the view `jobs` and by `dbjobq jobs show` while it runs.
+
+        Cheap enough for a loop: what is said between two exchanges with the database is written once.
+
+        Args:
+            done: How much is done, in units of your own.
+            total: How much there is; None if unknown.
+            message: A few words for people.
+        """
+        if self._on_progress is not None:
+            said = {"done": _finite(done), "total": _finite(total), "message": message and message[:1000]}
+            self._on_progress(json.dumps(said))
+
+
+def _finite(number: float | None) -> float | None:
+    """JSON has no NaN and no infinity; a progress bar need not fail for that."""
+    return number if not isinstance(number, float) or math.isfinite(number) else None

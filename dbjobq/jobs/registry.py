@@ -1,0 +1,401 @@
+"""`@job`, and the table of functions it fills: name → function, options, signature."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import sys
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Final, ForwardRef, Literal, TypeVar, Union, get_args, get_origin, overload
+
+from dbjobq.checks import INT_MAX, check_integer, check_name, check_seconds
+from dbjobq.errors import UnknownJobType
+from dbjobq.imports import hear_again
+from dbjobq.jobs.context import JobContext
+from dbjobq.jobs.retry import DEFAULT_RETRY, RetryPolicy
+
+__all__ = ["Task", "find", "home_of", "job", "known", "openable", "registered", "task_of"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_QUEUE: Final = "default"
+DEFAULT_PRIORITY: Final = 5
+DEFAULT_MAX_RETRIES: Final = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A function that jobs run, and how: what `@job` says of it, and what its signature does."""
+
+    name: str
+    function: Callable[..., Any]
+    max_retries: int = DEFAULT_MAX_RETRIES
+    priority: int = DEFAULT_PRIORITY
+    queue: str = DEFAULT_QUEUE
+    timeout: float | None = None
+    retry: RetryPolicy = DEFAULT_RETRY
+    transactional: bool = False
+    executor: Literal["inline", "process"] = "inline"
+    is_async: bool = False
+    on_thread: bool = True
+    """Run by a thread of the worker's; anything else is awaited on its loop."""
+    apart: bool = False
+    """Not simply called there: it has a transaction, or a process of its own."""
+    wraps_async: bool = False
+    """A `def` around an `async def`: perhaps it returns what is still to be awaited."""
+    aliases: tuple[str, ...] = ()
+    """Other names under which jobs may wait for it."""
+    implied: bool = False
+    """Nobody has decorated it: it was enqueued by reference, or found in a module that was named to the worker."""
+    context: str | None = None
+    """The parameter that takes the `JobContext`."""
+    parameters: tuple[str, ...] = ()
+    known: frozenset[str] = frozenset()
+    """`parameters`, to be looked up."""
+    required: frozenset[str] = frozenset()
+    any_keyword: bool = False
+
+    def bind(self, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a call's arguments by name, checked against the signature.
+
+        Raises:
+            TypeError: One is missing, unknown, given twice, or is the context's; names it.
+        """
+        if arguments:
+            if len(arguments) > len(self.parameters):
+                raise TypeError(f"{self.name}() takes {len(self.parameters)} arguments, got {len(arguments)}")
+            named = dict(zip(self.parameters, arguments, strict=False))
+            if twice := named.keys() & keywords.keys():
+                raise TypeError(f"{self.name}() got {_names(twice)} twice")
+            keywords = {**named, **keywords}
+        given = keywords.keys()
+        if self.required <= given and (given <= self.known or (self.any_keyword and self.context not in given)):
+            return keywords
+        if not self.required <= given:
+            raise TypeError(f"{self.name}() is missing {_names(self.required - given)}")
+        if self.context in given:
+            raise TypeError(f"{self.name}(): {self.context!r} is the JobContext, which the worker fills in")
+        unknown, takes = _names(given - self.known), _names(self.parameters) or "none"
+        raise TypeError(f"{self.name}() has no argument {unknown}; it takes {takes}")
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(repr(name) for name in sorted(names, key=str))
+
+
+_tasks: Final[dict[str, Task]] = {}
+_by_function: Final[dict[Callable[..., Any], Task]] = {}
+
+
+def registered() -> Mapping[str, Task]:
+    """Return every task of this process by name; the mapping itself, so that look-ups are one step."""
+    return _tasks
+
+
+@overload
+def job(function: F, /) -> F: ...
+@overload
+def job(
+    *,
+    name: str | None = None,
+    queue: str = DEFAULT_QUEUE,
+    priority: int = DEFAULT_PRIORITY,
+    max_retries: int = DEFAULT_MAX_RETRIES,
+    timeout: float | None = None,
+    retry: RetryPolicy | float | None = None,
+    transactional: bool = False,
+    executor: Literal["inline", "process"] = "inline",
+    aliases: Iterable[str] | str = (),
+) -> Callable[[F], F]: ...
+def job(  # noqa: PLR0913 - the options of a job type
+    function: F | None = None,
+    /,
+    *,
+    name: str | None = None,
+    queue: str = DEFAULT_QUEUE,
+    priority: int = DEFAULT_PRIORITY,
+    max_retries: int = DEFAULT_MAX_RETRIES,
+    timeout: float | None = None,
+    retry: RetryPolicy | float | None = None,
+    transactional: bool = False,
+    executor: Literal["inline", "process"] = "inline",
+    aliases: Iterable[str] | str = (),
+) -> F | Callable[[F], F]:
+    """Register a function, sync or async, as a job type; it stays callable as itself (contract §3).
+
+    Args:
+        function: The function, when used as `@job` without parentheses.
+        name: The type's name in the database; `module.qualname` by default. Give one, and the function may move.
+        queue: Where its jobs go unless the call says otherwise.
+        priority: Higher runs first.
+        max_retries: A job starts at most `max_retries + 1` times.
+        timeout: Seconds an attempt may take. An `async def` is cancelled then; a `def` cannot be stopped, but its
+            result no longer counts, and `ctx.cancelled` tells it; a process of its own is killed.
+        retry: A `RetryPolicy`, or a constant number of seconds between attempts.
+        transactional: `ctx.connection` is a connection whose transaction commits together with the job's completion:
+            what the function writes there happens exactly once.
+        executor: Where a worker runs it: `inline`, on its event loop or a thread of its own; or `process`, in a process
+            beside the worker, for what computes for long, holds the GIL, or may crash: that costs the job an attempt,
+            not the worker. Then the function stands at the top level of a module, or of the script (docs/processes.md).
+        aliases: Former names of the type: jobs that wait under one of them are run by this function, too
+            (docs/changing-jobs.md). New ones are enqueued under `name`.
+
+    Raises:
+        TypeError: It is not a function whose arguments can be given by name, or an option has the wrong type.
+        ValueError: An option is out of range or does not go with another, or another function has this name. One
+            defined in the same place may take it over: a module that is loaded again, or a function that is made anew;
+            the newest runs. A function that is registered under a second name is still enqueued under its first.
+    """
+
+    def register(function: F) -> F:
+        if retry is not None and not isinstance(retry, RetryPolicy):
+            policy = RetryPolicy(base=check_seconds(retry, "retry"), factor=1.0)
+        else:
+            policy = retry or DEFAULT_RETRY
+        if not isinstance(transactional, bool):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
+            raise TypeError(f"transactional={transactional!r}: must be True or False")
+        if executor not in {"inline", "process"}:
+            raise ValueError(f"executor={executor!r}: must be 'inline' or 'process'")
+        if transactional and executor == "process":
+            raise ValueError("transactional=True with executor='process': the transaction is in the worker's process")
+        task = _make_task(
+            function,
+            name=None if name is None else check_name(name, "name"),
+            queue=check_name(queue, "queue"),
+            priority=check_integer(priority, "priority", -INT_MAX - 1),
+            max_retries=check_integer(max_retries, "max_retries", 0),
+            timeout=None if timeout is None else check_seconds(timeout, "timeout", above_zero=True),
+            retry=policy,
+            transactional=transactional,
+            executor=executor,
+            aliases=tuple(check_name(alias, "alias") for alias in ([aliases] if isinstance(aliases, str) else aliases)),
+        )
+        for taken in (task.name, *task.aliases):
+            other = _tasks.get(taken)
+            if other is not None and (
+                _origin(other.function) != _origin(function)
+                or (function.__name__ == "<lambda>" and not _same(other.function, function))
+            ):
+                raise ValueError(
+                    f"job type {taken!r} is taken by {'.'.join(_origin(other.function))}: give one another name="
+                )
+        _add(task)
+        return function
+
+    return register if function is None else register(function)
+
+
+def _origin(function: Callable[..., Any]) -> tuple[str, str]:
+    return function.__module__, function.__qualname__
+
+
+def _make_task(function: Callable[..., Any], *, name: str | None = None, **options: Any) -> Task:
+    if not inspect.isfunction(function):
+        raise TypeError(f"{function!r}: a job is a function, defined with def or async def")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"{function.__qualname__}: a generator cannot be a job, calling it runs nothing")
+    parameters: list[str] = []
+    required: set[str] = set()
+    context, any_keyword = None, False
+    contexts = _contexts(function)
+    for parameter in _signature(function).parameters.values():
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise TypeError(f"{function.__qualname__}: {parameter.name!r} is positional-only, but jobs go by name")
+        if parameter.kind is parameter.VAR_KEYWORD:
+            any_keyword = True
+        elif parameter.name in contexts:
+            context = parameter.name
+        elif parameter.kind is not parameter.VAR_POSITIONAL:
+            parameters.append(parameter.name)
+            if parameter.default is parameter.empty:
+                required.add(parameter.name)
+    is_async, in_process = inspect.iscoroutinefunction(function), options.get("executor") == "process"
+    return Task(
+        name=name or f"{home_of(function)[0]}.{function.__qualname__}",
+        function=function,
+        is_async=is_async,
+        wraps_async=not is_async and inspect.iscoroutinefunction(inspect.unwrap(function)),
+        on_thread=not is_async and not in_process,
+        apart=in_process or options.get("transactional", False),
+        context=context,
+        parameters=tuple(parameters),
+        known=frozenset(parameters),
+        required=frozenset(required),
+        any_keyword=any_keyword,
+        **options,
+    )
+
+
+if sys.version_info >= (3, 14):  # there annotations are code, which asks for names that only type checkers import
+    from annotationlib import Format
+
+    def _signature(function: Callable[..., Any], annotations: Format = Format.FORWARDREF) -> inspect.Signature:
+        return inspect.signature(function, annotation_format=annotations)
+
+    def _signatures(function: Callable[..., Any]) -> Iterable[inspect.Signature]:
+        """As what the names lead to; and as text, since what leads nowhere takes with it what stands beside it."""
+        return _signature(function), _signature(function, Format.STRING)
+
+else:
+    _signature = inspect.signature
+
+    def _signatures(function: Callable[..., Any]) -> Iterable[inspect.Signature]:
+        return (inspect.signature(function),)
+
+
+def _contexts(function: Callable[..., Any]) -> set[str]:
+    """Return the names of the parameters that take a `JobContext`."""
+    names = getattr(inspect.unwrap(function), "__globals__", {})
+    parameters = [p for signature in _signatures(function) for p in signature.parameters.values()]
+    return {parameter.name for parameter in parameters if _is_context(parameter.annotation, names)}
+
+
+def _is_context(annotation: object, names: Mapping[str, object]) -> bool:
+    """Tell whether it says `JobContext`: alone, annotated, or as one of several.
+
+    Annotations, or parts of them, may be text, and its words need not lead anywhere.
+    """
+    if isinstance(annotation, ForwardRef):
+        annotation = annotation.__forward_arg__
+    if isinstance(annotation, str):
+        return any(word == "JobContext" or names.get(word) is JobContext for word in re.findall(r"\w+", annotation))
+    parts = get_args(annotation) if get_origin(annotation) in {Union, UnionType, Annotated} else ()
+    return annotation is JobContext or any(_is_context(part, names) for part in parts)
+
+
+def home_of(function: Callable[..., Any]) -> tuple[str, str | None]:
+    """Return the module that defines a function, as others import it, and the file if it is a script's.
+
+    A script's functions are named by its file, as a worker that imports the file names them.
+    """
+    module = function.__module__
+    if module != "__main__":
+        return module, None
+    main = sys.modules[module]
+    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    if spec is not None:
+        return spec.name, None
+    return (Path(file).stem, file) if file else (module, None)
+
+
+def task_of(function: Callable[..., Any]) -> Task:
+    """Return a function's task; one that `@job` has not seen is registered with the defaults.
+
+    A job names its function, so one that shares its name with another (lambdas do, and functions made in one place) is
+    refused unless the two are the same, or the name leads to it by now (a module loaded again, a notebook).
+
+    Raises:
+        TypeError: It cannot be a job, or another function has its name.
+    """
+    task = _by_function.get(function) or _by_function.get(inspect.unwrap(function))
+    if task is not None:
+        return task
+    task = _make_task(function, implied=True)
+    holder = _tasks.get(task.name)
+    if holder is None or _defined_in(function.__module__, function.__qualname__) is function:
+        return _add(task)
+    if not _same(holder.function, function):
+        raise TypeError(
+            f"job type {task.name!r} is another function by the same name, which would run instead: "
+            "register each with @job(name=…)"
+        )
+    return holder  # not kept: a function made anew for every call would be kept for ever
+
+
+def _same(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
+    """Tell whether two functions do the same in every call."""
+    if not (inspect.isfunction(one) and inspect.isfunction(other)) or one.__closure__ or other.__closure__:
+        return False
+    mine = (one.__code__, one.__defaults__, one.__kwdefaults__)
+    return mine == (other.__code__, other.__defaults__, other.__kwdefaults__)
+
+
+def _add(task: Task) -> Task:
+    for name in (task.name, *task.aliases):
+        _tasks[name] = task
+    first = _by_function.get(task.function)
+    if first is None or first.implied or first.name == task.name:  # a second name is for jobs that wait under it
+        _by_function[task.function] = task
+    return task
+
+
+def known(name: str, imports: Iterable[str] = ()) -> Task | None:
+    """Return the task of a job type as far as that takes no import; see `find`."""
+    if (task := _tasks.get(name)) is not None:
+        return task
+    for module in imports:
+        if name.startswith(f"{module}.") and (function := _defined_in(module, name[len(module) + 1 :])) is not None:
+            return _by_function.get(function) or _add(_make_task(function, name=name, implied=True))
+    return None
+
+
+def openable(name: str, imports: Iterable[str]) -> list[str]:
+    """Return the modules that may be imported for a job type, the innermost first (contract §3).
+
+    These lie below a name of `imports` that is a package, have plain names (never `__main__`, nor `__init__` a second
+    time), and are not loaded: what is loaded has registered what it has.
+    """
+    packages = [module for module in imports if hasattr(sys.modules.get(module), "__path__")]
+    parts = name.split(".")
+    found: list[str] = []
+    for end in range(len(parts) - 1, 0, -1):
+        module = ".".join(parts[:end])
+        above = sys.modules.get(".".join(parts[: end - 1]))
+        if (
+            any(module.startswith(f"{package}.") for package in packages)
+            and all(map(_plain, parts[:end]))
+            and module not in sys.modules
+            and (above is None or hasattr(above, "__path__"))
+        ):
+            found.append(module)
+    return found
+
+
+def _plain(part: str) -> bool:
+    """Whether an `import` statement could name a module so, and this is none of those that Python runs by itself."""
+    return part.isidentifier() and unicodedata.normalize("NFKC", part) == part and not part.startswith("__")
+
+
+def find(name: str, imports: Iterable[str] = ()) -> Task:
+    """Return the task of a job type, for a worker that was told of some modules (contract §3).
+
+    A row in the table must not make a worker call whatever it names: only what registered itself, was enqueued by
+    reference here, or is a function defined in a module named to the worker. Another module is imported only if it is
+    `openable`, and must then register the name.
+
+    Raises:
+        UnknownJobType: There is none; says where it was looked for and what to do.
+    """
+    imports = list(imports)
+    if (task := known(name, imports)) is not None:
+        return task
+    for module in openable(name, imports):
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
+                continue
+            raise UnknownJobType(name, f"importing {module} failed: {error}") from error
+        except (Exception, SystemExit) as error:
+            raise UnknownJobType(name, f"importing {module} failed: {type(error).__name__}: {error}") from error
+        hear_again()
+        if (task := _tasks.get(name)) is not None:
+            return task
+    where = f"the modules named to it ({', '.join(imports) or 'none'}) and {len(_tasks)} registered functions"
+    raise UnknownJobType(
+        name,
+        f"this worker looked in {where}. Decorate the function with @job in a module that is named to the worker "
+        f"(dbjobq worker MODULE, or Worker(…, imports=[…])), and deploy it there",
+    )
+
+
+def _defined_in(module: str, qualname: str) -> Callable[..., Any] | None:
+    found: Any = sys.modules.get(module)
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    return found if inspect.isfunction(found) and found.__module__ == module else None

@@ -1,0 +1,1 @@
+"""The public queues: what a producer calls, sync and async."""

@@ -1,0 +1,436 @@
+"""`JobQueue` and `AsyncJobQueue`: check the call, ask the storage. One logic; they differ only in how they wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from datetime import datetime
+from typing import Any, Self, Unpack
+
+from dbjobq.attempt.outcome import UNKNOWN_WITHIN, completed, unknown
+from dbjobq.attempt.run import arun, awaited, is_final, run, settled, within
+from dbjobq.errors import UnknownJobType
+from dbjobq.ids import JobIds
+from dbjobq.jobs.context import JobContext
+from dbjobq.jobs.registry import Task, find
+from dbjobq.models import Job
+from dbjobq.queue.base import Calls, Function, check_status, counted, waiting_or_running
+from dbjobq.queue.options import EnqueueOptions
+from dbjobq.queue.typed import AsyncWithOptions, WithOptions
+from dbjobq.storage.base import BaseStorage
+from dbjobq.storage.values import Claim, Outcome
+
+__all__ = ["AsyncJobQueue", "AsyncWithOptions", "JobQueue", "WithOptions"]
+
+
+class JobQueue(Calls):
+    """A queue for threads and plain code (contract §4). Safe to share between threads.
+
+    Args:
+        storage: Where the jobs are: a storage; a DSN of PostgreSQL; or nothing, which is `PostgresStorage()`, the
+            database that the environment names (`DBJOBQ_DSN`, `DATABASE_URL`, `PG*`).
+
+    Every method that asks the storage may raise StorageUnavailable (it did not answer; the call may be repeated),
+    SchemaError (run `dbjobq migrate`) and ConfigError (a wrong DSN).
+    """
+
+    def options(self, **options: Unpack[EnqueueOptions]) -> WithOptions:
+        """Return this queue with options for what is enqueued through it (contract §4).
+
+        Args:
+            **options: `queue`; `delay` (seconds or a timedelta) or `execute_at` (naive is local time); `priority`;
+                `max_retries`; `timeout` (seconds); `unique_key` (while a pending or running job has it, enqueueing
+                returns that job's id; one that is retried when its key has gone to another runs without it); `id` (a
+                UUID of your own: enqueueing it again changes nothing); `connection` (yours, in whose transaction the
+                job is written: a deadlock or a timeout there is raised as the driver has it, and the transaction is
+                yours to repeat); `notify` (False wakes no worker: one that is asleep finds the job by its next poll;
+                for transactions that you end by `PREPARE TRANSACTION` yourself).
+
+        Raises:
+            TypeError: An option is unknown or has the wrong type.
+            ValueError: It is out of range.
+        """
+        return WithOptions(self.storage, self._options.updated(options))
+
+    def enqueue(
+        self,
+        function: Function | str,
+        /,
+        *positional: Any,
+        max_retries: int | None = None,
+        priority: int | None = None,
+        execute_at: datetime | None = None,
+        **arguments: Any,
+    ) -> str:
+        """Write a job; it is durable when this returns.
+
+        Args:
+            function: The function to run, or its name.
+            *positional: The function's own arguments in their order; kept by name. A name's go by name.
+            max_retries: How often to try again after a failure.
+            priority: Higher runs first.
+            execute_at: Not before this time, by the database's clock; naive is local time. For "in an hour" say
+                `options(delay=3600)`, which does not depend on this machine's clock.
+            **arguments: The function's own, checked against its signature. JSON: a tuple arrives as a list, a key of a
+                dict that is not a string is refused.
+
+        Returns:
+            The job's id.
+
+        Raises:
+            TypeError: An argument is missing, unknown, or not JSON; names it, and says `options(…)` where it has the
+                name of an option. Nothing is stored.
+            ValueError: An option is out of range, or the arguments are too large. Nothing is stored.
+        """
+        given = {"max_retries": max_retries, "priority": priority, "execute_at": execute_at}
+        return self._enqueue(function, self._options.updated(given), positional, arguments).run()
+
+    def enqueue_many(
+        self,
+        function: Function | str,
+        jobs: Iterable[Mapping[str, Any]],
+        /,
+        *,
+        max_retries: int | None = None,
+        priority: int | None = None,
+        execute_at: datetime | None = None,
+    ) -> JobIds:
+        """Write any number of jobs in one transaction, by COPY, reading `jobs` as they are sent.
+
+        Args:
+            function: The function to run, or its name.
+            jobs: The arguments of each job, by name.
+            max_retries: As in `enqueue`, for all of them.
+            priority: As in `enqueue`.
+            execute_at: As in `enqueue`.
+
+        Returns:
+            Their ids, in order: a sequence that takes no room, however many there are.
+
+        Raises:
+            TypeError: A job's arguments are wrong; says which job. Nothing is stored.
+            ValueError: An option or a job's size is out of range. Nothing is stored.
+        """
+        given = {"max_retries": max_retries, "priority": priority, "execute_at": execute_at}
+        return self._enqueue_many(function, self._options.updated(given), jobs).run()
+
+    def dequeue(self, queue: str = "default", lease: float = 300.0) -> Job | None:
+        """Claim the next due job, to be worked on by hand and ended with `complete`, `fail` or `execute_job`.
+
+        Args:
+            queue: Its name.
+            lease: Seconds it is yours; after that it goes to another, which costs an attempt.
+        """
+        while isinstance(found := self._dequeued(self._dequeue(queue, lease).run()), Outcome):
+            self._finish(found).run()
+        return found
+
+    def complete(self, job: Job | str, result: Any = None) -> None:
+        """End a job that `dequeue` returned.
+
+        Args:
+            job: The job, or its id: then the claim that this process holds.
+            result: What to keep as its result; JSON, so a tuple becomes a list.
+
+        Raises:
+            LeaseLost: It is not held any more, or not here; nothing was written.
+        """
+        outcome = completed(self.storage.claim_of(job), result)
+        self._ended(outcome.claim, self._finish(outcome).run())
+
+    def fail(self, job: Job | str, error: str | BaseException) -> None:
+        """End an attempt that failed: back to pending after the retry delay while `attempts < max_retries`.
+
+        Raises:
+            LeaseLost: It is not held any more, or not here; nothing was written.
+        """
+        outcome = self._failure(job, error)
+        self._ended(outcome.claim, self._finish(outcome).run())
+
+    def execute_job(self, job: Job) -> None:
+        """Run a job that `dequeue` returned, here and now, and record its outcome, failure included.
+
+        An `async def` runs on an event loop of its own, and is cancelled when its timeout is over; a `def` cannot be
+        interrupted, and there is nobody to tell it, nor is it given a process of its own (`executor="process"`). What
+        `ctx.progress` says is not kept, and no heartbeat renews the lease. Not for use on a running event loop.
+
+        A job whose type is not known in this process goes back to the queue, at no charge, as a worker has it do.
+
+        Raises:
+            LeaseLost: It took longer than the lease; the outcome was not written.
+        """
+        claim = self.storage.claim_of(job)
+        outcome = _attempt(self, claim, job, lambda rest: asyncio.run(_alone(self.storage, rest)))
+        self._ended(claim, {claim.id} if outcome is None else self._finish(outcome).run())
+
+    def retry(self, job_id: str, delay_seconds: float = 0) -> bool:
+        """Put a failed or cancelled job back to pending, its attempts counted from 0.
+
+        Its unique key is taken again, unless another job has it by now: then this one goes on without it.
+
+        Args:
+            job_id: Its id.
+            delay_seconds: How long to wait before it is due.
+
+        Returns:
+            False if it is neither failed nor cancelled.
+
+        Raises:
+            JobNotFound: There is no such job.
+        """
+        return self._retry(job_id, delay_seconds).run()
+
+    def cancel(self, job_id: str) -> bool:
+        """Cancel a job that is pending or running; a running one's function is told, and its result refused.
+
+        Returns:
+            False if it had ended already.
+
+        Raises:
+            JobNotFound: There is no such job.
+        """
+        return self.storage.cancel(job_id).run()
+
+    def get_job(self, job_id: str) -> Job | None:
+        """Return a job; None if there is none."""
+        return self.storage.get_job(job_id).run()
+
+    def get_progress(self, job_id: str) -> dict[str, Any] | None:
+        """Return what a running job last said with `ctx.progress`: `done`, `total` and `message`; None if nothing."""
+        return self.storage.get_progress(job_id).run()
+
+    def list_jobs(
+        self,
+        status: str | None = None,
+        limit: int | None = None,
+        *,
+        queue: str | None = None,
+        type: str | None = None,  # noqa: A002 - the field's name
+    ) -> list[Job]:
+        """Return jobs, newest first.
+
+        Args:
+            status: Only those; all by default. ValueError if there is no such status.
+            limit: How many at most.
+            queue: Only of this queue.
+            type: Only of this job type.
+        """
+        return self._list(status, limit, queue, type).run()
+
+    def get_pending_jobs(self) -> list[Job]:
+        """Return the jobs that wait, newest first."""
+        return self.list_jobs("pending")
+
+    def get_running_jobs(self) -> list[Job]:
+        """Return the jobs that run, newest first."""
+        return self.list_jobs("running")
+
+    def get_completed_jobs(self, limit: int | None = None) -> list[Job]:
+        """Return the jobs that are completed, newest first."""
+        return self.list_jobs("completed", limit)
+
+    def get_failed_jobs(self) -> list[Job]:
+        """Return the dead letters: failed, with no retry left. Newest first."""
+        return self.list_jobs("failed")
+
+    def count(self, status: str | None = None) -> int:
+        """Count jobs of one status, or all. Ended jobs are counted row by row; those that wait or run are few."""
+        known = check_status(status)
+        if known in {"pending", "running"}:
+            return waiting_or_running(self.storage.queue_stats().run(), known)
+        return self.stats()[known or "total"]
+
+    def stats(self) -> dict[str, int]:
+        """Count the jobs of each status, and all of them as `total`."""
+        return counted(self.storage.stats().run())
+
+    def close(self) -> None:
+        """Give up the storage's connections."""
+        self.storage.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class AsyncJobQueue(Calls):
+    """A queue for event loops: `JobQueue`'s methods, awaited (contract §4)."""
+
+    def options(self, **options: Unpack[EnqueueOptions]) -> AsyncWithOptions:
+        """See `JobQueue.options`."""
+        return AsyncWithOptions(self.storage, self._options.updated(options))
+
+    async def enqueue(
+        self,
+        function: Function | str,
+        /,
+        *positional: Any,
+        max_retries: int | None = None,
+        priority: int | None = None,
+        execute_at: datetime | None = None,
+        **arguments: Any,
+    ) -> str:
+        """See `JobQueue.enqueue`."""
+        given = {"max_retries": max_retries, "priority": priority, "execute_at": execute_at}
+        return await self._enqueue(function, self._options.updated(given), positional, arguments).arun()
+
+    async def enqueue_many(
+        self,
+        function: Function | str,
+        jobs: Iterable[Mapping[str, Any]],
+        /,
+        *,
+        max_retries: int | None = None,
+        priority: int | None = None,
+        execute_at: datetime | None = None,
+    ) -> JobIds:
+        """See `JobQueue.enqueue_many`."""
+        given = {"max_retries": max_retries, "priority": priority, "execute_at": execute_at}
+        return await self._enqueue_many(function, self._options.updated(given), jobs).arun()
+
+    async def dequeue(self, queue: str = "default", lease: float = 300.0) -> Job | None:
+        """See `JobQueue.dequeue`."""
+        while isinstance(found := self._dequeued(await self._dequeue(queue, lease).arun()), Outcome):
+            await self._finish(found).arun()
+        return found
+
+    async def complete(self, job: Job | str, result: Any = None) -> None:
+        """See `JobQueue.complete`."""
+        outcome = completed(self.storage.claim_of(job), result)
+        self._ended(outcome.claim, await self._finish(outcome).arun())
+
+    async def fail(self, job: Job | str, error: str | BaseException) -> None:
+        """See `JobQueue.fail`."""
+        outcome = self._failure(job, error)
+        self._ended(outcome.claim, await self._finish(outcome).arun())
+
+    async def execute_job(self, job: Job) -> None:
+        """See `JobQueue.execute_job`; here a `def` runs on a thread."""
+        claim = self.storage.claim_of(job)
+        outcome = await _aattempt(self, claim, job)
+        self._ended(claim, {claim.id} if outcome is None else await self._finish(outcome).arun())
+
+    async def retry(self, job_id: str, delay_seconds: float = 0) -> bool:
+        """See `JobQueue.retry`."""
+        return await self._retry(job_id, delay_seconds).arun()
+
+    async def cancel(self, job_id: str) -> bool:
+        """See `JobQueue.cancel`."""
+        return await self.storage.cancel(job_id).arun()
+
+    async def get_job(self, job_id: str) -> Job | None:
+        """See `JobQueue.get_job`."""
+        return await self.storage.get_job(job_id).arun()
+
+    async def get_progress(self, job_id: str) -> dict[str, Any] | None:
+        """See `JobQueue.get_progress`."""
+        return await self.storage.get_progress(job_id).arun()
+
+    async def list_jobs(
+        self,
+        status: str | None = None,
+        limit: int | None = None,
+        *,
+        queue: str | None = None,
+        type: str | None = None,  # noqa: A002 - the field's name
+    ) -> list[Job]:
+        """See `JobQueue.list_jobs`."""
+        return await self._list(status, limit, queue, type).arun()
+
+    async def get_pending_jobs(self) -> list[Job]:
+        """See `JobQueue.get_pending_jobs`."""
+        return await self.list_jobs("pending")
+
+    async def get_running_jobs(self) -> list[Job]:
+        """See `JobQueue.get_running_jobs`."""
+        return await self.list_jobs("running")
+
+    async def get_completed_jobs(self, limit: int | None = None) -> list[Job]:
+        """See `JobQueue.get_completed_jobs`."""
+        return await self.list_jobs("completed", limit)
+
+    async def get_failed_jobs(self) -> list[Job]:
+        """See `JobQueue.get_failed_jobs`."""
+        return await self.list_jobs("failed")
+
+    async def count(self, status: str | None = None) -> int:
+        """See `JobQueue.count`."""
+        known = check_status(status)
+        if known in {"pending", "running"}:
+            return waiting_or_running(await self.storage.queue_stats().arun(), known)
+        return (await self.stats())[known or "total"]
+
+    async def stats(self) -> dict[str, int]:
+        """See `JobQueue.stats`."""
+        return counted(await self.storage.stats().arun())
+
+    async def close(self) -> None:
+        """Give up this event loop's connections."""
+        await self.storage.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+
+# One attempt by hand. None for an outcome: a transactional job's transaction has committed it.
+
+
+def _attempt(
+    queue: JobQueue, claim: Claim, job: Job, run_rest: Callable[[Coroutine[Any, Any, Any]], Any]
+) -> Outcome | None:
+    """Run one in this thread; `run_rest` runs what is to be awaited."""
+    aqueue = AsyncJobQueue(queue.storage)
+    try:
+        task = find(claim.type)
+    except UnknownJobType as error:
+        return unknown(claim, error, UNKNOWN_WITHIN)
+    if task.is_async:
+        outcome: Outcome | None = run_rest(_aattempt(aqueue, claim, job))
+        return outcome
+
+    def call(given: Any) -> Any:
+        result = task.function(**_arguments(task, job, aqueue if task.wraps_async else queue, given))
+        if is_final(result):
+            return result
+        return run_rest(within(claim.timeout or task.timeout, settled(result, task)))
+
+    return run(queue.storage, claim, task, call)
+
+
+async def _aattempt(queue: AsyncJobQueue, claim: Claim, job: Job) -> Outcome | None:
+    try:
+        task = find(claim.type)
+    except UnknownJobType as error:
+        return unknown(claim, error, UNKNOWN_WITHIN)
+    if not task.is_async:
+        loop = asyncio.get_running_loop()
+
+        def run_rest(rest: Coroutine[Any, Any, Any]) -> Any:
+            return asyncio.run_coroutine_threadsafe(rest, loop).result()
+
+        return await asyncio.to_thread(_attempt, JobQueue(queue.storage), claim, job, run_rest)
+    timeout = claim.timeout or task.timeout
+
+    def call(given: Any) -> Awaitable[Any]:
+        return within(timeout, awaited(task.function(**_arguments(task, job, queue, given)), task))
+
+    return await arun(queue.storage, claim, task, call)
+
+
+async def _alone(storage: BaseStorage, rest: Coroutine[Any, Any, Any]) -> Any:
+    """Run on a loop that ends with the job."""
+    try:
+        return await rest
+    finally:
+        await storage.aclose()
+
+
+def _arguments(task: Task, job: Job, queue: JobQueue | AsyncJobQueue, connection: Any) -> dict[str, Any]:
+    if task.context is None:
+        return job.data
+    return {**job.data, task.context: JobContext(job, queue, connection)}

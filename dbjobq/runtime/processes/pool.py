@@ -1,0 +1,161 @@
+"""Processes for jobs with `executor="process"`: started when needed, one for each job at once, and kept for a while.
+
+A slot awaits such a job as it awaits an `async def`; what would cancel that, kills the process. That a job has failed
+is not said before it runs no more: others would start it beside itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+from dbjobq.attempt.run import within
+from dbjobq.events.loggers import job_fields, worker_log
+from dbjobq.jobs.registry import Task
+from dbjobq.runtime.processes.channel import Setup
+from dbjobq.runtime.processes.process import JobProcess, Work
+from dbjobq.runtime.slot import Slot
+from dbjobq.storage.base import BaseStorage
+from dbjobq.storage.values import Claim, Outcome
+
+__all__ = ["Processes"]
+
+START: Final = 60.0
+"""Seconds that a process gets to start and to import what it needs; a job's timeout begins after that."""
+GRACE: Final = 1.0
+"""Seconds that a job gets to end by itself when it was told to, and its process to be gone when it was killed."""
+
+
+class Processes:
+    """See the module. Used on the worker's loop.
+
+    Args:
+        storage: What `ctx.queue` leads to; each process makes its own from the same recipe.
+        worker_id: For `Job.worker_id`.
+        imports: The modules that the worker was told of, which each process imports, too.
+        unknown_within: For functions that a process does not find.
+    """
+
+    def __init__(self, storage: BaseStorage, worker_id: str, imports: Sequence[str], unknown_within: float) -> None:
+        self._storage, self._worker_id, self._imports = storage, worker_id, imports
+        self._unknown_within = unknown_within
+        self._loop = asyncio.get_running_loop()
+        self._all: set[JobProcess] = set()
+        self._idle: list[JobProcess] = []
+
+    async def run(
+        self,
+        claim: Claim,
+        task: Task,
+        timeout: float | None,  # noqa: ASYNC109 - the job's own
+        slot: Slot,
+        on_progress: Callable[[str], None],
+    ) -> Outcome:
+        """Run a job.
+
+        Raises:
+            ProcessDied: It ended before the job did.
+            TimeoutError: The job took too long; it runs no more.
+            OSError: No process can be started.
+        """
+        process = self._take() or await self._start()
+        work = process.begin(claim, task, on_progress)
+        try:
+            await within(START, _awaited(work.started), "the process of this job was not ready within {} s")
+            outcome: Outcome = await within(timeout, _awaited(work.outcome))
+        except (TimeoutError, asyncio.CancelledError) as error:
+            hears = work.started.done() and (task.is_async or task.context is not None)
+            urgent = isinstance(error, asyncio.CancelledError) and slot.verdict != "lost"  # others may start it now
+            level = logging.INFO if slot.verdict == "lost" else logging.WARNING
+            await self._end(process, work, GRACE if hears and not urgent else 0.0, level)
+            raise
+        self._keep(process)
+        return outcome
+
+    def kill(self, claims: Collection[Claim]) -> None:
+        """End the processes of these jobs at once; from any thread, for a loop that cannot."""
+        for process in tuple(self._all):
+            if process.claim in claims:
+                process.kill()
+
+    async def close(self) -> None:
+        """End all processes: those at work at once, the others as programs end."""
+        for process in tuple(self._all):
+            process.end()
+        if self._all:
+            await asyncio.wait([process.gone for process in self._all], timeout=2 * GRACE)
+
+    def _take(self) -> JobProcess | None:
+        while self._idle:
+            process = self._idle.pop()  # the last one that worked: the others may become old, and end
+            if process.usable:
+                return process
+        return None
+
+    def _keep(self, process: JobProcess) -> None:
+        if process.usable:
+            self._idle.append(process)
+            process.end_later()
+
+    async def _start(self) -> JobProcess:
+        mine, theirs = socket.socketpair()
+        process = JobProcess(mine)
+        with theirs:
+            try:
+                await self._loop.create_unix_connection(lambda: process, sock=mine)
+                process.spawn(theirs, self._setup())
+            except BaseException:
+                with suppress(OSError):
+                    mine.shutdown(socket.SHUT_RDWR)  # the loop closes it then
+                raise
+        self._all.add(process)
+        process.gone.add_done_callback(lambda _: self._forget(process))
+        return process
+
+    def _forget(self, process: JobProcess) -> None:
+        self._all.discard(process)
+        if process in self._idle:
+            self._idle.remove(process)
+
+    async def _end(self, process: JobProcess, work: Work, grace: float, level: int) -> None:
+        """Tell a job that it is not wanted any more, and end its process if it does not end in time."""
+        try:
+            if grace:
+                process.send("cancel")
+                await asyncio.wait([work.outcome], timeout=grace)
+        finally:
+            if work.outcome.done():
+                self._keep(process)
+            else:
+                worker_log.log(level, "child.killed", extra=job_fields(work.claim, pid=process.pid))
+                work.outcome.cancel()
+                process.kill()
+        if not process.usable:
+            await asyncio.wait([process.gone], timeout=GRACE)
+
+    def _setup(self) -> Setup:
+        """Return what makes a process like this one; see `child`."""
+        loggers = logging.root.manager.loggerDict.items()
+        levels = {name: log.level for name, log in loggers if isinstance(log, logging.Logger) and log.level}
+        recipe = self._storage.recipe()
+        return {
+            "path": [str(folder) or os.getcwd() for folder in sys.path],  # noqa: PTH109 - as sys.path has it
+            "argv": sys.argv,
+            "pythonpath": os.environ.get("PYTHONPATH"),
+            "levels": {"": logging.root.level, **levels},
+            "imports": list(self._imports),
+            "worker_id": self._worker_id,
+            "unknown_within": self._unknown_within,
+            "recipe": None if recipe is None else tuple(recipe),
+        }
+
+
+async def _awaited(future: asyncio.Future[Any]) -> Any:
+    """Await it without cancelling it, so that it may still be awaited by others."""
+    return await asyncio.shield(future)

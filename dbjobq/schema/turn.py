@@ -1,0 +1,164 @@
+"""How migrations take their locks: one process at a time, and without others waiting behind them (docs/migrations.md).
+
+Whoever waits for a lock on a table has all others who come for that table wait behind it. So a migration waits for half
+a second, then lets the others pass, and comes again later.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import psycopg
+from psycopg import errors as pg
+
+from dbjobq.checks import check_seconds
+from dbjobq.errors import StorageUnavailable
+from dbjobq.events.loggers import schema_log
+from dbjobq.storage.postgres.connect.errors import is_conflict, translated
+from dbjobq.storage.postgres.connect.way import SyncConnection, Way
+from dbjobq.storage.postgres.statements import Statements
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+__all__ = ["Patience", "Turn", "migrating"]
+
+FIRST_PAUSE: Final = 0.5
+"""Seconds; as long as the others had to wait, so that they can make up for it."""
+LONGEST_PAUSE: Final = 5.0
+TURN_PAUSES: Final = (0.05, 1.0)
+"""Between looks whether another process has done the work: nobody waits behind these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a migration waits."""
+
+    lock_timeout: float = 0.5
+    """Seconds for the locks of one transaction, all together; others may be waiting behind it."""
+    timeout: float = 300.0
+    """Seconds for all: until the locks are had at last, and for another process that migrates."""
+
+    def __post_init__(self) -> None:
+        check_seconds(self.lock_timeout, "lock_timeout", above_zero=True)
+        check_seconds(self.timeout, "timeout", above_zero=True)
+
+
+class Turn:
+    """The right to migrate one schema, which no other process has meanwhile.
+
+    It is an advisory lock, held by a transaction on a connection of its own: that works behind a pooler, and nothing is
+    left locked when this process dies. `create index concurrently` does not wait for it: it has no snapshot.
+
+    Args:
+        holder: The connection whose transaction has the lock.
+        connection: Another, for Alembic, with no transaction open.
+        statements: Those of the schema.
+        patience: How long to wait.
+        by: When the waiting is over, on the clock of `time.monotonic`.
+    """
+
+    def __init__(
+        self, holder: SyncConnection, connection: Connection, statements: Statements, patience: Patience, by: float
+    ) -> None:
+        self.holder, self.connection, self.patience = holder, connection, patience
+        self._statements, self._by = statements, by
+
+    def run(self, work: Callable[[Connection], None]) -> None:
+        """Do what takes locks, again for as long as it cannot have them in time.
+
+        Args:
+            work: Is given the connection; after an error it is called again, and goes on where it was.
+
+        Raises:
+            StorageUnavailable: It could not have them within `Patience.timeout`; says who has.
+        """
+        from sqlalchemy.exc import DBAPIError, PendingRollbackError
+
+        for tries in itertools.count():
+            try:
+                work(self.connection)
+            except DBAPIError as error:
+                if not isinstance(error.orig, pg.LockNotAvailable) and not is_conflict(error.orig or error):
+                    raise
+                self.connection.rollback()
+            except PendingRollbackError as error:  # Alembic goes on after a lost connection, which hides that it was
+                raise error.__context__ or error from None
+            else:
+                return
+            self._wait(tries)
+
+    def _wait(self, tries: int) -> None:
+        self.holder.execute("select pg_stat_clear_snapshot()")  # who is active is read but once in a transaction
+        rows = self.holder.execute(self._statements["blockers"]).fetchall()
+        who = "; ".join(map(_described, rows)) or "nobody any more"
+        if (left := self._by - time.monotonic()) <= 0:
+            raise StorageUnavailable(
+                f"the locks to migrate schema {self._statements.schema!r} could not be had within "
+                f"{self.patience.timeout:g} s; they were held by {who}. End that, and run `dbjobq migrate` again"
+            )
+        pause = min(_pause(tries, FIRST_PAUSE, LONGEST_PAUSE), left)
+        schema_log.warning("migrate.blocked", extra={"by": who, "retry_in": round(pause, 2)})
+        time.sleep(pause)
+
+
+def _described(row: Sequence[Any]) -> str:
+    pid, name, state, seconds, tables = row
+    since = "" if seconds is None else f" for {seconds:.0f} s"
+    return f"pid {pid} ({name or 'unnamed'}, {state}{since}: {tables})"
+
+
+def _pause(tries: int, first: float, longest: float) -> float:
+    """Return the seconds before the next try: doubling, and up to half of them left out at random."""
+    return min(first * 2.0 ** min(tries, 16), longest) * (1 - random.random() / 2)  # noqa: S311 - spread, not secrecy
+
+
+@contextmanager
+def migrating(conninfo: str | None, schema: str, patience: Patience) -> Generator[Turn]:
+    """Wait for the right to migrate a schema, and keep it for the block.
+
+    Args:
+        conninfo: A DSN; None as in `PostgresStorage`.
+        schema: The schema.
+        patience: How long to wait.
+
+    Raises:
+        ConfigError: The DSN does not work.
+        StorageUnavailable: PostgreSQL does not answer, or another process has been migrating for all that time.
+    """
+    from sqlalchemy import create_engine, pool
+
+    way = Way(conninfo)
+
+    def connect() -> SyncConnection:
+        return way.connect(autocommit=False, prepare_threshold=None)
+
+    by, statements = time.monotonic() + patience.timeout, Statements(schema)
+    with translated(schema), closing(connect()) as holder:
+        holder.isolation_level = psycopg.IsolationLevel.READ_COMMITTED  # others keep a snapshot for the transaction
+        _take_turn(holder, statements, patience, by)
+        engine = create_engine("postgresql+psycopg://", creator=connect, poolclass=pool.NullPool)
+        with engine.connect() as connection:
+            yield Turn(holder, connection, statements, patience, by)
+
+
+def _take_turn(holder: SyncConnection, statements: Statements, patience: Patience, by: float) -> None:
+    for tries in itertools.count():
+        ((mine, other, _),) = holder.execute(statements["migrate_turn"]).fetchall()
+        if mine:
+            return
+        holder.rollback()
+        if (left := by - time.monotonic()) <= 0:
+            raise StorageUnavailable(
+                f"another process, of pid {other} on the server, has been migrating schema {statements.schema!r} for "
+                f"{patience.timeout:g} s: wait for it, and run `dbjobq migrate` again"
+            )
+        if not tries:
+            schema_log.info("migrate.waiting", extra={"for": f"another migration, pid {other}"})
+        time.sleep(min(_pause(tries, *TURN_PAUSES), left))

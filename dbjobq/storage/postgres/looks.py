@@ -1,0 +1,153 @@
+"""How jobs are looked for in PostgreSQL: by pages of a bounded search, so that no look reads history in one piece.
+
+`listed` answers as it is asked, however much it has to read for it; `looked` stops after so many jobs, or so many
+bytes, and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+from dbjobq.models import STATUSES, Job, Status
+from dbjobq.storage.base import JobFilter
+from dbjobq.storage.postgres.statements import LOOKING_UP
+from dbjobq.storage.postgres.steps import Call, Send
+from dbjobq.storage.values import Bounds, Count, Glance, Listing, QueueGlance, job_from_row
+
+__all__ = ["PAGE", "chosen", "glanced", "listed", "looked"]
+
+PAGE: Final = 10_000
+"""Jobs that one statement looks at: some tens of thousands of pages, a tenth of a second."""
+MANY: Final = 2**62
+"""As a limit: none."""
+QUEUES: Final = 1_000
+"""Queues that a glance is at, at most; as glance_queues.sql has it."""
+
+
+class Sender(Protocol):
+    """Makes the steps: see `PostgresStorage`."""
+
+    def __call__(
+        self, name: str, params: Mapping[str, Any] | None = None, *, as_dicts: bool = False, binary: bool = False
+    ) -> Send: ...
+
+
+class _Search:
+    """A search in pages, from the newest job on.
+
+    Args:
+        send: Makes the steps.
+        wanted: Which jobs.
+        limit: How many at most; None for all.
+        within: How many to look at, at most; None for all.
+        before: Only those that are older than this one.
+    """
+
+    def __init__(
+        self, send: Sender, wanted: JobFilter, limit: int | None, within: int | None, before: str | None = None
+    ) -> None:
+        self._send, self._limit, self._within = send, limit, within
+        self._status = wanted["status"]
+        self._form: str = self._status or "all"
+        self._where = {"queue": wanted["queue"], "type": wanted["type"]}
+        self.before = before
+        """The id from which to search on."""
+        self._looked = self._found = 0
+        self.ended = limit == 0
+        """Nothing is left that could be found, or need be."""
+
+    @property
+    def spent(self) -> bool:
+        """Whether the search may look at no more."""
+        return self._within is not None and self._looked >= self._within
+
+    def choose(self) -> Call[None]:
+        """Choose how jobs that wait are looked for: sorted, where they are few; or among the newest of all.
+
+        They have no index by age. Where many wait, the newest of all jobs are likely to be among them.
+        """
+        if self._status == "pending":
+            ((waiting,),) = yield self._send("waiting")
+            if waiting < PAGE or self._limit is None:
+                self._form = "waiting"
+
+    def page(self) -> Call[list[str]]:
+        """Return the ids of the next page."""
+        left = None if self._limit is None else self._limit - self._found
+        if self._form == "waiting":  # all that are left at once: each page would have to sort them again
+            scan, want = None, MANY if left is None else left
+        else:
+            scan = PAGE if self._within is None else min(PAGE, self._within - self._looked)
+            want = PAGE if left is None else min(PAGE, left)
+        params = {"before": self.before, "scan": scan, "limit": want}
+        ((ids, self.before),) = yield self._send(f"search_{self._form}", self._where | params)
+        self._looked += scan or 0
+        self._found += len(ids)
+        self.ended = self.before is None or self._found == self._limit
+        if self._form == "pending" and self._within is None:
+            self._form = "waiting"  # what is left of it is not among the newest jobs
+        return list(ids)
+
+
+def chosen(send: Sender, before: str | None, wanted: JobFilter) -> Call[tuple[list[str], str | None]]:
+    """Return the ids of jobs older than one that are found on a page; and from where to search on."""
+    search = _Search(send, wanted, None, None, before)
+    yield from search.choose()
+    ids = yield from search.page()
+    return ids, search.before
+
+
+def listed(send: Sender, limit: int | None, wanted: JobFilter) -> Call[list[Job]]:
+    """Return all jobs that are wanted, up to a limit, newest first."""
+    search = _Search(send, wanted, limit, None)
+    yield from search.choose()
+    jobs: list[Job] = []
+    while not search.ended:
+        ids = yield from search.page()
+        jobs += (yield from _rows(send, "listed_whole", wanted, {"ids": ids}))[0]
+    return jobs
+
+
+def looked(send: Sender, limit: int, wanted: JobFilter, bounds: Bounds) -> Call[Listing]:
+    """Return jobs as far as the bounds allow, newest first."""
+    search = _Search(send, wanted, limit, bounds.jobs)
+    yield from search.choose()
+    ids: list[str] = []
+    while not search.ended and not search.spent:
+        ids += yield from search.page()
+    form = "listed_brief" if bounds.size_bytes is None else "listed_within"
+    jobs, last = yield from _rows(send, form, wanted, {"ids": ids, "bytes": bounds.size_bytes})
+    return Listing(jobs, unsearched=not search.ended, cut=bool(ids) and last != ids[-1])
+
+
+def glanced(send: Sender) -> Call[Glance]:
+    """Return how many jobs there are, of each status and in each queue, as far as that can be counted soon."""
+    yield Send(LOOKING_UP, {})
+    (row,) = yield send("glance", as_dicts=True)
+    statuses: dict[Status, Count] = {
+        status: _count(row, status) for status in ("pending", "running", "failed", "cancelled")
+    }
+    completed = max(0, row["ended"] - row["failed"] - row["cancelled"])
+    statuses["completed"] = Count(completed, "exactly" if row["exact"] else "about")
+    rows = yield send("glance_queues", as_dicts=True)
+    queues = [
+        QueueGlance(
+            row["name"], _count(row, "ready"), _count(row, "scheduled"), _count(row, "running"), row["oldest_ready"]
+        )
+        for row in rows[:QUEUES]
+    ]
+    return Glance({status: statuses[status] for status in STATUSES}, queues, more=len(rows) > QUEUES)
+
+
+def _count(row: Mapping[str, Any], what: str) -> Count:
+    return Count(row[what], "at least" if row[f"{what}_more"] else "exactly")
+
+
+def _rows(send: Sender, form: str, wanted: JobFilter, params: Mapping[str, Any]) -> Call[tuple[list[Job], str | None]]:
+    """Return jobs by their ids, and which was the last; those that have just left the wanted status are left out."""
+    if not params["ids"]:
+        return [], None
+    rows = yield send(form, params, as_dicts=True, binary=True)
+    jobs = [job_from_row(row) for row in rows if wanted["status"] in {None, row["status"]}]
+    return jobs, str(rows[-1]["id"]) if rows else None

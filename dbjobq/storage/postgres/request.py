@@ -1,0 +1,275 @@
+"""Makes the calls that `PostgresStorage` describes: one logic, sync and async (after psycopg's own generators).
+
+Pools, callers' own connections, errors and repeats exist here once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+import psycopg
+
+from dbjobq.errors import StorageUnavailable
+from dbjobq.storage.postgres.callers import AsyncCaller, Caller, async_caller, sync_caller
+from dbjobq.storage.postgres.connect.connections import Connections
+from dbjobq.storage.postgres.connect.deadline import Deadline
+from dbjobq.storage.postgres.connect.errors import POOL_IS_FULL, cause_of, is_away, is_conflict, is_lost, translated
+from dbjobq.storage.postgres.connect.group_commit import Lane
+from dbjobq.storage.postgres.steps import Call, CopyIn, Send, adrive, aperform, drive, perform
+
+__all__ = ["Beforehand", "Outdated", "PostgresRequest"]
+
+R = TypeVar("R")
+
+TRIES: Final = 3
+"""How often a call is made whose connection is lost: the next one out of the pool may be about to end, too."""
+SHORTEST_PAUSE: Final = 0.05
+LONGEST_PAUSE: Final = 1.0
+"""Seconds between tries while something answers that the server is away: they go on for as long as the call has."""
+LAST_TRY: Final = 0.5
+"""Seconds that the last of those tries has, at most a quarter of the call's."""
+CHANGES: Final = 5
+"""How often what a call needs to know is learned: more than once only where the database was put back meanwhile."""
+_CHANGES_TOO_FAST: Final = "the numbers of queues change faster than they can be learned; nothing was stored, try again"
+
+
+class Outdated(Exception):  # noqa: N818 - never seen by a caller
+    """What this process remembered for a call is not so any more. Nothing has happened: learn it again, and repeat."""
+
+
+class Beforehand(Protocol):
+    """What must be known, or made and committed, before a call.
+
+    Args:
+        deadline: The call's own.
+        perform: Looks on the caller's connection, if the call is made on one: what is seen there needs no other.
+        anew: What is remembered of it has turned out to be wrong.
+    """
+
+    def run_by(self, deadline: Deadline | None, perform: Callable[[Send], Any] | None, *, anew: bool) -> None:
+        """Make it."""
+        ...
+
+    async def arun_by(
+        self, deadline: Deadline | None, perform: Callable[[Send], Awaitable[Any]] | None, *, anew: bool
+    ) -> None:
+        """See `run_by`."""
+        ...
+
+
+class PostgresRequest(Generic[R]):
+    """A call to PostgreSQL, not yet made (see `storage.base.Request`).
+
+    Args:
+        connections: Where to take a connection from.
+        make: Starts the call; its argument says that it was started before, on a connection that was then lost, so that
+            what it asks for may have happened.
+        connection: The caller's own connection, in whose transaction the call is made.
+        first: What must be known before. Made again if the call raises `Outdated`.
+        atomic: The call has several steps, which happen together or not at all.
+        repeat: Tells, when its connection is lost or others were in its way, whether it may be made again.
+        bounded: It must end, one way or the other, within the storage's timeout: repeats, connecting and all. A COPY
+            has as much for each piece. False for what may take as long as it takes.
+        pinned: Whether its plans are pinned, as a worker's are (`Connections`); None if that does not matter.
+        unsure: What to do when it is not known whether it has happened; nothing to say for a look.
+        alone: On a connection of its own: whoever waits for it may hold the pool's last one.
+        shared: May go out with others on an event loop (group_commit.py): no step waits for a lock; bounded.
+    """
+
+    __slots__ = (
+        "_alone",
+        "_atomic",
+        "_bounded",
+        "_connection",
+        "_connections",
+        "_first",
+        "_make",
+        "_pinned",
+        "_repeat",
+        "_shared",
+        "_unsure",
+    )
+
+    def __init__(  # noqa: PLR0913 - how a call is made
+        self,
+        connections: Connections,
+        make: Callable[[bool], Call[R]],
+        *,
+        connection: object | None = None,
+        first: Beforehand | None = None,
+        atomic: bool = False,
+        repeat: Callable[[], bool] = lambda: True,
+        bounded: bool = True,
+        alone: bool = False,
+        shared: bool = False,
+        unsure: str = "",
+        pinned: bool | None = None,
+    ) -> None:
+        self._connections, self._make, self._connection, self._first = connections, make, connection, first
+        self._atomic, self._repeat, self._bounded = atomic, repeat, bounded
+        self._alone, self._shared, self._unsure = alone, shared, unsure
+        self._pinned = pinned
+
+    def run(self) -> R:
+        """Make the call. Raises ConfigError, SchemaError or StorageUnavailable for what is not its own fault.
+
+        In a caller's transaction, which that has ended, a conflict with others is raised as it comes.
+        """
+        return self.run_by(self._deadline())
+
+    def run_by(self, deadline: Deadline | None) -> R:
+        """Make the call by then."""
+        with translated(self._connections.schema, callers=self._connection is not None):
+            caller = None if self._connection is None else sync_caller(self._connection, atomic=self._atomic)
+            anew, changes = False, CHANGES
+            while True:
+                if self._first is not None:
+                    self._first.run_by(deadline, None if caller is None else caller.perform, anew=anew)
+                try:
+                    return self._repeated(deadline, caller)
+                except Outdated:
+                    anew, changes = True, changes - 1
+                    if not changes:
+                        raise StorageUnavailable(_CHANGES_TOO_FAST) from None
+
+    def _repeated(self, deadline: Deadline | None, caller: Caller | None) -> R:
+        if caller is not None:
+            with caller.block():
+                return drive(self._make(False), caller.perform)
+        tries = _Tries(deadline, self._repeat, self._unsure)
+        while True:
+            since = time.monotonic()
+            try:
+                return self._once(deadline, again=tries.again)
+            except psycopg.Error as error:
+                if is_lost(error):
+                    self._connections.heal(since)
+                pause = tries.after(error)
+            time.sleep(pause)
+
+    def _deadline(self) -> Deadline | None:
+        return Deadline(self._connections.timeout) if self._bounded else None
+
+    def _once(self, deadline: Deadline | None, *, again: bool) -> R:
+        with (
+            self._connections.connection(deadline, alone=self._alone, pinned=self._pinned) as connection,
+            self._transaction(connection),
+        ):
+            return drive(self._make(again), partial(perform, connection, deadline=deadline))
+
+    def _transaction(self, connection: psycopg.Connection[Any]) -> AbstractContextManager[Any]:
+        return connection.transaction() if self._atomic else nullcontext()
+
+    async def arun(self) -> R:
+        """Make the call on the running event loop; raises as `run` does."""
+        return await self.arun_by(self._deadline())
+
+    async def arun_by(self, deadline: Deadline | None) -> R:
+        """Make the call by then."""
+        with translated(self._connections.schema, callers=self._connection is not None):
+            caller = None if self._connection is None else await async_caller(self._connection, atomic=self._atomic)
+            anew, changes = False, CHANGES
+            while True:
+                if self._first is not None:
+                    await self._first.arun_by(deadline, None if caller is None else caller.perform, anew=anew)
+                try:
+                    return await self._arepeated(deadline, caller)
+                except Outdated:
+                    anew, changes = True, changes - 1
+                    if not changes:
+                        raise StorageUnavailable(_CHANGES_TOO_FAST) from None
+
+    async def _arepeated(self, deadline: Deadline | None, caller: AsyncCaller | None) -> R:
+        if caller is not None:
+            async with caller.block():
+                return await adrive(self._make(False), caller.perform)
+        tries = _Tries(deadline, self._repeat, self._unsure)
+        while True:
+            since = time.monotonic()
+            try:
+                return await self._aonce(deadline, again=tries.again)
+            except psycopg.Error as error:
+                if is_lost(error):
+                    await self._connections.aheal(since)
+                pause = tries.after(error)
+            await asyncio.sleep(pause)
+
+    async def _aonce(self, deadline: Deadline | None, *, again: bool) -> R:
+        if self._shared and deadline is not None and not again:
+            lane = await self._connections.lane()
+            if lane is not None:
+                return await adrive(self._make(again), partial(_in_lane, lane, deadline))
+        async with (
+            self._connections.aconnection(deadline, alone=self._alone, pinned=self._pinned) as connection,
+            self._atransaction(connection),
+        ):
+            return await adrive(self._make(again), partial(aperform, connection, deadline=deadline))
+
+    def _atransaction(self, connection: psycopg.AsyncConnection[Any]) -> AbstractAsyncContextManager[Any]:
+        return connection.transaction() if self._atomic else nullcontext()
+
+
+class _Tries:
+    """Decides after a failed try whether there is to be another.
+
+    Args:
+        deadline: The call's.
+        repeat: Tells whether it may be made again.
+        unsure: See `PostgresRequest`.
+    """
+
+    def __init__(self, deadline: Deadline | None, repeat: Callable[[], bool], unsure: str) -> None:
+        self._deadline, self._repeat, self._unsure = deadline, repeat, unsure
+        self._left = TRIES
+        self._pause = SHORTEST_PAUSE
+        self.again = False
+        """Whether a connection was lost, so that what was asked for may have happened: to be made as if it had."""
+        self._perhaps = False
+        """Whether it was, and not by an answer that says that nothing happened."""
+
+    def after(self, error: psycopg.Error) -> float:
+        """Return how many seconds to wait before the next try. Raises the error, or what it means, if there is none."""
+        deadline, lost = self._deadline, is_lost(error)
+        away = deadline is not None and is_away(error)
+        if deadline is not None and (isinstance(error, POOL_IS_FULL) or (lost and not deadline.left)):
+            raise self._out_of_time(deadline, error, perhaps=(lost and not away) or self._perhaps) from error
+        if not away:
+            self._left -= 1
+        if not (self._left and (lost or is_conflict(error)) and self._repeat()):
+            raise error
+        self.again |= lost
+        self._perhaps |= lost and not away
+        if deadline is None or not away:
+            return 0.0
+        spare = deadline.left - min(LAST_TRY, deadline.seconds / 4)
+        if spare <= 0:  # a try that has no time would be cut, and nobody could say whether it had happened
+            raise self._out_of_time(deadline, error, perhaps=self._perhaps) from error
+        pause, self._pause = self._pause, min(self._pause * 2, LONGEST_PAUSE)
+        return min(pause, spare)
+
+    def _out_of_time(self, deadline: Deadline, error: psycopg.Error, *, perhaps: bool) -> StorageUnavailable:
+        within = f"within {deadline.seconds:g} s"
+        said = f"PostgreSQL answered: {cause_of(error)}" if is_away(error) else ""
+        if not perhaps:
+            away = error.__cause__  # why the pool could make none
+            why = said or (
+                f"PostgreSQL cannot be reached ({cause_of(away)})"
+                if away
+                else "all the pool may have are in use (max_size)"
+            )
+            nothing = ". Nothing was stored" if self._unsure else ""
+            return StorageUnavailable(f"no connection {within}: {why}{nothing}")
+        unsure = f": the call may have happened, or not. {self._unsure}" if self._unsure else ""
+        return StorageUnavailable(
+            f"{said}, and nothing else {within}{unsure}" if said else f"PostgreSQL did not answer {within}{unsure}"
+        )
+
+
+async def _in_lane(lane: Lane, deadline: Deadline, step: Send | CopyIn) -> Any:
+    assert isinstance(step, Send)  # noqa: S101 - a COPY is never shared
+    return await lane.execute(step.statement, step.params, deadline)

@@ -1,0 +1,109 @@
+"""What a call to PostgreSQL consists of, and how its steps are performed on a psycopg connection."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+
+import psycopg
+from psycopg.pq import Format
+from psycopg.rows import dict_row, tuple_row
+from psycopg.types.string import TextLoader
+
+from dbjobq.storage.postgres.connect.deadline import Deadline
+from dbjobq.storage.postgres.connect.prepared import Express
+
+__all__ = ["Call", "CopyIn", "Send", "adrive", "aperform", "drive", "perform"]
+
+R = TypeVar("R")
+
+TEXT_OID: Final = psycopg.adapters.types["text"].oid
+
+
+class Send(NamedTuple):
+    """A statement that returns rows, and its values; answered by its rows."""
+
+    statement: bytes
+    params: Mapping[str, Any]
+    as_dicts: bool = False
+    """By the names of their columns, and JSON as text."""
+    binary: bool = False
+    """Not as text, which depends on the session's DateStyle; only for types that psycopg knows."""
+    express: Express | None = None
+    """A shorter way, for where the statement is a transaction by itself; then its rows are empty."""
+
+
+class CopyIn(NamedTuple):
+    """A COPY and its text, which may be made while the server reads what was sent before; answered by no rows."""
+
+    statement: bytes
+    pieces: Iterable[bytes]
+
+
+Call: TypeAlias = Generator[Send | CopyIn, Any, R]
+"""A generator that yields steps, is sent their rows, and returns what they mean."""
+
+
+def drive(call: Call[R], perform: Callable[[Send | CopyIn], Any]) -> R:
+    """Make a call, step by step."""
+    answer: Any = None
+    while True:
+        try:
+            step = call.send(answer)
+        except StopIteration as stop:
+            value: R = stop.value
+            return value
+        answer = perform(step)
+
+
+async def adrive(call: Call[R], perform: Callable[[Send | CopyIn], Awaitable[Any]]) -> R:
+    """Make a call on the running event loop."""
+    answer: Any = None
+    while True:
+        try:
+            step = call.send(answer)
+        except StopIteration as stop:
+            value: R = stop.value
+            return value
+        answer = await perform(step)
+
+
+def perform(connection: psycopg.Connection[Any], step: Send | CopyIn, deadline: Deadline | None = None) -> Any:
+    """Perform a step on a psycopg connection, whatever kind of cursors that makes by itself; return its rows.
+
+    What a COPY sends renews the deadline.
+    """
+    if isinstance(step, CopyIn):
+        with psycopg.Cursor(connection).copy(step.statement) as copy:
+            for piece in step.pieces if deadline is None else deadline.renewed_by(step.pieces):
+                copy.write(piece)
+        return []
+    if step.express is not None and (rows := step.express.execute(connection, step.params)) is not None:
+        return [()] * rows
+    cursor: psycopg.Cursor[Any] = psycopg.Cursor(connection, row_factory=dict_row if step.as_dicts else tuple_row)
+    if step.as_dicts:
+        _read_json_as_text(cursor)
+    return cursor.execute(step.statement, step.params, binary=step.binary).fetchall()
+
+
+async def aperform(
+    connection: psycopg.AsyncConnection[Any], step: Send | CopyIn, deadline: Deadline | None = None
+) -> Any:
+    """See `perform`, for an async psycopg connection."""
+    if isinstance(step, CopyIn):
+        async with psycopg.AsyncCursor(connection).copy(step.statement) as copy:
+            for piece in step.pieces if deadline is None else deadline.renewed_by(step.pieces):
+                await copy.write(piece)
+        return []
+    cursor: psycopg.AsyncCursor[Any] = psycopg.AsyncCursor(
+        connection, row_factory=dict_row if step.as_dicts else tuple_row
+    )
+    if step.as_dicts:
+        _read_json_as_text(cursor)
+    await cursor.execute(step.statement, step.params, binary=step.binary)
+    return await cursor.fetchall()
+
+
+def _read_json_as_text(cursor: psycopg.Cursor[Any] | psycopg.AsyncCursor[Any]) -> None:
+    for format in Format.TEXT, Format.BINARY:  # noqa: A001 - psycopg's name
+        cursor.adapters.register_loader("json", cursor.adapters.get_loader(TEXT_OID, format) or TextLoader)

@@ -1,0 +1,1 @@
+"""The one connection that a worker works over, and the one that its heartbeats have."""

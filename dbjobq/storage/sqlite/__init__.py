@@ -1,0 +1,1 @@
+"""Jobs in SQLite, for development and tests: one wide table."""

@@ -1,0 +1,353 @@
+"""Jobs on SQLite, in SQLAlchemy's words: one wide table, a row a job, and the moves it makes (docs/decisions/0007).
+
+Where a job stands is its `status`. Times are seconds since 1970, by the database's clock. The order of jobs is that of
+PostgresStorage: priority, then when due, then when enqueued. A job that runs has its own lease, which is renewed with
+those of all jobs that its worker has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar, Unpack
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+
+from dbjobq.errors import JobNotFound
+from dbjobq.models import STATUSES, TRANSITIONS, Event, Job, Status, after_failure
+from dbjobq.storage.base import Exchange, Pulse, Session
+from dbjobq.storage.sqlite.engine import WAITING, Sqlite
+from dbjobq.storage.values import (
+    Bounds,
+    Claim,
+    Idle,
+    Listing,
+    NewJob,
+    Notice,
+    Outcome,
+    QueueStats,
+    Rescued,
+    Step,
+    job_from_row,
+    known_form,
+)
+
+__all__ = [
+    "JOBS",
+    "SqliteSession",
+    "add",
+    "claim",
+    "finish",
+    "found",
+    "ids",
+    "looked",
+    "move",
+    "move_by_hand",
+    "queue_stats",
+    "rescue",
+    "stats",
+]
+
+R = TypeVar("R")
+
+NOW: Final[Any] = sa.literal_column("round((julianday('now') - 2440587.5) * 86400, 3)", sa.Float)
+JOBS: Final = sa.Table(
+    "dbjobq_jobs",
+    sa.MetaData(),
+    sa.Column("number", sa.Integer, primary_key=True),  # the order in which they were enqueued
+    sa.Column("id", sa.Text, nullable=False, unique=True),
+    *(sa.Column(name, sa.Text, nullable=False) for name in ("type", "data", "queue", "status")),
+    *(sa.Column(name, sa.Integer, nullable=False) for name in ("priority", "max_retries", "attempts")),
+    # `due_at` is a job's place in the order, while it waits; `expires_at` is the end of its lease.
+    *(sa.Column(name, sa.Float, nullable=False) for name in ("created_at", "updated_at", "due_at")),
+    *(sa.Column(name, sa.Float) for name in ("timeout", "execute_at", "started_at", "finished_at", "expires_at")),
+    # `claim` is the fence; once the job has moved on, the claim whose result was written.
+    *(sa.Column(name, sa.Text) for name in ("unique_key", "worker_id", "claim", "error", "result", "progress")),
+    sa.Column("held_key", sa.Text, unique=True),  # the unique key, while it is this job's
+    sa.Column("worker", sa.Text, index=True),  # whose heartbeat renews the lease
+    sa.Column("suspect", sa.Boolean, nullable=False),  # a worker died with it: perhaps of it
+    sa.Column("unknown_since", sa.Float),  # no worker knew its type, from then on
+    sa.Index("dbjobq_jobs_claim", "status", sa.text("priority desc"), "due_at"),
+)
+
+RUNNING: Final = JOBS.c.status == "running"
+OVER: Final = RUNNING & (JOBS.c.expires_at < NOW)
+READY: Final = (JOBS.c.status == "pending") & (JOBS.c.due_at <= NOW)
+SCHEDULED: Final = (JOBS.c.status == "pending") & (JOBS.c.due_at > NOW)
+_LOST: Final = "WorkerLost: worker {} stopped renewing its lease while it held this job (killed, cut off or paused)"
+_KEY_IF_FREE: Final = sa.case((~sa.exists().where(JOBS.alias().c.held_key == JOBS.c.unique_key), JOBS.c.unique_key))
+
+_DUE: Final = sa.func.min(NOW, sa.func.max(JOBS.c.created_at, sa.func.coalesce(JOBS.c.execute_at, 0)))
+_NEW: Final = {"status": "pending", "attempts": 0, "suspect": False, "created_at": NOW, "updated_at": NOW}
+_LEFT: Final[Mapping[str, Any]] = {"updated_at": NOW, "progress": None, "worker": None, "expires_at": None}
+_WAITS: Final[Mapping[str, Any]] = {"started_at": None, "finished_at": None, "worker_id": None}
+_ENDS: Final[Mapping[str, Any]] = {"finished_at": NOW, "held_key": None, "unknown_since": None}
+_MOVES: Final[dict[Event, Mapping[str, Any]]] = {
+    "claim": {"started_at": NOW},
+    "complete": _ENDS,
+    "retry": {**_WAITS, "attempts": JOBS.c.attempts + 1, "unknown_since": None},
+    "unknown": {**_WAITS, "claim": None, "unknown_since": sa.func.coalesce(JOBS.c.unknown_since, NOW)},
+    "fail": {**_ENDS, "attempts": JOBS.c.attempts + 1},
+    # to its old place, and nobody's result
+    "release": {**_WAITS, "claim": None, "due_at": _DUE, "suspect": JOBS.c.suspect},
+    "cancel": {**_ENDS, "claim": None},
+    "revive": {**_WAITS, "attempts": 0, "suspect": False, "held_key": _KEY_IF_FREE},
+}
+
+
+def move(db: sa.Connection, event: Event, *which: Any, **values: Any) -> Sequence[str]:
+    """Move those of the jobs that `TRANSITIONS` lets go this way, and return their ids.
+
+    `values` are what comes with it, as far as `_MOVES` does not say.
+    """
+    ends = {before: after for (before, moved), after in TRANSITIONS.items() if moved == event}
+    (status,) = set(ends.values())
+    changed = {**_LEFT, **values, **_MOVES[event], "status": status}
+    # `likely`: the rows are found by `which`, not by going through all of that status.
+    moved = sa.update(JOBS).where(*which, sa.func.likely(JOBS.c.status.in_(ends))).values(changed)
+    ids = db.scalars(moved.returning(JOBS.c.id)).all()
+    if ids and status == "pending":
+        db.info[WAITING] = True
+    return ids
+
+
+def move_by_hand(db: sa.Connection, event: Event, job_id: str, **values: Any) -> bool:
+    """Move one job; False in a status that the event does not leave. Raises JobNotFound."""
+    moved = move(db, event, JOBS.c.id == known_form(job_id), **values)
+    if not moved and not found(db, id=known_form(job_id)):
+        raise JobNotFound(job_id)
+    return bool(moved)
+
+
+def add(db: sa.Connection, like: NewJob, data: Mapping[str, str]) -> Sequence[str]:
+    """Write jobs, the data of each by its id; return the ids of those that are there, perhaps from before."""
+    row = {name: getattr(like, name) for name in ("type", "queue", "priority", "max_retries", "timeout", "unique_key")}
+    at = like.execute_at.timestamp() if like.execute_at else like.delay and NOW + like.delay
+    row |= {"execute_at": at, "due_at": sa.func.max(NOW, sa.func.coalesce(at, 0)), "held_key": like.unique_key}
+    db.info[WAITING] = True
+    repeats = None if like.own_id else [JOBS.c.held_key]  # an id made here that is there already would be an error
+    new = insert(JOBS).values({**_NEW, **row}).on_conflict_do_update(repeats, set_={"id": JOBS.c.id})
+    return (
+        db.scalars(new.returning(JOBS.c.id), [{"id": i, "data": text} for i, text in data.items()]).all()
+        if data
+        else []
+    )
+
+
+def claim(db: sa.Connection, want: int, queues: Sequence[str] | None, **holder: Any) -> list[Claim]:
+    """Pending → running, for at most `want` due jobs, the queues in the order given; `holder` says who has them."""
+    first = [(JOBS.c.queue == name).desc() for name in (queues or ())[:-1]]
+    order = (*first, JOBS.c.priority.desc(), JOBS.c.due_at, JOBS.c.number)
+    due = sa.select(JOBS.c.number).where(READY, _served(queues)).order_by(*order).limit(want)
+    fence = secrets.token_hex(8)
+    move(db, "claim", JOBS.c.number.in_(due), claim=fence, **holder)
+    fields = (JOBS, JOBS.c.unique_key.is_not(None).label("unique"), JOBS.c.started_at.label("claimed_at"))
+    claimed = db.execute(sa.select(*fields).where(RUNNING, JOBS.c.claim == fence).order_by(*order)).mappings()
+    return [Claim(**{name: row[name] for name in Claim._fields}) for row in claimed]
+
+
+def finish(db: sa.Connection, outcomes: Sequence[Outcome]) -> set[str]:
+    """Write how attempts ended, each if its claim holds the job; return the ids of those that did."""
+
+    def written(it: Outcome) -> bool:
+        values = {"result": it.result, "error": sa.func.coalesce(it.error, JOBS.c.error), "suspect": False}
+        event, delay = (it.event, it.delay) if it.event != "unknown" else _again(db, it)
+        return bool(move(db, event, _of(it.claim), due_at=NOW + delay, **values))
+
+    return {outcome.claim.id for outcome in outcomes if written(outcome)}
+
+
+def _again(db: sa.Connection, it: Outcome) -> tuple[Event, float]:
+    """Decide on a job whose type is not known: how long it waits, or that it has waited long enough; see finish.sql."""
+    lasted = db.scalar(sa.select(NOW - sa.func.coalesce(JOBS.c.unknown_since, NOW)).where(_of(it.claim))) or 0.0
+    return (
+        ("fail", 0.0) if lasted >= it.delay else ("unknown", min(max(lasted, 1.0), max(it.delay - lasted, 0.05), 60.0))
+    )
+
+
+def rescue(db: sa.Connection) -> list[Rescued]:
+    """Running → pending, or failed where no retry is left, for jobs whose lease is over; some hundreds at a time."""
+    lost = db.execute(sa.select(JOBS).where(OVER).limit(500)).all()
+    for row in lost:
+        error = f"{_LOST.format(row.worker_id)}; this was attempt {row.attempts + 1} of {row.max_retries + 1}"
+        back = {"error": error, "due_at": _DUE, "claim": None, "suspect": True, "worker": row.worker}
+        # `worker` stays until the next claim: so its heartbeat learns of it.
+        move(db, after_failure(row.attempts, row.max_retries), JOBS.c.number == row.number, **back)
+    return [Rescued(row.id, row.type, row.queue, row.attempts, row.attempts >= row.max_retries) for row in lost]
+
+
+def release(db: sa.Connection, worker: str, keep: Iterable[Claim]) -> Sequence[str]:
+    """Running → pending, for what a worker holds beyond `keep`."""
+    kept = sa.tuple_(JOBS.c.id, JOBS.c.claim).in_([(claim.id, claim.claim) for claim in keep])
+    return move(db, "release", JOBS.c.worker == worker, ~kept)
+
+
+def found(db: sa.Connection, limit: int | None = None, **wanted: Any) -> list[Job]:
+    """Return jobs, newest first; `wanted` has values of columns, None for any."""
+    return _read(db, JOBS.c, _which(wanted), limit)
+
+
+def _which(wanted: Mapping[str, Any]) -> list[Any]:
+    return [JOBS.c[name] == value for name, value in wanted.items() if value is not None]
+
+
+def _read(db: sa.Connection, columns: Iterable[Any], which: Iterable[Any], limit: int | None) -> list[Job]:
+    chosen = sa.select(*columns, SCHEDULED.label("waits")).where(*which).order_by(JOBS.c.number.desc()).limit(limit)
+    rows = db.execute(chosen).mappings()
+    return [job_from_row({**row, "execute_at": row["due_at" if row["waits"] else "execute_at"]}) for row in rows]
+
+
+def looked(db: sa.Connection, limit: int, bounds: Bounds, **wanted: Any) -> Listing:
+    """Return jobs among the newest, as far as the bounds allow."""
+    oldest = sa.select(JOBS.c.number).order_by(JOBS.c.number.desc()).offset(bounds.jobs - 1).limit(1)
+    first = db.scalar(oldest)
+    which = [*_which(wanted), *([] if first is None else [JOBS.c.number >= first])]
+    older = first is not None and db.scalar(sa.select(sa.exists().where(JOBS.c.number < first)))
+    chosen, columns = _ids(db, which, limit), list[Any](JOBS.c)
+    sizes = sa.func.length(JOBS.c.data) + sa.func.length(sa.func.coalesce(JOBS.c.result, ""))
+    if bounds.size_bytes is None:
+        bodies = {"data": sa.literal("{}"), "result": sa.null(), "error": sa.func.substr(JOBS.c.error, 1, 500)}
+        columns = [bodies[column.name].label(column.name) if column.name in bodies else column for column in JOBS.c]
+    else:
+        before = sa.func.sum(sizes).over(order_by=JOBS.c.number.desc()) - sizes
+        sized = sa.select(JOBS.c.number, before.label("before")).where(*which).subquery()
+        fits = sa.select(sized.c.number).where(sized.c.before < bounds.size_bytes)
+        which.append(JOBS.c.number.in_(fits))
+    jobs = _read(db, columns, which, limit)
+    return Listing(jobs, unsearched=bool(older) and len(chosen) < limit, cut=len(jobs) < len(chosen))
+
+
+def ids(db: sa.Connection, **wanted: Any) -> list[str]:
+    """Return the ids of jobs, newest first."""
+    return _ids(db, _which(wanted), None)
+
+
+def _ids(db: sa.Connection, which: Iterable[Any], limit: int | None) -> list[str]:
+    chosen = sa.select(JOBS.c.id).where(*which).order_by(JOBS.c.number.desc()).limit(limit)
+    return list(db.scalars(chosen))
+
+
+def stats(db: sa.Connection) -> dict[Status, int]:
+    """Count jobs by status."""
+    counts = sa.select(JOBS.c.status, sa.func.count()).group_by(JOBS.c.status)
+    return dict.fromkeys(STATUSES, 0) | {row[0]: row[1] for row in db.execute(counts)}
+
+
+def queue_stats(db: sa.Connection) -> list[QueueStats]:
+    """Count what waits and runs in the queues that have jobs."""
+    counts = [sa.func.count().filter(which) for which in (READY, SCHEDULED, RUNNING)]
+    oldest = NOW - sa.func.min(JOBS.c.due_at).filter(READY)
+    queues = sa.select(JOBS.c.queue, *counts, oldest).group_by(JOBS.c.queue).order_by(JOBS.c.queue)
+    return [QueueStats(*row) for row in db.execute(queues)]
+
+
+def _of(claim: Claim) -> Any:
+    return (JOBS.c.id == claim.id) & (JOBS.c.claim == claim.claim)
+
+
+def _served(queues: Sequence[str] | None) -> Any:
+    return sa.true() if queues is None else JOBS.c.queue.in_(queues)
+
+
+def _status(db: sa.Connection, claim: Claim) -> str | None:
+    """Return where the job of a claim stands, if that holds it, or was the last to and its result was written."""
+    return db.scalar(sa.select(JOBS.c.status).where(_of(claim)))
+
+
+class SqliteSession(Session):
+    """See `Session`. A thread makes its steps."""
+
+    def __init__(self, sqlite: Sqlite, worker_id: str, queues: Sequence[str] | None, ttl: float) -> None:
+        self.worker_id, self.sqlite, self._queues, self._ttl = worker_id, sqlite, queues, ttl
+        self._thread = ThreadPoolExecutor(1, "dbjobq-sqlite")
+        self.forget()
+
+    async def _run(self, work: Callable[[sa.Connection], R]) -> R:
+        """Make a step when those asked for before are made: a release comes after the claim that it is about."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self.sqlite.run, work)
+
+    async def open(self) -> bool:
+        """See `Session.open`: there is nothing to register."""
+        await self._run(lambda _: None)
+        return True
+
+    def forget(self) -> None:
+        """See `Session.forget`."""
+        self.worker = secrets.token_hex(8)
+
+    async def step(self, outcomes: Sequence[Outcome], want: int, **how: Unpack[Exchange]) -> Step:
+        """See `Session.step`. A job that is due needs no promotion here, and enqueues always notify."""
+
+        def work(db: sa.Connection) -> Step:
+            accepted = finish(db, outcomes)
+            for held, said in how["progress"].items():
+                db.execute(sa.update(JOBS).where(_of(held), RUNNING).values(progress=said))
+            late = [o for o in outcomes if o.claim.id not in accepted and o.event not in {"release", "unknown"}]
+            gave_up = [o for o in outcomes if o.event == "unknown" and _status(db, o.claim) == "failed"]
+            refused = [o for o in late if _status(db, o.claim) != TRANSITIONS["running", o.event]]
+            holder = {"worker": self.worker, "worker_id": self.worker_id, "expires_at": NOW + self._ttl}
+            return Step(claim(db, want, self._queues, **holder) if want else [], refused, None, gave_up)
+
+        return await self._run(work)
+
+    async def idle(self) -> Idle:
+        """See `Session.idle`: enqueues of this process always notify, those of others are found by polling."""
+        due = sa.select(sa.func.min(JOBS.c.due_at) - NOW).where(SCHEDULED, _served(self._queues))
+        return Idle(None, await self._run(lambda db: db.scalar(due)))
+
+    async def release(self, keep: Iterable[Claim] = ()) -> list[str]:
+        """See `Session.release`."""
+        return list(await self._run(lambda db: release(db, self.worker, keep)))
+
+    async def notices(self) -> AsyncIterator[Notice]:
+        """See `Session.notices`: what happens in this process."""
+        woken = asyncio.Event()
+        self.sqlite.sleepers[woken] = asyncio.get_running_loop()
+        try:
+            while True:
+                yield Notice("work")
+                await woken.wait()
+                woken.clear()
+        finally:
+            del self.sqlite.sleepers[woken]
+
+    def pulse(self) -> SqlitePulse:
+        """See `Session.pulse`."""
+        return SqlitePulse(self)
+
+
+class SqlitePulse(Pulse):
+    """See `Pulse`."""
+
+    def __init__(self, session: SqliteSession) -> None:
+        self._session, self._sqlite = session, session.sqlite
+
+    def beat(self, seconds: float) -> bool:
+        """See `Pulse.beat`: its life is that of the leases that it has, or had until they were over."""
+        holds = RUNNING & (JOBS.c.expires_at > NOW)
+        ends = sa.case((holds, NOW + seconds), else_=JOBS.c.expires_at)
+        renewed = sa.update(JOBS).where(JOBS.c.worker == self._session.worker).values(expires_at=ends)
+        return self._sqlite.run(lambda db: all(db.scalars(renewed.returning(holds))))
+
+    def lost(self, held: Sequence[Claim]) -> list[Claim]:
+        """See `Pulse.lost`."""
+        return self._sqlite.run(lambda db: [claim for claim in held if _status(db, claim) != "running"], writes=False)
+
+    def abandoned(self) -> bool:
+        """See `Pulse.abandoned`."""
+        return self._sqlite.run(lambda db: bool(db.scalar(sa.select(sa.exists().where(OVER)))), writes=False)
+
+    def rescue(self) -> list[Rescued]:
+        """See `Pulse.rescue`."""
+        return self._sqlite.run(rescue)
+
+    def finish(self, outcomes: Sequence[Outcome]) -> set[str]:
+        """See `Pulse.finish`."""
+        return self._sqlite.run(lambda db: finish(db, outcomes))
+
+    def take_over(self, keep: Sequence[Claim], outcomes: Sequence[Outcome] = ()) -> tuple[set[str], list[str]]:
+        """See `Pulse.take_over`."""
+        return self._sqlite.run(lambda db: (finish(db, outcomes), list(release(db, self._session.worker, keep))))
