@@ -44,21 +44,37 @@ class _Commands(click.Group):
 @click.group(
     cls=_Commands,
     commands=[migrate, worker, enqueue, jobs, stats, doctor, grant, demo, bench],
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
 )
 @click.version_option(dbjobq.__version__, prog_name="dbjobq", message="%(prog)s %(version)s")
 def main() -> None:
     """Background jobs in the PostgreSQL that your service already has.
 
+    A job is a call of a Python function that is to be made later. Your program enqueues it, which writes a row into a
+    table. Workers, which are processes of their own, run it.
+
     \b
       export DBJOBQ_DSN=postgresql://localhost/app
-      dbjobq migrate                                   make the tables
-      dbjobq worker myapp.jobs                         run jobs
+      dbjobq migrate                  make the tables; again after an upgrade
+      dbjobq worker myapp.jobs        run the jobs of myapp/jobs.py, until Ctrl-C
       dbjobq enqueue myapp.jobs.send to=ann@example.com
-      dbjobq stats                                     see how it goes
-      dbjobq doctor                                    see what is wrong
-      dbjobq demo                                      see it all at once, without a server
-      dbjobq bench                                     see how fast it is
+      dbjobq stats                    see how many jobs wait, run, have failed
+      dbjobq doctor                   see what is wrong, and what to do about it
 
-    The database is --dsn, else DBJOBQ_DSN, else DATABASE_URL, else what libpq's PG* variables say.
+    `dbjobq demo` shows all of that in half a minute, and brings a server of its own.
+
+    Environment variables, which count where no option says otherwise:
+
+    \b
+      DBJOBQ_DSN         the database; if it is empty DATABASE_URL, and without
+                         both PGHOST, PGDATABASE and libpq's other variables
+      DBJOBQ_SCHEMA      the database schema of the tables (default: dbjobq)
+      DBJOBQ_LISTEN_DSN  a direct DSN of the server, if the database is reached
+                         through PgBouncer
+
+    \b
+    Exit codes, unless a command says otherwise:
+      0  it is done
+      1  it could not be done; one line on standard error says why
+      2  the command line is wrong, or a value in it
     """  # noqa: D301 - click's mark for a block that is not wrapped

@@ -32,7 +32,7 @@ __all__ = [
     "width",
 ]
 
-json_option: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+json_option: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs to read.")
 
 
 def as_json(job: Job) -> dict[str, Any]:

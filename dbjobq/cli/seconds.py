@@ -13,6 +13,8 @@ __all__ = ["Seconds"]
 class Seconds(click.FloatRange):
     """A number of seconds in a range. NaN is in every range for click, and nothing here takes for ever."""
 
+    name = "seconds"
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return what was written as a number."""
         seconds = super().convert(value, param, ctx)

@@ -65,7 +65,7 @@ dsn_option: Final = click.option(
     "--dsn",
     envvar=DSN_VARIABLES,
     metavar="DSN",
-    help="The database: a URL or libpq's key=value form. [env: DBJOBQ_DSN, DATABASE_URL, PG*]",
+    help="The database, as a URL or in libpq's key=value form. [env: DBJOBQ_DSN, DATABASE_URL, libpq's PG*]",
 )
 _schema_option: Final = click.option(
     "--schema",
@@ -73,13 +73,13 @@ _schema_option: Final = click.option(
     default=DEFAULT_SCHEMA,
     show_default=True,
     metavar="NAME",
-    help="The schema of dbjobq's tables. [env: DBJOBQ_SCHEMA]",
+    help="The database schema that dbjobq's tables are in. [env: DBJOBQ_SCHEMA]",
 )
 listen_dsn_option: Final = click.option(
     "--listen-dsn",
     envvar=LISTEN_DSN_VARIABLE,
     metavar="DSN",
-    help="A direct way to the server where --dsn leads through PgBouncer. [env: DBJOBQ_LISTEN_DSN]",
+    help="A direct DSN of the server, if --dsn leads through PgBouncer. [env: DBJOBQ_LISTEN_DSN]",
 )
 
 

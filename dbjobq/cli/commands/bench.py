@@ -33,17 +33,24 @@ QUICK: Final[dict[str, Any]] = {
 
 _at_least_one: Final = click.IntRange(1)
 
+_ONLY: Final = f"Measure only this; may be given several times: {', '.join(NAMES)}."
+_ROUNDS: Final = "Measure everything so many times, and print medians. A first round more does not count.  [default: 5]"
+_JOBS: Final = "How many jobs `bulk` enqueues and `drain` runs in each round.  [default: 20000]"
+_BACKLOG: Final = "How many jobs of each kind are in the way of claims in `backlog`.  [default: 200000]"
+_BYTES: Final = "The size of each job's arguments, as JSON.  [default: 100]"
+_CONCURRENCY: Final = "The --concurrency of the worker process.  [default: 100]"
 
-@click.command()
-@click.option("--only", multiple=True, type=click.Choice(NAMES), help="Measure this, and no more; may be repeated.")
-@click.option("--quick", is_flag=True, help="A glance: 2 rounds of a tenth of the size, without the gate.")
-@click.option("--rounds", type=_at_least_one, help="Rounds to measure, after one that is not.  [default: 5]")
-@click.option("--jobs", type=_at_least_one, help="To enqueue in bulk, and to drain, each round.  [default: 20000]")
-@click.option("--backlog", type=_at_least_one, help="Jobs of each kind that lie around.  [default: 200000]")
-@click.option("--data-bytes", type=click.IntRange(0), help="Of a job's arguments, as JSON.  [default: 100]")
-@click.option("--concurrency", type=_at_least_one, help="Of the worker process.  [default: 100]")
+
+@click.command(short_help="Measure how fast the queue is on your server.")
+@click.option("--only", multiple=True, type=click.Choice(NAMES), metavar="NAME", help=_ONLY)
+@click.option("--quick", is_flag=True, help="Take half a minute: 2 rounds, with a tenth of the jobs, without `gate`.")
+@click.option("--rounds", type=_at_least_one, metavar="N", help=_ROUNDS)
+@click.option("--jobs", type=_at_least_one, metavar="N", help=_JOBS)
+@click.option("--backlog", type=_at_least_one, metavar="N", help=_BACKLOG)
+@click.option("--data-bytes", type=click.IntRange(0), metavar="N", help=_BYTES)
+@click.option("--concurrency", type=_at_least_one, metavar="N", help=_CONCURRENCY)
 @click.option("--markdown", is_flag=True, help="Print the tables in Markdown.")
-@click.option("--wide", is_flag=True, help="Print the tables as they are, however narrow the terminal.")
+@click.option("--wide", is_flag=True, help="Print whole tables, even if the terminal is too narrow.")
 @json_option
 @dsn_option
 @listen_dsn_option
@@ -59,13 +66,22 @@ def bench(  # noqa: PLR0913 - the command's options
     rounds: int | None,
     **sizes: int | None,
 ) -> None:
-    """Measure how fast the queue is on your server.
+    """Measure how fast the queue is on your server. It takes three or four minutes.
 
-    Each figure stands beside that of the least SQL that could do the same, taken in the same round; what is printed
-    are the medians of the rounds and of their ratios. docs/benchmarks.md says how each is taken.
+    Each figure stands beside that of the least SQL that could do the same, which is measured in the same round.
+    docs/benchmarks.md says how.
 
-    It works in schemas of its own (dbjobq_bench_...), and drops them. Where no server is named it starts one, which
-    is durable as a server should be (fsync on).
+    \b
+      enqueue  one job after the other
+      bulk     many jobs in one call
+      drain    empty jobs, by one worker process
+      idle     how soon a worker that sleeps starts a job
+      load     the same while 500 jobs a second come
+      backlog  claims beside many jobs that wait, or have ended
+      gate     what notifying costs when many enqueue at once
+
+    It works in schemas of its own (dbjobq_bench_...), and drops them. Where no database is named, it starts a
+    PostgreSQL server of its own, with fsync on as a server should have it.
 
     \b
       pip install 'dbjobq[bench]'

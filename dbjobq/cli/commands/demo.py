@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -14,12 +15,22 @@ from dbjobq.cli.stage import leave_on_sigterm, require_rich
 
 __all__ = ["demo"]
 
+_LEASE: Final = "How soon the killed worker's jobs go on elsewhere, at the latest."
+_PINGS: Final = "Enqueue so many more, one by one, to measure how soon each starts."
 
-@click.command()
+
+@click.command(short_help="See the queue at work, on files of this machine.")
 @click.argument("path", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Worker processes.")
-@click.option("--lease", type=Seconds(1), default=3.0, show_default=True, help="Seconds, of the workers.")
-@click.option("--pings", type=click.IntRange(0), default=200, show_default=True, help="Jobs that measure the pick-up.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=2,
+    show_default=True,
+    metavar="N",
+    help="How many worker processes to start.",
+)
+@click.option("--lease", type=Seconds(1), default=3.0, show_default=True, help=_LEASE)
+@click.option("--pings", type=click.IntRange(0), default=200, show_default=True, metavar="JOBS", help=_PINGS)
 @json_option
 @dsn_option
 @listen_dsn_option
@@ -33,18 +44,21 @@ def demo(  # noqa: PLR0913 - the command's options
     dsn: str | None,
     listen_dsn: str | None,
 ) -> None:
-    """See the queue at work on the text files below PATH.
+    """See the queue at work, on the text files below PATH.
 
-    By default these are Python's own modules. One job a file counts its lines, words and identifiers; half-way one
-    worker is killed with SIGKILL, and its jobs go on elsewhere. At the end the totals stand beside those of a plain
-    loop over the same files: exit code 1 if they differ, or if a job is lost.
+    Without a PATH these are the modules of Python's own library. There is one job for each file, which counts its
+    lines, words and names. Half-way one worker is killed with SIGKILL, and its jobs go on elsewhere. At the end the
+    sums are compared with those of a plain loop over the same files.
 
-    Where no server is named it starts one of its own. On a server it uses a schema of its own, and drops it.
+    Where no database is named, it starts a PostgreSQL server of its own and deletes it afterwards. On a server of
+    yours it uses a schema of its own, and drops it.
 
     \b
       pip install 'dbjobq[demo]'
       dbjobq demo
       dbjobq demo ~/src --workers 4 --json
+
+    The exit code is 1 if the sums differ, or a job is lost.
     """  # noqa: D301 - click's mark for a block that is not wrapped
     require_rich("demo")
 

@@ -22,26 +22,35 @@ EXIT_CODES: Final = {"warning": 3, "critical": 4}
 """By the worst that was found; 1 and 2 mean what they mean everywhere."""
 
 
-@click.command()
+@click.command(short_help="Say what is wrong, and what to do about it.")
 @click.argument("modules", nargs=-1, metavar="[MODULE]...")
 @json_option
 @database_options
 def doctor(database: Database, *, modules: tuple[str, ...], as_json: bool) -> None:
     """Say what is wrong with the database and the queues, and what to do about it.
 
-    Looks at: the schema's version, server and settings, poolers, who keeps dead rows from being removed, dead rows,
-    bloat and autovacuum, notifications, indexes, queues that nobody serves, leases of dead workers, types of jobs
-    that no worker knows, and jobs that are not where they should be. With MODULE..., as `dbjobq worker` takes them,
-    the types of all jobs that wait are looked up. The worst comes first, and of that what is nearest to the jobs.
-    Nothing is changed.
+    It changes nothing, and takes a second or two. The worst is printed first. It looks at
 
-    The exit code is 0 if there is nothing worse than a notice, 3 with a warning, 4 if something is critical; 1 if
-    the database could not be looked at.
+    \b
+      jobs       queues that nobody serves, functions that no worker has, jobs
+                 of dead workers, jobs that are not where they should be
+      tables     their version, dead rows and who keeps them from being
+                 removed, bloat, autovacuum, indexes, publications
+      server     its version, settings, notifications, poolers in between
+
+    Name the MODULEs that your workers are given, and the functions of all waiting jobs are looked up in them.
 
     \b
       dbjobq doctor
       dbjobq doctor myapp.jobs
       dbjobq doctor --json | jq .worst
+
+    \b
+    Exit codes:
+      0  nothing is wrong; there may be notices
+      1  it could not look at the database
+      3  there is a warning
+      4  something is critical
     """  # noqa: D301 - click's mark for a block that is not wrapped
     from dbjobq.doctor import examine, ranked, worst
 

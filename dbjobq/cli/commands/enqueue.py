@@ -33,18 +33,41 @@ class _Moment(click.ParamType[datetime]):
             self.fail(f"{error}; write 2026-01-31T09:30, or with an offset 2026-01-31T09:30+01:00", param, ctx)
 
 
-@click.command()
+@click.command(short_help="Enqueue one job, and print its id.")
 @click.argument("name")
 @click.argument("arguments", nargs=-1, metavar="[JSON | KEY=VALUE]...")
-@click.option("--queue", metavar="NAME", help="The queue; `default` unless the job type says otherwise.")
-@click.option("--priority", type=int, help="Higher runs first.  [default: 5]")
-@click.option("--delay", type=Seconds(0), metavar="SECONDS", help="Not before so many seconds from now.")
-@click.option("--at", "execute_at", type=_Moment(), metavar="TIME", help="Not before this time (ISO 8601).")
-@click.option("--max-retries", type=int, help="How often to try again after a failure.  [default: 3]")
-@click.option("--timeout", type=Seconds(0, min_open=True), metavar="SECONDS", help="How long one attempt may take.")
-@click.option("--unique-key", metavar="KEY", help="While a job with this key waits or runs, print its id instead.")
-@click.option("--id", "job_id", metavar="UUID", help="An id of your own: a second call changes nothing.")
-@click.option("--import", "modules", multiple=True, metavar="MODULE", help="Import it: its @job options count.")
+@click.option(
+    "--queue", metavar="NAME", help="The queue it goes to.  [default: that of its @job (--import), or `default`]"
+)
+@click.option("--priority", type=int, metavar="N", help="Jobs with a higher one run first.  [default: 5]")
+@click.option("--delay", type=Seconds(0), metavar="SECONDS", help="Run it not before so many seconds from now.")
+@click.option(
+    "--at",
+    "execute_at",
+    type=_Moment(),
+    metavar="TIME",
+    help="Run it not before this time, such as 2026-01-31T09:30 (local) or 2026-01-31T09:30+01:00.",
+)
+@click.option("--max-retries", type=int, metavar="N", help="Try again so often after failures.  [default: 3]")
+@click.option(
+    "--timeout",
+    type=Seconds(0, min_open=True),
+    metavar="SECONDS",
+    help="How long one run may take before it counts as failed.  [default: no limit]",
+)
+@click.option(
+    "--unique-key", metavar="KEY", help="If a job with this key waits or runs, enqueue nothing, and print its id."
+)
+@click.option(
+    "--id", "job_id", metavar="UUID", help="Its id, chosen by you. If there is such a job already, nothing is changed."
+)
+@click.option(
+    "--import",
+    "modules",
+    multiple=True,
+    metavar="MODULE",
+    help="Import this module first: its functions and their @job options are known then.",
+)
 @json_option
 @database_options
 def enqueue(  # noqa: PLR0913 - the command's options
@@ -57,17 +80,21 @@ def enqueue(  # noqa: PLR0913 - the command's options
     job_id: str | None,
     **options: Any,
 ) -> None:
-    """Write a job of type NAME, and print its id.
+    """Enqueue a job for the function NAME, and print the job's id.
 
-    Its arguments are a JSON object, or KEY=VALUE, where a VALUE that is JSON is taken as such: n=1 is a
-    number, n='"1"' a text, name=ann a text too.
+    NAME is module.function, or the name that was given to its @job. The arguments are one JSON object, or KEY=VALUE
+    each. A VALUE that is JSON counts as JSON, any other as text: n=1 is a number, n='"1"' and name=ann are text.
 
     \b
       dbjobq enqueue myapp.jobs.send to=ann@example.com copies=2
-      dbjobq enqueue myapp.jobs.send '{"to": "ann@example.com"}' --delay 60 --queue mail
+      dbjobq enqueue myapp.jobs.send '{"to": "ann@example.com"}' --delay 60
       dbjobq enqueue myapp.jobs.send to=ann@example.com --import myapp.jobs
 
-    The last form knows the function: its arguments are checked, and the options of its @job are used.
+    With --import the function is known: its arguments are checked, and the options of its @job count. Without it
+    nothing is checked, and a worker will find out.
+
+    A call that ended with exit code 1 may have enqueued the job, unless it says that nothing was stored. Give --id to
+    repeat it safely.
     """  # noqa: D301 - click's mark for a block that is not wrapped
     from dbjobq.jobs.registry import registered
 

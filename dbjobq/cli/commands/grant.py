@@ -15,28 +15,35 @@ if TYPE_CHECKING:
 __all__ = ["grant"]
 
 
-@click.command()
-@click.option("--role", required=True, metavar="NAME", help="An existing role.")
+@click.command(short_help="Give a database role the rights that it needs.")
+@click.option("--role", required=True, metavar="NAME", help="The role: it must exist.")
 @click.option(
     "--as",
     "kind",
     required=True,
     type=click.Choice(("producer", "worker", "reader", "admin")),
-    help="What it is to be.",
+    metavar="KIND",
+    help="What it may do: producer, worker, reader or admin.",
 )
-@click.option("--sql", "as_sql", is_flag=True, help="Print the SQL, and change nothing.")
+@click.option("--sql", "as_sql", is_flag=True, help="Print the SQL. Change nothing.")
 @json_option
 @database_options
 def grant(database: Database, *, role: str, kind: Kind, as_sql: bool, as_json: bool) -> None:
-    """Give a database role the rights it needs, and no others.
-
-    A producer enqueues, and sees neither data nor results. A worker runs jobs, and cannot change the tables. A
-    reader sees all jobs. An admin owns the tables, and so can migrate; to make one takes a superuser, for the others
-    the owner. Rights are only added. Run it again after a migration.
+    """Give a database role the rights that it needs, and no others.
 
     \b
+      producer  enqueues jobs; sees no arguments and no results
+      worker    runs jobs; cannot change the tables
+      reader    sees all jobs; changes nothing
+      admin     owns the tables, so it may migrate, and grant
+
+    To make an admin takes a superuser; for the others connect as the admin. Rights are only added, so a role may be of
+    two kinds. Run it again after each migration.
+
+    \b
+      dbjobq grant --role jobs_owner --as admin
       dbjobq grant --role web --as producer
-      dbjobq grant --role jobs_owner --as admin --sql
+      dbjobq grant --role web --as producer --sql
     """  # noqa: D301 - click's mark for a block that is not wrapped
     from dbjobq.schema import roles
 

@@ -32,33 +32,54 @@ LARGEST: Final = 16 * 1024 * 1024
 """Bytes of arguments and results that are listed for programs."""
 ATTEMPTS: Final = 25
 """How many of a job's attempts are shown with their errors: the last ones."""
+LARGEST_NUMBER: Final = 2**62
+"""The largest number of jobs that can be asked for: more than PostgreSQL can hold, and a number that it can."""
 BATCH: Final = 1_000
 """Jobs that one statement moves."""
 
+
+def _countable(_ctx: click.Context, _param: click.Parameter, number: int) -> int:
+    """Return a number of jobs. Raises BadParameter for one that PostgreSQL has no type for."""
+    if number > LARGEST_NUMBER:  # not said by the option's range: that would be in its help
+        raise click.BadParameter(f"{number} is more than PostgreSQL can count")
+    return number
+
+
+_STATUS: Final = f"Only jobs in this status: {', '.join(STATUSES[:-1])} or {STATUSES[-1]}."
+
 _ids = click.argument("ids", nargs=-1, metavar="[ID]...")
-_queue = click.option("--queue", metavar="NAME", help="Only of this queue.")
-_type = click.option("--type", "job_type", metavar="NAME", help="Only of this job type.")
+_queue = click.option("--queue", metavar="NAME", help="Only jobs of this queue.")
+_type = click.option("--type", "job_type", metavar="NAME", help="Only jobs of this type, such as myapp.jobs.send.")
 
 
-@click.group()
+@click.group(short_help="List jobs, show one, run failed ones again, cancel.")
 def jobs() -> None:
-    """Look at jobs, try them again, cancel them."""
+    """List jobs, show one with all that is known of it, run failed ones again, or cancel some."""
 
 
-@jobs.command("list")
-@click.option("--status", type=click.Choice(STATUSES), help="Only in this status.")
+@jobs.command("list", short_help="List jobs, the newest first.")
+@click.option("--status", type=click.Choice(STATUSES), metavar="STATUS", help=_STATUS)
 @_queue
 @_type
-@click.option("--limit", type=click.IntRange(0, 2**63 - 1), default=50, show_default=True, help="How many at most.")
+@click.option(
+    "--limit",
+    type=click.IntRange(0),
+    callback=_countable,
+    default=50,
+    show_default=True,
+    metavar="JOBS",
+    help="List so many jobs at most.",
+)
 @click.option(
     "--search",
-    type=click.IntRange(1, 2**62),
+    type=click.IntRange(1),
+    callback=_countable,
     default=10_000,
     show_default=True,
     metavar="JOBS",
-    help="How many of the newest jobs to look at.",
+    help="Look for them among so many of the newest jobs.",
 )
-@click.option("--wide", is_flag=True, help="All columns, however narrow the terminal.")
+@click.option("--wide", is_flag=True, help="Print all columns, even if the terminal is too narrow.")
 @json_option
 @database_options
 def list_jobs(  # noqa: PLR0913 - the command's options
@@ -72,14 +93,16 @@ def list_jobs(  # noqa: PLR0913 - the command's options
     wide: bool,
     as_json: bool,
 ) -> None:
-    """List jobs, newest first.
+    """List jobs, the newest first.
 
-    A look is bounded, and says so where that left something out: by --search; and with --json, which prints arguments
-    and results, too, by 16 MiB of them.
+    Only the newest 10,000 jobs are searched, so that a look is quick however many there are; --search looks at more.
+    With --json arguments and results are printed, too, 16 MiB of them at most. Where that left something out, a line
+    on standard error says so.
 
     \b
       dbjobq jobs list --status failed
       dbjobq jobs list --type myapp.jobs.send --search 1000000
+      dbjobq jobs list --queue mail --json | jq '.[].id'
     """  # noqa: D301 - click's mark for a block that is not wrapped
     bounds = Bounds(search, LARGEST if as_json else None)
     with database.queue() as jobs:
@@ -130,12 +153,21 @@ def _narrow(jobs: Iterable[Job], columns: int) -> str:
     return "\n".join(lines)
 
 
-@jobs.command()
+@jobs.command(short_help="Show all that is known of one job.")
 @click.argument("job_id", metavar="ID")
 @json_option
 @database_options
 def show(database: Database, *, job_id: str, as_json: bool) -> None:
-    """Show all that is known of one job: its arguments, its result, the error of each attempt with its traceback."""
+    """Show all that is known of one job: its arguments, its result, and the error of each failed attempt.
+
+    Values of more than 4,000 characters, and all but the last 25 errors, are left out; --json prints all of the values.
+
+    \b
+      dbjobq jobs show 0190f3a0-6c1e-7a52-b3d4-5f2c8a9e1b70
+      dbjobq jobs show 0190f3a0-6c1e-7a52-b3d4-5f2c8a9e1b70 --json | jq .result
+
+    The exit code is 1 if there is no such job.
+    """  # noqa: D301 - click's mark for a block that is not wrapped
     with database.queue() as jobs:
         job, progress = jobs.get_job(job_id), jobs.get_progress(job_id)
         failures = jobs.storage.failures(job_id, ATTEMPTS).run()
@@ -175,12 +207,14 @@ def _shown(value: Any) -> str:
     return f"{text[:LONGEST_VALUE]}… ({len(text):,} characters; --json prints all)"
 
 
-@jobs.command()
+@jobs.command(short_help="Run failed or cancelled jobs again.")
 @_ids
-@click.option("--all-failed", is_flag=True, help="All failed jobs, or those of --queue and --type.")
+@click.option("--all-failed", is_flag=True, help="All failed jobs, or all those of --queue and --type.")
 @_queue
 @_type
-@click.option("--delay", type=Seconds(0), default=0.0, metavar="SECONDS", help="Not before so many seconds.")
+@click.option(
+    "--delay", type=Seconds(0), default=0.0, metavar="SECONDS", help="Run them not before so many seconds from now."
+)
 @json_option
 @database_options
 def retry(  # noqa: PLR0913 - the command's options
@@ -193,11 +227,14 @@ def retry(  # noqa: PLR0913 - the command's options
     delay: float,
     as_json: bool,
 ) -> None:
-    """Put failed or cancelled jobs back to pending, their attempts counted from 0.
+    """Run failed or cancelled jobs again. The attempts that have failed before no longer count.
 
     \b
-      dbjobq jobs retry 0190f3a0-… 0190f3a1-…
+      dbjobq jobs retry 0190f3a0-6c1e-7a52-b3d4-5f2c8a9e1b70
       dbjobq jobs retry --all-failed --type myapp.jobs.send
+
+    The exit code is 1 if one of the IDs is not there, or has neither failed nor been cancelled. The others are run
+    all the same.
     """  # noqa: D301 - click's mark for a block that is not wrapped
     if all_failed == bool(ids):
         raise click.UsageError("name jobs by their ids, or give --all-failed")
@@ -212,13 +249,13 @@ def retry(  # noqa: PLR0913 - the command's options
         _many(chosen, lambda some: jobs.storage.retry_many(some, delay).run(), "retried", as_json=as_json)
 
 
-@jobs.command()
+@jobs.command(short_help="Cancel jobs that wait or run.")
 @_ids
-@click.option("--all", "all_of_them", is_flag=True, help="All that wait or run, or those of --status, --queue, --type.")
-@click.option("--status", type=click.Choice(("pending", "running")), help="Only in this status.")
+@click.option("--all", "all_of_them", is_flag=True, help="All that wait or run, or all those of the three below.")
+@click.option("--status", type=click.Choice(("pending", "running")), help="Only jobs in this status.")
 @_queue
 @_type
-@click.option("--yes", is_flag=True, help="Do not ask whether to go on.")
+@click.option("--yes", is_flag=True, help="Do not ask before --all cancels.")
 @json_option
 @database_options
 def cancel(  # noqa: PLR0913 - the command's options
@@ -232,14 +269,17 @@ def cancel(  # noqa: PLR0913 - the command's options
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Cancel jobs that are pending or running.
+    """Cancel jobs that wait or run.
 
-    A running one is cancelled at once: its function is told within a second, and its late result is refused. With --all
-    the jobs are counted first, and nothing is done before you have said yes; those that come meanwhile are left alone.
+    A running job counts as cancelled at once. Its function is told within a second, and what it returns later is
+    dropped. With --all the jobs are counted first, and nothing is done before you have said yes; jobs that come
+    meanwhile are left alone.
 
     \b
-      dbjobq jobs cancel 0190f3a0-… 0190f3a1-…
+      dbjobq jobs cancel 0190f3a0-6c1e-7a52-b3d4-5f2c8a9e1b70
       dbjobq jobs cancel --all --status pending --type myapp.jobs.send
+
+    The exit code is 1 if one of the IDs is not there, or has ended already. The others are cancelled all the same.
     """  # noqa: D301 - click's mark for a block that is not wrapped
     if all_of_them == bool(ids):
         raise click.UsageError("name jobs by their ids, or give --all")

@@ -12,24 +12,28 @@ from dbjobq.cli.settings import Database, database_options
 __all__ = ["migrate"]
 
 
-@click.command()
-@click.option("--sql", "as_sql", is_flag=True, help="Print the SQL that makes the tables, and change nothing.")
-@click.option("--check", "only_check", is_flag=True, help="Only look: exit code 1 unless the tables are as needed.")
-@click.option("--to", metavar="REV", help="Go to this revision, such as 0001; `base` takes the tables away.")
-@click.option("--yes", is_flag=True, help="Do not ask before a way back deletes something.")
+@click.command(short_help="Make the tables, or bring them up to date.")
+@click.option("--sql", "as_sql", is_flag=True, help="Print the SQL that makes the tables. Change nothing.")
+@click.option(
+    "--check", "only_check", is_flag=True, help="Change nothing; exit with 1 unless this release runs on the tables."
+)
+@click.option(
+    "--to", metavar="REV", help="Go to this revision, such as 0003; `base` deletes the tables.  [default: the newest]"
+)
+@click.option("--yes", is_flag=True, help="Do not ask before deleting something (--to an earlier revision).")
 @click.option(
     "--lock-timeout",
     type=Seconds(0, min_open=True),
     default=0.5,
     show_default=True,
-    help="Seconds to wait for locks, with others waiting behind, before it lets them pass and tries again.",
+    help="How long to wait for locks before others, who wait behind this, are let pass. Then it tries again.",
 )
 @click.option(
     "--timeout",
     type=Seconds(0, min_open=True),
     default=300.0,
     show_default=True,
-    help="Seconds until it gives up waiting for locks, or for another that migrates.",
+    help="How long to try before giving up, and saying who has the locks.",
 )
 @json_option
 @database_options
@@ -46,15 +50,22 @@ def migrate(  # noqa: PLR0913 - the command's options
 ) -> None:
     """Make dbjobq's tables, or bring them up to date.
 
-    They are in a schema of their own. Safe to run from many places at once: one works, the others wait. Safe while
-    workers and producers are at work: what it waits for is said on standard error. Run it before the workers of a
-    new release start.
+    The tables are in a database schema of their own. Run this once at the beginning, and in each deployment before the
+    workers of a new release start.
+
+    It is safe while workers and programs that enqueue are at work; what it waits for is said on standard error. It is
+    safe to start it in many places at once: one works, the others wait.
 
     \b
-      dbjobq migrate                        to the newest revision
-      dbjobq migrate --check                in a deployment: are the tables as this release needs them?
-      dbjobq migrate --sql > dbjobq.sql     for those who apply it by hand
-      dbjobq migrate --to base              delete the tables, and all jobs
+      dbjobq migrate                       make the tables, or update them
+      dbjobq migrate --check               only look, by the exit code
+      dbjobq migrate --sql > dbjobq.sql    print SQL, to apply it by hand
+      dbjobq migrate --to base             delete the tables, and all jobs
+
+    \b
+    Exit codes:
+      0  the tables are as this release needs them
+      1  they are not, or cannot be made so; one line says why
     """  # noqa: D301 - click's mark for a block that is not wrapped
     if as_sql + only_check + (to is not None) > 1:
         raise click.UsageError("--sql, --check and --to: give one of them")

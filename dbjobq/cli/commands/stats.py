@@ -14,16 +14,22 @@ from dbjobq.storage.values import Count, Glance
 __all__ = ["stats"]
 
 
-@click.command()
+@click.command(short_help="Count jobs, by status and by queue.")
 @click.option("--exact", is_flag=True, help="Count every job, however long that takes.")
 @json_option
 @database_options
 def stats(database: Database, *, exact: bool, as_json: bool) -> None:
-    """Count jobs by status and by queue.
+    """Count jobs, by status and by queue.
 
-    Counting is bounded: what waits, runs or has failed is counted to 100,000, and shown as 100,000+ if there are more;
-    completed jobs beyond that are estimated, and shown as ~3,000,000. A queue's `scheduled` jobs are not due yet;
-    `oldest` is for how long its oldest due job has been waiting.
+    \b
+    Of each queue:
+      ready      jobs that could run now
+      scheduled  jobs that are not due yet: delayed ones, and retries
+      running    jobs that a worker holds
+      oldest     for how long the oldest ready job has been waiting
+
+    So that this is quick, it counts to 100,000 of each kind and then prints 100,000+. The number of completed jobs is
+    estimated beyond that, and printed as ~3,000,000. --exact counts all.
 
     \b
       dbjobq stats

@@ -21,6 +21,12 @@ RELOAD_TIMEOUT: Final = 2.0
 
 _above_zero = Seconds(0, min_open=True)
 
+_CONCURRENCY: Final = "How many jobs run at once, in each process. Raise it for jobs that wait, as for HTTP."
+_PROCESSES: Final = "How many worker processes to run. Raise it for jobs that compute: one process uses one core."
+_POLL: Final = "How long to wait before looking for jobs again when there were none. Each wait is twice the last."
+_MAX_POLL: Final = "The longest of these waits. A notification from PostgreSQL ends a wait at once."
+_LEVELS: Final = "debug (a line for each job), info, warning, error or critical."
+
 
 def _names(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
     """Return names that may have been given one by one, or several with commas between."""
@@ -30,7 +36,7 @@ def _names(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
     return tuple(name for names in given for name in names)
 
 
-@click.command()
+@click.command(short_help="Run jobs, until it is told to stop.")
 @click.argument("modules", nargs=-1, required=True, metavar="MODULE...")
 @click.option(
     "--queue",
@@ -38,43 +44,52 @@ def _names(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
     multiple=True,
     callback=_names,
     metavar="NAME",
-    help="A queue to serve; more, by repeating it or with commas, in this order.  [default: all]",
+    help="Serve this queue; several with commas between, the first one first.  [default: all]",
 )
-@click.option("--concurrency", type=click.IntRange(1), default=1, show_default=True, help="Jobs at once, each process.")
-@click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="Processes, under one parent.")
-@click.option("--poll-interval", type=_above_zero, default=1.0, show_default=True, help="Seconds; the first wait.")
-@click.option("--max-poll-interval", type=_above_zero, default=10.0, show_default=True, help="Seconds; the longest.")
+@click.option("--concurrency", type=click.IntRange(1), default=1, show_default=True, metavar="JOBS", help=_CONCURRENCY)
+@click.option("--processes", type=click.IntRange(1), default=1, show_default=True, metavar="N", help=_PROCESSES)
+@click.option("--poll-interval", type=_above_zero, default=1.0, show_default=True, help=_POLL)
+@click.option("--max-poll-interval", type=_above_zero, default=10.0, show_default=True, help=_MAX_POLL)
 @click.option(
     "--lease",
     type=Seconds(1),
     default=30.0,
     show_default=True,
-    help="Seconds until a dead worker's jobs go on.",
+    help="If this worker dies, others run its jobs within this time.",
 )
 @click.option(
     "--shutdown-timeout",
     type=Seconds(0),
     default=30.0,
     show_default=True,
-    help="Seconds that running jobs get to finish; the rest is handed back.",
+    help="How long running jobs may take to finish when the worker stops. Others run the rest.",
 )
 @click.option(
     "--stuck-after",
     type=Seconds(0),
     default=3600.0,
     show_default=True,
-    help="Seconds until another job gets the slot of one that has no timeout and does not end; 0 for never.",
+    help="When a job without a timeout has run for so long, another may run beside it. 0 for never.",
 )
 @click.option(
     "--unknown-within",
     type=Seconds(0),
     default=3600.0,
     show_default=True,
-    help="Seconds that jobs of types which no worker knows are put off before they fail.",
+    help="How long jobs whose function no worker has are put off before they fail.",
 )
-@click.option("--reload", "reload_", is_flag=True, help="Start again when Python files here change (development).")
-@click.option("--log-level", type=click.Choice(LEVELS, case_sensitive=False), default="info", show_default=True)
-@click.option("--log-json", is_flag=True, help="Log JSON, an object a line.")
+@click.option(
+    "--reload", "reload_", is_flag=True, help="Start again when Python files below this folder change. For development."
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(LEVELS, case_sensitive=False),
+    default="info",
+    show_default=True,
+    metavar="LEVEL",
+    help=_LEVELS,
+)
+@click.option("--log-json", is_flag=True, help="Log one JSON object a line.")
 @click.option("--lifeline", type=int, hidden=True, help="The inherited socket to the parent process.")
 @database_options
 def worker(  # noqa: PLR0913 - the command's options
@@ -87,18 +102,26 @@ def worker(  # noqa: PLR0913 - the command's options
     lifeline: int | None,
     **settings: Any,
 ) -> None:
-    """Run the jobs that MODULE... define.
+    """Run the jobs whose functions the MODULEs define, until it is told to stop.
 
-    They are imported from the current directory, or from where Python looks for modules.
+    A MODULE is a name such as myapp.jobs, for a file myapp/jobs.py. It is imported from the current folder, or from
+    wherever Python finds modules. Jobs that go well are logged with --log-level debug only.
 
-    Stops on SIGTERM and on SIGINT (Ctrl-C): it claims no more, lets running jobs finish, hands back what is left,
-    and exits with 0. A second signal makes it hand back at once; a third ends the process as it is.
+    SIGTERM, or SIGINT (Ctrl-C), stops the worker: it takes no more jobs, lets those that run finish within
+    --shutdown-timeout, and hands the rest back for other workers. A second signal makes it hand back at once, a third
+    ends the process.
 
     \b
       dbjobq worker myapp.jobs
       dbjobq worker myapp.jobs --queue mail,default --concurrency 20
-      dbjobq worker myapp.jobs --processes 4 --log-json      one process a core, for jobs that compute
-      dbjobq worker myapp.jobs --reload --log-level debug    while you write them
+      dbjobq worker myapp.jobs --processes 4 --log-json
+      dbjobq worker myapp.jobs --reload --log-level debug
+
+    \b
+    Exit codes:
+      0  it was told to stop
+      1  it cannot start, or cannot go on: a module, the database or its
+         tables are not as they should be. It waits for a server that is away
     """  # noqa: D301 - click's mark for a block that is not wrapped
     from dbjobq.cli.serving.parent import Processes, watch_python_files
     from dbjobq.cli.serving.serve import WorkerSettings, leave, serve
