@@ -1,31 +1,48 @@
-"""How a worker process logs: one line an event on standard error, for people or as JSON."""
+"""How a worker process logs on standard error: a line for each event, a shorter one on a terminal, or JSON."""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
-from dbjobq.cli.output import printable
+from dbjobq.cli.output import folded, printable
 from dbjobq.events.loggers import name_job
 from dbjobq.redact import without_passwords
 
 __all__ = ["LEVELS", "log_to_stderr"]
 
+TERMINAL_COLUMNS: Final = 80
+"""How wide a terminal is taken to be that does not say."""
+
 LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 """What every record has; all else came by `extra`."""
+_OWN_LOGGERS: Final = frozenset({"dbjobq.worker", "dbjobq.cli", "dbjobq.schema"})
+"""Loggers whose lines are dbjobq's own: the event tells which of them it was."""
+_UNSAID: Final[Mapping[str, object]] = {"queue": "default", "attempt": 1}
+"""Fields with values that a terminal is not told."""
 
 
 def log_to_stderr(level: str, *, as_json: bool) -> None:
-    """Send all loggers' lines of `level` and above to standard error, in place of what was set up before."""
+    """Send all loggers' lines of `level` and above to standard error, in place of what was set up before.
+
+    Args:
+        level: One of `LEVELS`.
+        as_json: Whether each line is a JSON object. Otherwise lines are for people: whole ones in a file or a pipe,
+            short ones on a terminal.
+    """
     handler = logging.StreamHandler()
     handler.setLevel(level.upper())  # some loggers, such as psycopg, have levels of their own
     handler.addFilter(name_job)
-    handler.setFormatter(_JsonFormatter() if as_json else _TextFormatter())
+    if as_json:
+        handler.setFormatter(_JsonFormatter())
+    else:
+        handler.setFormatter(_TerminalFormatter(handler.stream) if handler.stream.isatty() else _TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 
@@ -52,7 +69,44 @@ class _TextFormatter(_Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         event, *trace = super().format(record).split("\n")
-        return "\n".join([event, *(f"  {printable(line)}" for line in trace)])
+        return "\n".join([self._fit(event), *(f"  {printable(line)}" for line in trace)])
+
+    def _fit(self, event: str) -> str:
+        """Return an event's line as it is written."""
+        return event
+
+
+class _TerminalFormatter(_TextFormatter):
+    """`09:30:00.123Z INFO job.retry shop.mail.send attempt=2 delay=2.0 job_id=…`, folded where the terminal ends.
+
+    What goes without saying is left out: the date, which of dbjobq's loggers it was, the default queue, the first
+    attempt. The job's type comes first, and its id, which people copy, last.
+
+    Args:
+        terminal: The stream that is written to.
+    """
+
+    def __init__(self, terminal: TextIO) -> None:
+        super().__init__()
+        self._terminal = terminal
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        fields = dict(_extra(record))
+        job_type, job_id = fields.pop("job_type", None), fields.pop("job_id", None)
+        fields = {name: value for name, value in fields.items() if _UNSAID.get(name) != value}
+        if job_id is not None:
+            fields["job_id"] = job_id
+        said = "".join(f" {printable(name)}={_word(value)}" for name, value in fields.items())
+        logger = "" if record.name in _OWN_LOGGERS else f"{printable(record.name)} "
+        about = "" if job_type is None else f" {_word(job_type)}"
+        return f"{_time(record)[11:]} {record.levelname} {logger}{printable(record.message)}{about}{said}"
+
+    def _fit(self, event: str) -> str:
+        try:
+            columns = os.get_terminal_size(self._terminal.fileno()).columns
+        except (OSError, ValueError):  # it is closed, or no terminal of the system's
+            columns = 0
+        return folded("", event, columns or TERMINAL_COLUMNS, indent=4)
 
 
 class _JsonFormatter(_Formatter):

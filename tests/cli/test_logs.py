@@ -2,16 +2,21 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import pty
+import re
+import termios
+from contextlib import contextmanager, redirect_stderr
 from typing import TYPE_CHECKING
 
 import pytest
 
 from dbjobq import Job
 from dbjobq.cli.logs import log_to_stderr
-from dbjobq.events.loggers import running_here
+from dbjobq.events.loggers import running_here, worker_log
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Generator, Iterator
 
 log = logging.getLogger("dbjobq.test")
 
@@ -35,6 +40,53 @@ def test_a_line_for_people_has_its_data_as_words(capsys: pytest.CaptureFixture[s
     time, rest = line.split(" ", 1)
     assert rest == 'INFO dbjobq.test job.retry delay=2.5 error="it said \\"no\\"" empty=""'
     assert time.endswith("Z")
+
+
+@contextmanager
+def a_terminal() -> Generator[Callable[[], list[str]]]:
+    """Have standard error be a terminal of 80 columns; tells what has been written there."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    with os.fdopen(theirs, "w") as stream, os.fdopen(ours, "rb", buffering=0) as reader:
+
+        def said() -> list[str]:
+            stream.write("\0")
+            stream.flush()
+            text = b""
+            while not text.endswith(b"\0"):
+                text += reader.read(1000)
+            return text[:-1].decode().splitlines()
+
+        with redirect_stderr(stream):
+            yield said
+
+
+def test_a_terminal_is_told_the_event_first_and_not_what_goes_without_saying() -> None:
+    with a_terminal() as said:
+        log_to_stderr("info", as_json=False)
+        fields = {"job_id": "7", "job_type": "shop.mail", "queue": "default", "attempt": 1}
+        worker_log.info("job.retry", extra=fields | {"delay": 2.5})
+        worker_log.info("job.retry", extra=fields | {"queue": "mail", "attempt": 2})
+        log.info("hello")
+        times, rests = zip(*(line.split(" ", 1) for line in said()), strict=True)
+    assert all(re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3}Z", time) for time in times)
+    assert rests == (
+        "INFO job.retry shop.mail delay=2.5 job_id=7",
+        "INFO job.retry shop.mail queue=mail attempt=2 job_id=7",
+        "INFO dbjobq.test hello",
+    )
+
+
+def test_a_long_line_is_folded_between_words_where_the_terminal_ends() -> None:
+    with a_terminal() as said:
+        log_to_stderr("info", as_json=False)
+        worker_log.warning("job.unknown", extra={"job_type": "shop.mail.send", "error": "what to do, at length. " * 12})
+        first, *more = said()
+    assert "WARNING job.unknown shop.mail.send error=" in first
+    assert len(more) >= 3
+    assert all(line.startswith("    ") for line in more)
+    assert max(map(len, [first, *more])) <= 80
+    assert " ".join([first, *map(str.strip, more)]).count("what to do, at length.") == 12
 
 
 def test_a_line_break_in_a_value_does_not_make_a_second_line(capsys: pytest.CaptureFixture[str]) -> None:
