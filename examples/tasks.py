@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from dbjobq import JobQueue, PostgresStorage, job
+from dbjobq import JobQueue, job
 
 log = logging.getLogger(__name__)
 
@@ -25,5 +25,5 @@ async def nap(seconds: float) -> float:
 
 
 if __name__ == "__main__":
-    with JobQueue(PostgresStorage()) as queue:
+    with JobQueue() as queue:  # finds the database by DBJOBQ_DSN
         print(queue.enqueue(greet, name="Ada"))
