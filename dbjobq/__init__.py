@@ -11,7 +11,7 @@
     with Worker(queue):
         ...
 
-What stands in `__all__` is public; everything else may change. Neither SQLAlchemy nor Alembic is imported with it.
+The names in `__all__` are public; everything else may change. Importing dbjobq imports neither SQLAlchemy nor Alembic.
 """
 
 from dbjobq.errors import (

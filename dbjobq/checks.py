@@ -1,4 +1,4 @@
-"""Checks of what callers give: names and numbers, refused with a word on which value is wrong. Pure."""
+"""Checks of names and numbers that callers give; an error says which value is wrong, and what it must be. Pure."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def check_seconds(value: object, what: str, *, above_zero: bool = False) -> floa
 def check_delay(value: object, what: str) -> float:
     """Return a delay, seconds or a timedelta, as seconds. Raises TypeError or ValueError, naming `what`.
 
-    A time that was near when the caller computed how far away it is may be past by now: less than a second below zero
-    is now. More is refused, as what was meant is not clear.
+    A caller may have computed the delay until a time that was near, and is past by now: a delay of less than a second
+    below zero means now. A lower one is refused, since it is not clear what was meant.
     """
     if isinstance(value, timedelta):
         value = value.total_seconds()
@@ -60,12 +60,12 @@ def check_name(value: object, what: str, longest: int = 200) -> str:
 
     Args:
         value: The name.
-        what: What it is called in an error.
-        longest: Characters allowed.
+        what: How errors call the value.
+        longest: The most characters allowed.
 
     Raises:
-        TypeError: It is not a string.
-        ValueError: It is empty, too long, or holds what PostgreSQL's text cannot (NUL, lone surrogates).
+        TypeError: The value is not a string.
+        ValueError: The value is empty, too long, or holds what PostgreSQL's text cannot (NUL, lone surrogates).
     """
     if not isinstance(value, str):
         raise TypeError(f"{what}={value!r}: must be a string, not {type(value).__name__}")

@@ -32,15 +32,15 @@ __all__ = [
 
 
 class DBJobQError(Exception):
-    """The root of every error in this package."""
+    """The base class of every error that dbjobq raises."""
 
 
 class ConfigError(DBJobQError):
-    """A setting cannot work: a DSN that is refused, a schema name that is none, binaries that are not there."""
+    """A setting cannot work: a DSN that is refused, an impossible schema name, missing binaries."""
 
 
 class SchemaError(DBJobQError):
-    """The tables are missing, older or newer than this library; the message says which, and the remedy."""
+    """The tables are missing, or older or newer than this library. The message says which, and what to do."""
 
 
 class NotSupported(DBJobQError):  # noqa: N818 - the contract's name (§7)
@@ -48,12 +48,12 @@ class NotSupported(DBJobQError):  # noqa: N818 - the contract's name (§7)
 
 
 class StorageUnavailable(DBJobQError):  # noqa: N818 - a state, as in the contract's LeaseLost
-    """The database did not answer, could not do it, or the connection was lost; what was asked may be asked again."""
+    """The database did not answer, could not do it, or the connection was lost. The call may be repeated."""
 
     def __init__(self, message: str, *, answered: bool = False) -> None:
         super().__init__(message)
         self.answered = answered
-        """The server has said so itself: it can be reached, and something else is in the way."""
+        """Whether the server itself answered so: it can be reached, and something else is in the way."""
 
 
 class JobNotFound(DBJobQError):  # noqa: N818 - the contract's name (§4)
@@ -67,7 +67,8 @@ class JobNotFound(DBJobQError):  # noqa: N818 - the contract's name (§4)
 class IllegalTransition(DBJobQError):  # noqa: N818 - as in h11, whose table models.TRANSITIONS follows
     """A status and an event that do not go together, such as `cancel` after `completed`; see `models.transition`.
 
-    For who reasons about the table: the statements themselves answer such a step with False, or `LeaseLost`.
+    Only code that uses the table itself sees this error: the queue's methods answer such a step with False, or
+    `LeaseLost`.
     """
 
     def __init__(self, status: str, event: str) -> None:
@@ -88,7 +89,7 @@ class LeaseLost(DBJobQError):  # noqa: N818 - the contract's name (§4)
 
 
 class UnknownJobType(DBJobQError):  # noqa: N818 - reads as what it is
-    """No function was found for a job's type; says which name, where it was looked for and what to do."""
+    """No function was found for a job's type. The message says where it was looked for and what to do."""
 
     def __init__(self, name: str, why: str) -> None:
         super().__init__(f"no function for job type {name!r}: {why}")
@@ -98,7 +99,7 @@ class UnknownJobType(DBJobQError):  # noqa: N818 - reads as what it is
 class ProcessDied(DBJobQError):  # noqa: N818 - reads as what it is
     """The process of a job with `executor="process"` ended before its function did: the error of that attempt.
 
-    It never reaches the function; a `RetryPolicy` may name it, in `on` or `never`.
+    The function itself never sees this error; a `RetryPolicy` may name it, in `on` or `never`.
     """
 
     def __init__(self, pid: int, how: str) -> None:

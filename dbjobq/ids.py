@@ -17,7 +17,7 @@ __all__ = ["JobIds", "as_uuid", "new_id"]
 
 
 def new_id() -> str:
-    """Return a new UUIDv7 as text: ids sort in the order they were made here."""
+    """Return a new UUIDv7 as text. Ids of one process sort in the order in which they were made."""
     return str(uuid7())
 
 
@@ -26,10 +26,10 @@ def as_uuid(value: object, what: str = "id") -> str:
 
     Args:
         value: A `uuid.UUID` or its text, in any form `uuid.UUID` reads.
-        what: What the value is called in an error.
+        what: How errors call the value.
 
     Raises:
-        TypeError: It is neither.
+        TypeError: The value is neither.
         ValueError: The text is not a UUID's.
     """
     if isinstance(value, uuid.UUID):
@@ -43,9 +43,9 @@ def as_uuid(value: object, what: str = "id") -> str:
 
 
 class JobIds(Sequence[str]):
-    """The ids of jobs that were enqueued together, in order: a sequence of text that takes no room, however long.
+    """The ids of jobs that were enqueued together, in order: a sequence of constant size, however long it is.
 
-    They are consecutive UUIDv7s, so the first and their number say all. Equal to any sequence of the same ids.
+    The ids are consecutive UUIDv7s, so the first and their number are enough. Equal to any sequence of the same ids.
     """
 
     __slots__ = ("_numbers", "_prefix")
@@ -55,14 +55,14 @@ class JobIds(Sequence[str]):
 
     @classmethod
     def new(cls) -> Self:
-        """Return ids of which there are none yet; `grown` makes them more."""
+        """Return an empty sequence with a first id to begin at; `grown` makes it longer."""
         while (first := new_id())[24:26] == "ff":  # so that 2 ** 40 of them carry nothing into the next group
             pass
         start = int(first[24:], 16)
         return cls(first[:24], range(start, start))
 
     def grown(self, by: int) -> Self:
-        """Return the same ids, and so many more that follow them."""
+        """Return these ids and `by` more, which follow them."""
         return type(self)(self._prefix, range(self._numbers.start, self._numbers.stop + by))
 
     def __len__(self) -> int:

@@ -20,11 +20,11 @@ def import_modules(names: Iterable[str], folder: Path | None = None) -> None:
     """Import modules.
 
     Args:
-        names: Their names.
-        folder: Where they may be, too; it is put before where Python looks for modules.
+        names: The modules' names.
+        folder: Another folder to look in, before those that Python looks in.
 
     Raises:
-        ConfigError: One cannot be imported; says which, and why.
+        ConfigError: A module cannot be imported. The message says which, and why.
     """
     if folder is not None and str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
@@ -37,21 +37,21 @@ def import_modules(names: Iterable[str], folder: Path | None = None) -> None:
 
 
 def hear_again() -> None:
-    """Let our loggers speak after an import: `logging.config`, by its defaults, disables all that are there."""
+    """Enable dbjobq's loggers after an import: `logging.config`, by its defaults, disables all existing loggers."""
     for name, logger in tuple(logging.root.manager.loggerDict.items()):
         if name.partition(".")[0] == "dbjobq" and isinstance(logger, logging.Logger):
             logger.disabled = False
 
 
 def import_script(name: str, file: str) -> None:
-    """Import the file that another process runs as its program; what stands under `__main__` is not run.
+    """Import the file that another process runs as its program, without the part under `if __name__ == "__main__":`.
 
     Args:
-        name: As `registry.home_of` names it. A module of that name which is there already stays what it is.
-        file: Where it is.
+        name: The script's name, as `registry.home_of` has it. A loaded module of that name stays what it is.
+        file: The script's path.
 
     Raises:
-        ConfigError: It cannot be imported; says why.
+        ConfigError: The script cannot be imported. The message says why.
     """
     loader = SourceFileLoader(name, file)
     spec = spec_from_loader(name, loader)

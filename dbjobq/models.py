@@ -58,7 +58,7 @@ class Job:
     """A job as the database has it (contract §2). Times are aware, UTC, and the database's."""
 
     id: str
-    """UUIDv7 text: sorts by creation."""
+    """UUIDv7 as text, which sorts by creation."""
     type: str
     """The registered name of the function."""
     data: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -66,12 +66,12 @@ class Job:
     status: str = "pending"
     queue: str = "default"
     priority: int = 5
-    """Higher runs first; equal priorities in the order they became due, then were enqueued."""
+    """Jobs of a higher priority run first; of equal ones, those that became due, and were enqueued, first."""
     attempts: int = 0
     """Attempts that have ended in failure, so the one that runs is `attempts + 1`."""
     max_retries: int = 3
     execute_at: datetime | None = None
-    """Not before this time; while a retry waits, when it is due."""
+    """The job starts not before this time. While a retry waits, the time at which it is due."""
     created_at: datetime | None = None
     updated_at: datetime | None = None
     started_at: datetime | None = None
@@ -79,13 +79,13 @@ class Job:
     error: str | None = None
     """The last failure: `Type: message` and the traceback."""
     result: Any = None
-    """What the function returned."""
+    """The function's result, as JSON has it."""
     worker_id: str | None = None
-    """Who holds it, or held it last."""
+    """The worker that holds the job, or held it last."""
 
     @classmethod
     def from_dict(cls, mapping: Mapping[str, Any]) -> Self:
-        """Make a job from a mapping such as `dataclasses.asdict(job)`; what is missing gets its default.
+        """Make a job from a mapping such as `dataclasses.asdict(job)`; missing fields get their defaults.
 
         Args:
             mapping: At least `id` and `type`. `data` may be a dict or JSON text. Other keys are passed over.

@@ -1,6 +1,6 @@
-"""What quotes a DSN, a header or a setting, without the passwords and tokens in it. Text in, text out.
+"""Removes passwords and tokens from text that quotes a DSN, a header or a setting. Text in, text out.
 
-Where a text may be read in two ways, more is left out than need be: an error that lost a word is still an error.
+Where a text may be read in two ways, more is removed than need be: an error that lost a word is still an error.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ _WORD: Final = (
     r"|(?:api|access|private|account|shared|signing)[_-]?key)"
 )
 _NAME: Final = rf"[\w-]{{0,60}}?{_WORD}[\w-]{{0,30}}"
-"""What a setting with a secret in it is called, such as `PGPASSWORD` or `sslpassword`."""
+"""The name of a setting that holds a secret, such as `PGPASSWORD` or `sslpassword`."""
 _IS: Final = r"(?:\\*[\"']\s*(?::|=>?|,)|:|%(?:25)*3D)[^\S\n]*|\s+(?=[a-z]?\\*[\"'])"
-"""Stands between a setting's name and its value: `": `, `', `; in SQL nothing but a space."""
+"""The separator between a setting's name and its value: `": `, `', `; in SQL nothing but a space."""
 _QUOTED: Final = (
     r"(?:[a-z]{0,2}(?P<slash>\\*)(?P<quote>[\"'])"
     r"(?:(?:\\.|(?P=quote){2}|[^\\]){0,2000}?(?<!\\)(?P=slash)(?P=quote)(?!(?P=quote))|[^\n]*))"
 )
-"""In quotes, which are told from those within by how often they are escaped; without an end, up to the line's."""
+"""A quoted value. Its closing quote is escaped as often as the opening one; without one it ends with the line."""
 _BARE: Final = r"(?:\\.|\S)"
 _PORT: Final = r"\d{1,5}(?![^\s/?#\\\"'<>),;\]}])"
-"""What stands behind a host's colon. What follows, if anything, begins a path or ends the URL."""
+"""The port behind a host's colon. Anything that follows begins a path or ends the URL."""
 _BEFORE_AT: Final = r"[^\s@]*(?: [^\s@\"']+){0,3}\s?@\S*|\S*"
 _AT: Final = re.compile(r"@|%(?:25)*40")
 
@@ -41,7 +41,7 @@ _OTHERS: Final = [
         r"(?P<kept>authorization\\*[\"']?\s*[:=,]\s*\\*[\"']?(?:\w+[^\S\n]+)?)[^\s\"'\\]+",
         r"(?P<kept>\bbearer\s+)[\w.~+/=-]{20,}",
         r"(?P<kept>\b)eyJ[\w-]{10,2000}\.[\w-]{10,2000}\.[\w-]*",  # a JSON Web Token
-        # What libpq says of a DSN that it cannot read.
+        # libpq's errors about a DSN that it cannot read.
         r"(?P<kept>missing \"=\" after |URI query parameter: |percent-encoded (?:token|value): )\"[^\n]*\"",
         r"(?P<kept>(?:host name|server at) \")[^\"\s]*(?=@)",
         rf"(?P<kept>[?&](?:{_NAME}|(?:x-amz-)?(?:\w{{0,30}}token|sig(?:nature)?))=)[^\s&#\"'<>]*",
@@ -54,7 +54,7 @@ _OTHERS: Final = [
 
 
 def without_passwords(text: str) -> str:
-    """Return text without the passwords and tokens that it quotes: in a message, or in a line of code."""
+    """Return text (a message, a traceback) without the passwords and tokens that it quotes."""
     for urls in (_URLS, _ENCODED_URLS):
         text = urls.sub(_password_left_out, text)
     for pattern in _OTHERS:
@@ -63,6 +63,6 @@ def without_passwords(text: str) -> str:
 
 
 def _password_left_out(found: re.Match[str]) -> str:
-    """Leave out what stands before the last @ behind a URL's colon, if there is one."""
+    """Replace everything between a URL's colon and its last @ by asterisks, if there is an @."""
     ends = [at.start() for at in _AT.finditer(found[2])]
     return f"{found[1]}***{found[2][ends[-1] :]}" if ends else found[0]

@@ -1,4 +1,4 @@
-"""The signals that tell a program to end; a service manager may send them to every process of a service at once."""
+"""Handlers for SIGTERM and SIGINT, which a service manager may send to every process of a service at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 @contextmanager
 def held_back() -> Generator[None]:
-    """Keep them from what this thread starts meanwhile, until that has said by `on_stop_signals` what they do to it."""
+    """Block the stop signals in a child that this thread starts, until the child has called `on_stop_signals`."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
@@ -24,7 +24,7 @@ def held_back() -> Generator[None]:
 
 
 def on_stop_signals(call: Callable[[], None]) -> None:
-    """Have SIGTERM and SIGINT make a call, in the main thread, between any two of its steps."""
+    """Have SIGTERM and SIGINT make a call in the main thread, which may come between any two of its steps."""
 
     def handle(_number: int, _frame: FrameType | None) -> None:
         call()

@@ -28,33 +28,34 @@ __all__ = ["Worker"]
 class Worker:
     """Processes jobs in a background thread, until `stop()`.
 
-    `async def` jobs run on the thread's event loop, `def` jobs on threads of their own, and some in processes, if their
-    `@job` says so. Polls adaptively: while there are due jobs it claims one after the other; when there are none the
-    waits double from `poll_interval` to `max_poll_interval`, and a NOTIFY, or a job that falls due, ends the wait at
-    once.
+    `async def` jobs run on the thread's event loop, `def` jobs on threads of their own, and jobs with
+    `@job(executor="process")` in processes. While there are due jobs the worker claims one after the other. When there
+    are none it waits, twice as long each time, from `poll_interval` to `max_poll_interval`; a NOTIFY, or a job that
+    falls due, ends the wait at once.
 
     Args:
         job_queue: The queue to process.
-        poll_interval: Seconds; the first wait when the queue has run dry.
-        max_poll_interval: Seconds; the longest wait.
+        poll_interval: Seconds of the first wait when the queue has run dry.
+        max_poll_interval: Seconds of the longest wait.
         concurrency: How many jobs run at once.
-        queues: Which queues, served in this order; all if not given.
+        queues: The queues to serve, in this order; all if not given.
         lease: Seconds within which the jobs of a dead worker run elsewhere.
-        shutdown_timeout: Seconds that `stop()` gives to jobs that run; what is left then is handed back, at no charge.
+        shutdown_timeout: Seconds that `stop()` gives to running jobs. The rest is handed back, which costs no attempt.
         stuck_after: Seconds after which a job without a timeout no longer counts against `concurrency`: it goes on, and
-            another runs beside it; at most `concurrency` such. A loop that a job has blocked for as long is replaced.
-            None for never.
-        unknown_within: Seconds for which jobs whose type this worker cannot find go back to the queue, at no charge and
-            for growing delays, since others may know it, or will soon; then they fail (docs/changing-jobs.md).
+            another runs beside it; at most `concurrency` such jobs. An event loop that a job has blocked for as long is
+            replaced. None for never.
+        unknown_within: Seconds for which jobs whose type this worker cannot find are put off, for growing delays and
+            without an attempt, since other workers may know the type, or will soon. Then they fail
+            (docs/changing-jobs.md).
         imports: Modules to import, whose functions may be run (contract §3).
 
     Raises:
         TypeError: A setting has the wrong type.
-        ValueError: It is out of range.
+        ValueError: A setting is out of range.
     """
 
     _worker_thread: threading.Thread
-    """There is none before `start()`; the page's health check asks for it with `hasattr`."""
+    """The worker's thread. The attribute is missing before `start()`: the page's health check asks with `hasattr`."""
 
     def __init__(  # noqa: PLR0913 - the settings
         self,
@@ -86,10 +87,10 @@ class Worker:
         )
         self.worker_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
         self.error: BaseException | None = None
-        """What ended the worker's thread, if it was not `stop()`."""
+        """The error that ended the worker's thread; None if `stop()` did, or nothing has yet."""
         self._lock = threading.RLock()  # a signal's handler may call `stop` while `start` holds it
         self._supervisors: dict[threading.Thread, Supervisor] = {}
-        """The worker's own, and those of threads that are lost to a job and hold nothing but that."""
+        """The supervisor of the worker's thread, and those of threads that a job blocks, which hold nothing else."""
         self._stopping = self._hastened = False
 
     def start(self) -> None:
@@ -99,13 +100,13 @@ class Worker:
         version, or the DSN is refused, it logs one line and ends; `error` says why.
 
         Raises:
-            RuntimeError: This worker was started before; make a new one. Or this is the process of a job.
+            RuntimeError: This worker was started before (make a new one), or this is the process of a job.
             ConfigError: A module in `imports` cannot be imported.
         """
         with self._lock:
             if hasattr(self, "_worker_thread"):
                 raise RuntimeError("this worker was started before: a worker starts once, make a new one")
-            if Channel.is_here:  # otherwise a script that is imported there would start one in each
+            if Channel.is_here:  # each such process imports the script, which would start a worker there
                 raise RuntimeError(
                     "no worker starts in the process of a job (executor='process'): the script is imported there, "
                     "so let it start its own under `if __name__ == '__main__':`"
@@ -119,14 +120,14 @@ class Worker:
         self._worker_thread = thread
 
     def _replace(self) -> bool:
-        """Go on in another thread: this one's event loop does not come back from a job, and is left to it."""
+        """Go on in another thread, since a job blocks this one's event loop; tell whether that thread was started."""
         with self._lock:
             if self._stopping:
                 return False
             lost = tuple(self._supervisors.values())
             try:
                 self._start_thread()
-            except RuntimeError:  # the system gives no more
+            except RuntimeError:  # the system gives no more threads
                 return False
             for supervisor in lost:
                 supervisor.drain()
@@ -169,7 +170,7 @@ class Worker:
         while (thread := getattr(self, "_worker_thread", None)) is not None and thread.is_alive():
             thread.join()
         while self.error is None and not all(it.over for it in tuple(self._supervisors.values())):
-            time.sleep(0.1)  # nothing tells when a thread that is lost to a job has nothing left to keep
+            time.sleep(0.1)  # no event says that a thread which a job blocks has nothing left to keep
 
     def hasten(self) -> None:
         """Hand back what runs at once; for a second signal while `stop()` waits. Returns at once."""

@@ -1,4 +1,4 @@
-"""Values as JSON text, as the database holds them. Whatever cannot go there is refused here."""
+"""Arguments and results as JSON text, as the database holds them; refuses values that cannot be stored so."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = [
 ]
 
 MAX_DATA_BYTES: Final = 32 * 1024 * 1024
-"""The largest JSON of one job's arguments, or of its result. What is larger belongs in a store of its own."""
+"""The largest JSON, in bytes, of one job's arguments or of its result. Larger values belong in a store of their own."""
 
 _encoder: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":"))  # ASCII only: no encoding can refuse it
 _scan: Final[Callable[[str, int], tuple[Any, int]]] = vars(json.JSONDecoder())["scan_once"]
 MAX_DEPTH: Final = 200
-"""How deeply values may be nested: whoever reads them back, perhaps from deep within other calls, must be able to."""
+"""How deeply values may be nested. A reader, perhaps deep within other calls, must be able to decode them."""
 _STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
 _STEP: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _CONTAINERS: Final = (dict, list, tuple)
@@ -36,14 +36,15 @@ def _fast_encode() -> Callable[[Any], str]:
     make = getattr(json.encoder, "c_make_encoder", None)
     if make is None:
         return _encoder.encode
-    # No record of what it is inside of: threads would share it. What contains itself is a RecursionError then.
+    # Without `markers`, the encoder's record of what it is inside of, which threads would share: a value that contains
+    # itself ends in a RecursionError.
     inner = make(None, _encoder.default, json.encoder.encode_basestring_ascii, None, ":", ",", False, False, False)
 
     def encode(value: Any) -> str:
         try:
             return "".join(inner(value, 0))
         except RecursionError:
-            return _encoder.encode(value)  # says what is wrong with it
+            return _encoder.encode(value)  # raises an error that says what is wrong with the value
 
     return encode
 
@@ -55,9 +56,9 @@ def _encoded(value: Any, text_keyed: int = 0) -> str:
     """Return JSON text. Raises TypeError, ValueError or RecursionError.
 
     Args:
-        value: What to encode.
-        text_keyed: How many of its objects are known to have keys that are text: there are no others to be looked at
-            in most calls.
+        value: The value to encode.
+        text_keyed: How many of its objects are known to have text keys. Mostly that is all of them, and none needs to
+            be looked at.
     """
     text = _encode(value)
     objects = text.count("{")
@@ -89,9 +90,9 @@ def dump_arguments(arguments: Mapping[str, Any]) -> str:
     """Return a job's keyword arguments as JSON text. Tuples become lists.
 
     Raises:
-        TypeError: One of them has no JSON form (NaN, infinity, a key that is not a string, nesting that is too deep);
-            names it.
-        ValueError: All together exceed `MAX_DATA_BYTES`.
+        TypeError: An argument has no JSON form (NaN, infinity, a key that is not a string, nesting that is too deep).
+            The message names it.
+        ValueError: The text is larger than `MAX_DATA_BYTES`.
     """
     try:
         text = _encoded(arguments, text_keyed=1)
@@ -111,11 +112,11 @@ def dump_arguments(arguments: Mapping[str, Any]) -> str:
 
 
 def dump_result(result: Any) -> str | None:
-    """Return what a function returned as JSON text; None for None. Tuples become lists.
+    """Return a function's result as JSON text; None for None. Tuples become lists.
 
     Raises:
-        TypeError: It has no JSON form; says why.
-        ValueError: It exceeds `MAX_DATA_BYTES`.
+        TypeError: The result has no JSON form. The message says why.
+        ValueError: The text is larger than `MAX_DATA_BYTES`.
     """
     if result is None:
         return None
@@ -135,14 +136,14 @@ def load_arguments(text: str) -> dict[str, Any]:
 
 
 def as_arguments(value: object) -> dict[str, Any]:
-    """Return what was read, if it can be a job's arguments. Raises TypeError, which says what it is instead."""
+    """Return a decoded value if it can be a job's arguments. Raises TypeError, which says what the value is."""
     if not isinstance(value, dict):
         raise TypeError(f"its data are {type(value).__name__}, not the arguments of a function by their names")
     return cast("dict[str, Any]", value)
 
 
 def read_json(text: str) -> Any:
-    """Return what JSON text says, whoever wrote it. Raises ValueError, also where Python cannot read it."""
+    """Return the value of JSON text that anybody may have written. Raises ValueError if Python cannot read it."""
     try:
         return json.loads(text)
     except RecursionError:
@@ -150,5 +151,5 @@ def read_json(text: str) -> Any:
 
 
 def storable_text(text: str) -> str:
-    """Return `text` with what PostgreSQL's text cannot hold (NUL, lone surrogates) written as escapes."""
+    """Return `text` with characters that PostgreSQL's text cannot hold (NUL, lone surrogates) as escapes."""
     return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()

@@ -1,1 +1,1 @@
-"""What a job type is: its function, its options, its retries, its context, and how a name in a row finds it."""
+"""Job types: a function with its options, its retries and its context, and how a name in a row finds it."""

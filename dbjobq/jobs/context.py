@@ -1,4 +1,4 @@
-"""`JobContext`: what a running function is given, in the parameter it annotates so (contract §3)."""
+"""`JobContext`: a running function gets one in the parameter that is annotated with it (contract §3)."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class JobContext:
     def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
         """Say how far the job is: seen in the view `jobs` and by `dbjobq jobs show` while it runs.
 
-        Cheap enough for a loop: what is said between two exchanges with the database is written once.
+        Cheap enough for a loop: between two exchanges with the database only the last call is written.
 
         Args:
             done: How much is done, in units of your own.
@@ -90,5 +90,5 @@ class JobContext:
 
 
 def _finite(number: float | None) -> float | None:
-    """JSON has no NaN and no infinity; a progress bar need not fail for that."""
+    """Return the number, or None for NaN and infinity: JSON has neither, and a progress bar need not fail for that."""
     return number if not isinstance(number, float) or math.isfinite(number) else None

@@ -30,7 +30,7 @@ DEFAULT_MAX_RETRIES: Final = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """A function that jobs run, and how: what `@job` says of it, and what its signature does."""
+    """A job type: a function, the options of its `@job`, and what its signature says."""
 
     name: str
     function: Callable[..., Any]
@@ -43,20 +43,20 @@ class Task:
     executor: Literal["inline", "process"] = "inline"
     is_async: bool = False
     on_thread: bool = True
-    """Run by a thread of the worker's; anything else is awaited on its loop."""
+    """Whether a worker runs it on a thread; everything else is awaited on the worker's event loop."""
     apart: bool = False
-    """Not simply called there: it has a transaction, or a process of its own."""
+    """Whether it needs more than a plain call: a transaction, or a process of its own."""
     wraps_async: bool = False
-    """A `def` around an `async def`: perhaps it returns what is still to be awaited."""
+    """Whether it is a `def` that wraps an `async def`: it may return something that is still to be awaited."""
     aliases: tuple[str, ...] = ()
-    """Other names under which jobs may wait for it."""
+    """Former names, under which jobs may still wait."""
     implied: bool = False
-    """Nobody has decorated it: it was enqueued by reference, or found in a module that was named to the worker."""
+    """Whether nobody has decorated the function: it was enqueued by reference, or found in a worker's module."""
     context: str | None = None
-    """The parameter that takes the `JobContext`."""
+    """The name of the parameter that takes the `JobContext`; None without one."""
     parameters: tuple[str, ...] = ()
     known: frozenset[str] = frozenset()
-    """`parameters`, to be looked up."""
+    """`parameters` as a set, for looking names up."""
     required: frozenset[str] = frozenset()
     any_keyword: bool = False
 
@@ -64,7 +64,7 @@ class Task:
         """Return a call's arguments by name, checked against the signature.
 
         Raises:
-            TypeError: One is missing, unknown, given twice, or is the context's; names it.
+            TypeError: An argument is missing, unknown, given twice, or is the context's. The message names it.
         """
         if arguments:
             if len(arguments) > len(self.parameters):
@@ -133,23 +133,24 @@ def job(  # noqa: PLR0913 - the options of a job type
         name: The type's name in the database; `module.qualname` by default. Give one, and the function may move.
         queue: Where its jobs go unless the call says otherwise.
         priority: Higher runs first.
-        max_retries: A job starts at most `max_retries + 1` times.
-        timeout: Seconds an attempt may take. An `async def` is cancelled then; a `def` cannot be stopped, but its
-            result no longer counts, and `ctx.cancelled` tells it; a process of its own is killed.
+        max_retries: How often a job is tried again after failures; it starts at most `max_retries + 1` times.
+        timeout: Seconds that an attempt may take. An `async def` is cancelled then. A `def` cannot be stopped, but its
+            result no longer counts, and it sees `ctx.cancelled`. A process of its own is killed.
         retry: A `RetryPolicy`, or a constant number of seconds between attempts.
         transactional: `ctx.connection` is a connection whose transaction commits together with the job's completion:
-            what the function writes there happens exactly once.
-        executor: Where a worker runs it: `inline`, on its event loop or a thread of its own; or `process`, in a process
-            beside the worker, for what computes for long, holds the GIL, or may crash: that costs the job an attempt,
-            not the worker. Then the function stands at the top level of a module, or of the script (docs/processes.md).
+            everything the function writes there happens exactly once.
+        executor: Where a worker runs the function. `inline`: an `async def` on its event loop, a `def` on a thread.
+            `process`: in a process beside the worker, for functions that compute for long, hold the GIL, or may crash:
+            a crash costs the job an attempt, and leaves the worker alone. The function must then stand at the top
+            level of a module, or of the script (docs/processes.md).
         aliases: Former names of the type: jobs that wait under one of them are run by this function, too
-            (docs/changing-jobs.md). New ones are enqueued under `name`.
+            (docs/changing-jobs.md). New jobs are enqueued under `name`.
 
     Raises:
-        TypeError: It is not a function whose arguments can be given by name, or an option has the wrong type.
-        ValueError: An option is out of range or does not go with another, or another function has this name. One
-            defined in the same place may take it over: a module that is loaded again, or a function that is made anew;
-            the newest runs. A function that is registered under a second name is still enqueued under its first.
+        TypeError: `function` is not a function whose arguments can be given by name, or an option has the wrong type.
+        ValueError: An option is out of range or does not go with another, or another function has this name. A function
+            defined in the same place may take the name over (a module that is loaded again, a function that is made
+            anew); the newest runs. A function that is registered under a second name is still enqueued under its first.
     """
 
     def register(function: F) -> F:
@@ -238,7 +239,7 @@ if sys.version_info >= (3, 14):  # there annotations are code, which asks for na
         return inspect.signature(function, annotation_format=annotations)
 
     def _signatures(function: Callable[..., Any]) -> Iterable[inspect.Signature]:
-        """As what the names lead to; and as text, since what leads nowhere takes with it what stands beside it."""
+        """Return the signature twice: with annotations evaluated, and as text, for names that cannot be evaluated."""
         return _signature(function), _signature(function, Format.STRING)
 
 else:
@@ -256,9 +257,9 @@ def _contexts(function: Callable[..., Any]) -> set[str]:
 
 
 def _is_context(annotation: object, names: Mapping[str, object]) -> bool:
-    """Tell whether it says `JobContext`: alone, annotated, or as one of several.
+    """Tell whether an annotation names `JobContext`: alone, in `Annotated`, or as one of several types.
 
-    Annotations, or parts of them, may be text, and its words need not lead anywhere.
+    Annotations, or parts of them, may be text with names that cannot be evaluated.
     """
     if isinstance(annotation, ForwardRef):
         annotation = annotation.__forward_arg__
@@ -284,13 +285,13 @@ def home_of(function: Callable[..., Any]) -> tuple[str, str | None]:
 
 
 def task_of(function: Callable[..., Any]) -> Task:
-    """Return a function's task; one that `@job` has not seen is registered with the defaults.
+    """Return a function's task; a function that `@job` has not seen is registered with the defaults.
 
-    A job names its function, so one that shares its name with another (lambdas do, and functions made in one place) is
-    refused unless the two are the same, or the name leads to it by now (a module loaded again, a notebook).
+    A job names its function. So a function that shares its name with another (lambdas do, and functions made in one
+    place) is refused, unless the two are the same, or the name leads to it by now (a module loaded again, a notebook).
 
     Raises:
-        TypeError: It cannot be a job, or another function has its name.
+        TypeError: The function cannot be a job, or another function has its name.
     """
     task = _by_function.get(function) or _by_function.get(inspect.unwrap(function))
     if task is not None:
@@ -304,11 +305,11 @@ def task_of(function: Callable[..., Any]) -> Task:
             f"job type {task.name!r} is another function by the same name, which would run instead: "
             "register each with @job(name=…)"
         )
-    return holder  # not kept: a function made anew for every call would be kept for ever
+    return holder  # the new function is not remembered: one that is made anew for every call would fill the memory
 
 
 def _same(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
-    """Tell whether two functions do the same in every call."""
+    """Tell whether two functions are sure to do the same in every call."""
     if not (inspect.isfunction(one) and inspect.isfunction(other)) or one.__closure__ or other.__closure__:
         return False
     mine = (one.__code__, one.__defaults__, one.__kwdefaults__)
@@ -325,7 +326,7 @@ def _add(task: Task) -> Task:
 
 
 def known(name: str, imports: Iterable[str] = ()) -> Task | None:
-    """Return the task of a job type as far as that takes no import; see `find`."""
+    """Return the task of a job type if that takes no import, else None; see `find`."""
     if (task := _tasks.get(name)) is not None:
         return task
     for module in imports:
@@ -337,8 +338,8 @@ def known(name: str, imports: Iterable[str] = ()) -> Task | None:
 def openable(name: str, imports: Iterable[str]) -> list[str]:
     """Return the modules that may be imported for a job type, the innermost first (contract §3).
 
-    These lie below a name of `imports` that is a package, have plain names (never `__main__`, nor `__init__` a second
-    time), and are not loaded: what is loaded has registered what it has.
+    Such a module lies below a name of `imports` that is a package, has a plain name (never `__main__`, nor `__init__` a
+    second time), and is not loaded: a loaded module has registered its functions already.
     """
     packages = [module for module in imports if hasattr(sys.modules.get(module), "__path__")]
     parts = name.split(".")
@@ -357,19 +358,19 @@ def openable(name: str, imports: Iterable[str]) -> list[str]:
 
 
 def _plain(part: str) -> bool:
-    """Whether an `import` statement could name a module so, and this is none of those that Python runs by itself."""
+    """Tell whether an `import` statement could use this name, and Python runs no such module by itself."""
     return part.isidentifier() and unicodedata.normalize("NFKC", part) == part and not part.startswith("__")
 
 
 def find(name: str, imports: Iterable[str] = ()) -> Task:
-    """Return the task of a job type, for a worker that was told of some modules (contract §3).
+    """Return the task of a job type, for a worker that was named some modules (contract §3).
 
-    A row in the table must not make a worker call whatever it names: only what registered itself, was enqueued by
-    reference here, or is a function defined in a module named to the worker. Another module is imported only if it is
-    `openable`, and must then register the name.
+    A row in the table must not make a worker call whatever it names. A worker calls only functions that are registered,
+    that were enqueued by reference in this process, or that a module named to the worker defines. Another module is
+    imported only if it is `openable`, and must then register the name.
 
     Raises:
-        UnknownJobType: There is none; says where it was looked for and what to do.
+        UnknownJobType: There is none. The message says where it was looked for and what to do.
     """
     imports = list(imports)
     if (task := known(name, imports)) is not None:

@@ -1,4 +1,4 @@
-"""When a failed job runs again: the policy of a job type, and the two words a function may raise. Pure."""
+"""When a failed job runs again: a job type's retry policy, and two exceptions that decide it from inside. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["DEFAULT_RETRY", "Discard", "Retry", "RetryPolicy"]
 
 
 class Retry(Exception):  # noqa: N818 - an instruction, not an error
-    """Raise it in a job to end this attempt and run again later, if retries are left.
+    """Raise `Retry` in a job to end this attempt and run the job again later, if retries are left.
 
     Args:
         after: Seconds (or a timedelta) until the next attempt; None asks the job type's policy.
@@ -26,7 +26,7 @@ class Retry(Exception):  # noqa: N818 - an instruction, not an error
 
 
 class Discard(Exception):  # noqa: N818 - an instruction, not an error
-    """Raise it in a job to fail it for good: no retry, whatever is left.
+    """Raise `Discard` in a job to fail the job for good, however many retries are left.
 
     Args:
         reason: Stored as the job's error.
@@ -41,21 +41,21 @@ class RetryPolicy:
     """How long a job waits before each retry, and which exceptions are worth one (contract §3).
 
     The wait before the n-th retry is `base * factor ** (n - 1)` seconds, at most `max_delay`, plus up to
-    `jitter` of itself, so that what failed together does not come back together.
+    `jitter` of itself, so that jobs which failed together do not come back together.
     """
 
     base: float = 2.0
     """Seconds before the first retry."""
     factor: float = 2.0
-    """By how much each wait exceeds the last; 1.0 keeps it constant."""
+    """By which each wait is multiplied for the next; 1.0 keeps it constant."""
     max_delay: float = 3600.0
-    """Seconds, before jitter."""
+    """The longest wait in seconds, before jitter."""
     jitter: float = 0.1
     """A share of the delay: 0.1 adds up to ten per cent."""
     on: type[BaseException] | tuple[type[BaseException], ...] = BaseException
     """Exceptions worth a retry; any other fails the job at once."""
     never: type[BaseException] | tuple[type[BaseException], ...] = ()
-    """Exceptions that are not, though `on` covers them."""
+    """Exceptions not worth a retry, though `on` covers them."""
 
     def __post_init__(self) -> None:
         for name, value, low in (
@@ -85,10 +85,10 @@ class RetryPolicy:
 
     def worth(self, error: BaseException) -> bool:
         """Tell whether an attempt that ended with `error` may be repeated."""
-        if isinstance(error, Discard | NotSupported):  # no storage learns meanwhile what it cannot do
+        if isinstance(error, Discard | NotSupported):  # a storage cannot do it the next time either
             return False
         return isinstance(error, Retry) or (isinstance(error, self.on) and not isinstance(error, self.never))
 
 
 DEFAULT_RETRY: Final = RetryPolicy()
-"""2, 4, 8 … seconds, at most an hour, plus up to ten per cent (contract §3)."""
+"""Waits of 2, 4, 8 … seconds, at most an hour, plus up to ten per cent (contract §3)."""

@@ -1,4 +1,4 @@
-"""What both queues do: check a call at the edge, and describe it to the storage as a `Request`."""
+"""The two queues' common base: checks a call at the edge, and describes it to the storage as a `Request`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LONGEST_LEASE: Final = 366 * 86400.0
 
 
 class _Usual(NamedTuple):
-    """What a job has that is enqueued by a name which nobody has registered here."""
+    """Defaults for a job that is enqueued under a name not registered in this process."""
 
     queue: str = DEFAULT_QUEUE
     priority: int = DEFAULT_PRIORITY
@@ -45,7 +45,7 @@ _USUAL: Final = _Usual()
 
 
 class Calls:
-    """What both queues do: check a call and describe it as a `Request`."""
+    """Base of the sync and the async queue: each method checks a call and describes it as a `Request`."""
 
     def __init__(self, storage: BaseStorage | str | None = None, options: Options = Options()) -> None:  # noqa: B008 - frozen
         if storage is None or isinstance(storage, str):
@@ -101,7 +101,7 @@ class Calls:
         if options.connection is None:
             return self.storage.enqueue_many(like, rows)
         self.storage.require("connection")
-        # Every row is checked before the first is sent: the transaction is the caller's, and may go on.
+        # All rows are checked before the first is sent: the transaction is the caller's, who may go on after an error.
         return self.storage.enqueue_many(like, list(rows), options.connection)
 
     def _dequeue(self, queue: str, lease: float) -> Request[Claim | None]:
@@ -111,7 +111,7 @@ class Calls:
         return self.storage.dequeue(check_name(queue, "queue"), seconds)
 
     def _dequeued(self, claim: Claim | None) -> Job | Outcome | None:
-        """Return the job; its failure if it was written by hand, and nobody can read it."""
+        """Return the claimed job; its failure if somebody wrote its row by hand so that it cannot be read."""
         if claim is None:
             return None
         try:
@@ -149,7 +149,7 @@ class Calls:
 
 
 def job_filter(status: str | None, queue: str | None, job_type: str | None) -> JobFilter:
-    """Return which jobs are meant. Raises TypeError or ValueError for what cannot be."""
+    """Return the filter for these values, checked. Raises TypeError or ValueError."""
     return {
         "status": check_status(status),
         "queue": None if queue is None else check_name(queue, "queue"),
@@ -166,7 +166,7 @@ def _task(what: Function | str) -> Task | None:
 
 
 def _meant_as_options(keywords: Mapping[str, Any], task: Task | None) -> str | None:
-    """Return what to say of arguments that have the names of options, and are none of the function's."""
+    """Return a hint for arguments that have the names of options and are not the function's own; None without any."""
     named = [name for name in EnqueueOptions.__annotations__ if name in keywords and not (task and name in task.known)]
     if not named:
         return None
@@ -187,7 +187,7 @@ def _rows(jobs: Iterable[Mapping[str, Any]], task: Task | None) -> Iterator[str]
 
 
 def check_status(status: str | None) -> Status | None:
-    """Return a status that exists. Raises TypeError or ValueError."""
+    """Return `status` if there is such a status. Raises TypeError or ValueError."""
     if status is None:
         return None
     for known in STATUSES:
@@ -199,7 +199,7 @@ def check_status(status: str | None) -> Status | None:
 
 
 def counted(stats: Mapping[Status, int]) -> dict[str, int]:
-    """Return counts by status, and all of them as `total`."""
+    """Return the counts by status, with their sum as `total`."""
     return {**{str(status): jobs for status, jobs in stats.items()}, "total": sum(stats.values())}
 
 

@@ -17,7 +17,7 @@ LONGEST_KEY: Final = 500
 
 
 class EnqueueOptions(TypedDict, total=False):
-    """What `options(…)` takes; all that is not an argument of the job's own."""
+    """The keywords of `options(…)`: everything about a job but its function's own arguments."""
 
     queue: str
     delay: float | timedelta

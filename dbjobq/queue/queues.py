@@ -35,15 +35,15 @@ class JobQueue(Calls):
     """
 
     def options(self, **options: Unpack[EnqueueOptions]) -> WithOptions:
-        """Return this queue with options for what is enqueued through it (contract §4).
+        """Return this queue with options for the jobs that are enqueued through it (contract §4).
 
         Args:
             **options: `queue`; `delay` (seconds or a timedelta) or `execute_at` (naive is local time); `priority`;
                 `max_retries`; `timeout` (seconds); `unique_key` (while a pending or running job has it, enqueueing
-                returns that job's id; one that is retried when its key has gone to another runs without it); `id` (a
+                returns that job's id; a job that is retried when its key has gone to another runs without one); `id` (a
                 UUID of your own: enqueueing it again changes nothing); `connection` (yours, in whose transaction the
                 job is written: a deadlock or a timeout there is raised as the driver has it, and the transaction is
-                yours to repeat); `notify` (False wakes no worker: one that is asleep finds the job by its next poll;
+                yours to repeat); `notify` (False wakes no worker: a sleeping worker finds the job by its next poll;
                 for transactions that you end by `PREPARE TRANSACTION` yourself).
 
         Raises:
@@ -66,20 +66,20 @@ class JobQueue(Calls):
 
         Args:
             function: The function to run, or its name.
-            *positional: The function's own arguments in their order; kept by name. A name's go by name.
+            *positional: The function's own arguments in their order; stored by name. Not where a name is enqueued.
             max_retries: How often to try again after a failure.
             priority: Higher runs first.
-            execute_at: Not before this time, by the database's clock; naive is local time. For "in an hour" say
-                `options(delay=3600)`, which does not depend on this machine's clock.
-            **arguments: The function's own, checked against its signature. JSON: a tuple arrives as a list, a key of a
-                dict that is not a string is refused.
+            execute_at: The job starts not before this time, by the database's clock; naive is local time. For "in an
+                hour" say `options(delay=3600)`, which does not depend on this machine's clock.
+            **arguments: The function's own arguments, checked against its signature. They are stored as JSON: a tuple
+                arrives as a list, and a dict with a key that is not a string is refused.
 
         Returns:
             The job's id.
 
         Raises:
-            TypeError: An argument is missing, unknown, or not JSON; names it, and says `options(…)` where it has the
-                name of an option. Nothing is stored.
+            TypeError: An argument is missing, unknown, or not JSON. The message names it, and says `options(…)` if it
+                has the name of an option. Nothing is stored.
             ValueError: An option is out of range, or the arguments are too large. Nothing is stored.
         """
         given = {"max_retries": max_retries, "priority": priority, "execute_at": execute_at}
@@ -105,10 +105,10 @@ class JobQueue(Calls):
             execute_at: As in `enqueue`.
 
         Returns:
-            Their ids, in order: a sequence that takes no room, however many there are.
+            The jobs' ids, in order: a sequence of constant size, however many there are.
 
         Raises:
-            TypeError: A job's arguments are wrong; says which job. Nothing is stored.
+            TypeError: A job's arguments are wrong. The message says which job's. Nothing is stored.
             ValueError: An option or a job's size is out of range. Nothing is stored.
         """
         given = {"max_retries": max_retries, "priority": priority, "execute_at": execute_at}
@@ -118,8 +118,8 @@ class JobQueue(Calls):
         """Claim the next due job, to be worked on by hand and ended with `complete`, `fail` or `execute_job`.
 
         Args:
-            queue: Its name.
-            lease: Seconds it is yours; after that it goes to another, which costs an attempt.
+            queue: The queue's name.
+            lease: Seconds for which the job is yours. Afterwards it goes to another worker, which costs an attempt.
         """
         while isinstance(found := self._dequeued(self._dequeue(queue, lease).run()), Outcome):
             self._finish(found).run()
@@ -129,20 +129,20 @@ class JobQueue(Calls):
         """End a job that `dequeue` returned.
 
         Args:
-            job: The job, or its id: then the claim that this process holds.
-            result: What to keep as its result; JSON, so a tuple becomes a list.
+            job: The job that `dequeue` returned, or its id, which stands for the claim that this process holds.
+            result: The result to keep, as JSON: a tuple becomes a list.
 
         Raises:
-            LeaseLost: It is not held any more, or not here; nothing was written.
+            LeaseLost: The job is not held any more, or not by this process. Nothing was written.
         """
         outcome = completed(self.storage.claim_of(job), result)
         self._ended(outcome.claim, self._finish(outcome).run())
 
     def fail(self, job: Job | str, error: str | BaseException) -> None:
-        """End an attempt that failed: back to pending after the retry delay while `attempts < max_retries`.
+        """End an attempt as failed: the job is tried again after its retry delay while `attempts < max_retries`.
 
         Raises:
-            LeaseLost: It is not held any more, or not here; nothing was written.
+            LeaseLost: The job is not held any more, or not by this process. Nothing was written.
         """
         outcome = self._failure(job, error)
         self._ended(outcome.claim, self._finish(outcome).run())
@@ -150,14 +150,14 @@ class JobQueue(Calls):
     def execute_job(self, job: Job) -> None:
         """Run a job that `dequeue` returned, here and now, and record its outcome, failure included.
 
-        An `async def` runs on an event loop of its own, and is cancelled when its timeout is over; a `def` cannot be
-        interrupted, and there is nobody to tell it, nor is it given a process of its own (`executor="process"`). What
-        `ctx.progress` says is not kept, and no heartbeat renews the lease. Not for use on a running event loop.
+        An `async def` runs on an event loop of its own, and is cancelled when its timeout is over. A `def` runs in this
+        thread, also with `executor="process"`, and cannot be interrupted. Progress (`ctx.progress`) is not kept, and no
+        heartbeat renews the lease. Not for use on a running event loop.
 
-        A job whose type is not known in this process goes back to the queue, at no charge, as a worker has it do.
+        A job whose type is unknown in this process goes back to the queue, as with a worker; that costs no attempt.
 
         Raises:
-            LeaseLost: It took longer than the lease; the outcome was not written.
+            LeaseLost: The job took longer than its lease. The outcome was not written.
         """
         claim = self.storage.claim_of(job)
         outcome = _attempt(self, claim, job, lambda rest: asyncio.run(_alone(self.storage, rest)))
@@ -166,14 +166,14 @@ class JobQueue(Calls):
     def retry(self, job_id: str, delay_seconds: float = 0) -> bool:
         """Put a failed or cancelled job back to pending, its attempts counted from 0.
 
-        Its unique key is taken again, unless another job has it by now: then this one goes on without it.
+        The job takes its unique key again. If another job has that key by now, this one goes on without a key.
 
         Args:
-            job_id: Its id.
-            delay_seconds: How long to wait before it is due.
+            job_id: The job's id.
+            delay_seconds: Seconds until the job is due.
 
         Returns:
-            False if it is neither failed nor cancelled.
+            False if the job is neither failed nor cancelled.
 
         Raises:
             JobNotFound: There is no such job.
@@ -181,10 +181,10 @@ class JobQueue(Calls):
         return self._retry(job_id, delay_seconds).run()
 
     def cancel(self, job_id: str) -> bool:
-        """Cancel a job that is pending or running; a running one's function is told, and its result refused.
+        """Cancel a job that is pending or running. A running job's function is told, and its result is refused.
 
         Returns:
-            False if it had ended already.
+            False if the job had ended already.
 
         Raises:
             JobNotFound: There is no such job.
@@ -210,10 +210,10 @@ class JobQueue(Calls):
         """Return jobs, newest first.
 
         Args:
-            status: Only those; all by default. ValueError if there is no such status.
-            limit: How many at most.
-            queue: Only of this queue.
-            type: Only of this job type.
+            status: Only jobs in this status; all by default. ValueError if there is no such status.
+            limit: How many jobs at most.
+            queue: Only jobs of this queue.
+            type: Only jobs of this type.
         """
         return self._list(status, limit, queue, type).run()
 
@@ -234,18 +234,18 @@ class JobQueue(Calls):
         return self.list_jobs("failed")
 
     def count(self, status: str | None = None) -> int:
-        """Count jobs of one status, or all. Ended jobs are counted row by row; those that wait or run are few."""
+        """Count the jobs in one status, or all. Ended jobs are counted row by row, however many there are."""
         known = check_status(status)
         if known in {"pending", "running"}:
             return waiting_or_running(self.storage.queue_stats().run(), known)
         return self.stats()[known or "total"]
 
     def stats(self) -> dict[str, int]:
-        """Count the jobs of each status, and all of them as `total`."""
+        """Count the jobs in each status, with their sum as `total`."""
         return counted(self.storage.stats().run())
 
     def close(self) -> None:
-        """Give up the storage's connections."""
+        """Close the storage's connections."""
         self.storage.close()
 
     def __enter__(self) -> Self:
@@ -367,7 +367,7 @@ class AsyncJobQueue(Calls):
         return counted(await self.storage.stats().arun())
 
     async def close(self) -> None:
-        """Give up this event loop's connections."""
+        """Close this event loop's connections."""
         await self.storage.aclose()
 
     async def __aenter__(self) -> Self:
@@ -383,7 +383,7 @@ class AsyncJobQueue(Calls):
 def _attempt(
     queue: JobQueue, claim: Claim, job: Job, run_rest: Callable[[Coroutine[Any, Any, Any]], Any]
 ) -> Outcome | None:
-    """Run one in this thread; `run_rest` runs what is to be awaited."""
+    """Run one attempt in this thread; `run_rest` runs a coroutine that the function has returned."""
     aqueue = AsyncJobQueue(queue.storage)
     try:
         task = find(claim.type)
@@ -423,7 +423,7 @@ async def _aattempt(queue: AsyncJobQueue, claim: Claim, job: Job) -> Outcome | N
 
 
 async def _alone(storage: BaseStorage, rest: Coroutine[Any, Any, Any]) -> Any:
-    """Run on a loop that ends with the job."""
+    """Run a coroutine on an event loop that ends with the job."""
     try:
         return await rest
     finally:

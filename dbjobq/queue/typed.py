@@ -1,4 +1,4 @@
-"""What `options(…)` returns: a queue to which every argument of `enqueue` is the job's own, typed as the function's."""
+"""The queues that `options(…)` returns: `enqueue` takes the function's own arguments alone, with their types."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ P = ParamSpec("P")
 
 
 class WithOptions(Calls):
-    """A queue with options (`JobQueue.options`): here every argument is the job's own, typed as the function's."""
+    """A queue with options (`JobQueue.options`): `enqueue` takes the function's own arguments, with their types."""
 
     def options(self, **options: Unpack[EnqueueOptions]) -> WithOptions:
-        """Return the same with more options, or others."""
+        """Return this queue with more options, or with other values for them."""
         return WithOptions(self.storage, self._options.updated(options))
 
     @overload
@@ -31,11 +31,11 @@ class WithOptions(Calls):
     @overload
     def enqueue(self, function: str, /, **kwargs: Any) -> str: ...
     def enqueue(self, function: Function | str, /, *args: Any, **kwargs: Any) -> str:
-        """Write a job; see `JobQueue.enqueue`. Positional arguments are bound to their names."""
+        """Enqueue a job; see `JobQueue.enqueue`. Positional arguments are stored by their names."""
         return self._enqueue(function, self._options, args, kwargs).run()
 
     def enqueue_many(self, function: Function | str, jobs: Iterable[Mapping[str, Any]], /) -> JobIds:
-        """Write many jobs; see `JobQueue.enqueue_many`."""
+        """Enqueue many jobs; see `JobQueue.enqueue_many`."""
         return self._enqueue_many(function, self._options, jobs).run()
 
 
@@ -43,7 +43,7 @@ class AsyncWithOptions(Calls):
     """An async queue with options: `WithOptions`, awaited."""
 
     def options(self, **options: Unpack[EnqueueOptions]) -> AsyncWithOptions:
-        """Return the same with more options, or others."""
+        """Return this queue with more options, or with other values for them."""
         return AsyncWithOptions(self.storage, self._options.updated(options))
 
     @overload
