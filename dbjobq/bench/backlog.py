@@ -19,9 +19,9 @@ from dbjobq.bench.sample import Measure, Sample, compared, spread
 from dbjobq.bench.stage import Stage
 from dbjobq.errors import DBJobQError
 from dbjobq.queue.queues import JobQueue
-from dbjobq.storage.base import Session
 from dbjobq.storage.postgres_storage import PostgresStorage
-from dbjobq.storage.values import Outcome
+from dbjobq.storage.values import Exchange, Outcome
+from dbjobq.storage.worker_port import Session
 
 __all__ = ["backlog"]
 
@@ -109,10 +109,10 @@ async def _claims(sessions: Mapping[str, Session], times: int) -> dict[str, list
     for _ in range(times):
         for kind, session in sessions.items():
             begun = time.perf_counter()
-            step = await session.step([], CLAIM, beat=None, promote=False, progress={}, rush=False)
+            claims = (await session.step(Exchange(want=CLAIM))).claims
             waits[kind].append(time.perf_counter() - begun)
-            if len(step.claims) != CLAIM:
-                raise DBJobQError(f"{CLAIM} jobs were there to be claimed ({kind}), but {len(step.claims)} came")
-            outcomes = [Outcome(claim, "complete") for claim in step.claims]
-            await session.step(outcomes, 0, beat=None, promote=False, progress={}, rush=False)
+            if len(claims) != CLAIM:
+                raise DBJobQError(f"{CLAIM} jobs were there to be claimed ({kind}), but {len(claims)} came")
+            outcomes = [Outcome(claim, "complete") for claim in claims]
+            await session.step(Exchange(outcomes))
     return waits

@@ -10,8 +10,8 @@ from typing import Final
 from dbjobq.errors import DBJobQError
 from dbjobq.events.loggers import worker_log
 from dbjobq.runtime.backoff import ReconnectBackoff
-from dbjobq.storage.base import Session
 from dbjobq.storage.values import Notice
+from dbjobq.storage.worker_port import Session
 
 __all__ = ["Listener"]
 

@@ -20,8 +20,8 @@ from dbjobq.runtime.config import WorkerConfig
 from dbjobq.runtime.executor import Executor
 from dbjobq.runtime.pace import UNSTARTED
 from dbjobq.runtime.trust import Lease, now
-from dbjobq.storage.base import Session
-from dbjobq.storage.values import Claim, Outcome
+from dbjobq.storage.values import Claim, Exchange, Outcome
+from dbjobq.storage.worker_port import Session
 
 __all__ = ["Poller"]
 
@@ -146,26 +146,26 @@ class Poller:
         self._told = self._told and not want
         beat = self._beat() if want else None
         promote, rush = bool(want) and sent_at >= self._due_at, self._rush.on(sent_at)
-        step = await self._session.step(
-            outcomes, want, beat=beat, promote=promote, progress=progress, rush=rush, space=self._executor.space
+        answer = await self._session.step(
+            Exchange(outcomes, want, beat, promote, progress, rush, space=self._executor.space)
         )
         self._unsent = []
-        for outcome in step.refused:
+        for outcome in answer.refused:
             worker_log.log(self._executor.loss_level, "job.refused", extra=job_fields(outcome.claim))
-        for outcome in step.gave_up:
+        for outcome in answer.gave_up:
             self._executor.log(outcome._replace(event="fail"))
-        self._note_due(step.next_due, asked=promote)
+        self._note_due(answer.next_due, asked=promote)
         later = [outcome.delay if outcome.event == "retry" else LOOK for outcome in outcomes if outcome.event in LATER]
         self._due_at = min([self._due_at, *(sent_at + delay for delay in later)])
         if want:
-            self._rush.found(now(), len(step.claims), full=len(step.claims) == want)
-        if step.claims:
+            self._rush.found(now(), len(answer.claims), full=len(answer.claims) == want)
+        if answer.claims:
             if beat is not None:
                 self._lease.renewed(sent_at, self._lease.life)
             self._backoff.reset()
             self._asleep_until = 0.0
             self._claimed_at = now()
-            await self._start(step.claims)
+            await self._start(answer.claims)
         elif want:
             await self._doze()
 

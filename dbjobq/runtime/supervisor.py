@@ -22,7 +22,7 @@ from dbjobq.runtime.liveness.stand_in import StandIn
 from dbjobq.runtime.poller import Poller
 from dbjobq.runtime.trust import Lease
 from dbjobq.storage.base import BaseStorage
-from dbjobq.storage.values import Claim, Outcome
+from dbjobq.storage.values import Claim, Exchange, Outcome
 
 __all__ = ["Supervisor"]
 
@@ -211,7 +211,7 @@ class Supervisor:
                     await self._session.open()
                 await self._session.release(outcome.claim for outcome in results)
                 if results:
-                    await self._session.step(results, 0, beat=None, promote=False, progress={}, rush=False)
+                    await self._session.step(Exchange(results))
             except Exception:
                 if again:
                     raise

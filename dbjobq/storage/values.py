@@ -5,7 +5,7 @@ Tuples where a worker makes tens of thousands a second.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
@@ -16,9 +16,11 @@ from dbjobq.ids import as_uuid
 from dbjobq.models import Event, Job, Status
 
 __all__ = [
+    "Answer",
     "Bounds",
     "Claim",
     "Count",
+    "Exchange",
     "Failure",
     "Glance",
     "Idle",
@@ -29,7 +31,6 @@ __all__ = [
     "QueueGlance",
     "QueueStats",
     "Rescued",
-    "Step",
     "job_from_row",
     "known_form",
     "known_id",
@@ -133,7 +134,26 @@ class Outcome(NamedTuple):
         return self.event == "complete" and self.result is None and self.error is None and not self.claim.unique
 
 
-class Step(NamedTuple):
+class Exchange(NamedTuple):
+    """What a worker sends to the database at once: results, a wish for jobs, and what else there is to say."""
+
+    outcomes: Sequence[Outcome] = ()
+    """Results to write. They are durable when the exchange has been answered."""
+    want: int = 0
+    """How many jobs to claim at most."""
+    beat: float | None = None
+    """Seconds by which a claim prolongs the worker's life; None for not at all."""
+    promote: bool = False
+    """Scheduled jobs may be due: they are made ready before jobs are claimed."""
+    progress: Mapping[Claim, str] = {}
+    """What running jobs say of themselves, as JSON text."""
+    rush: bool = False
+    """This worker will look again soon, whatever it finds: enqueues need not notify."""
+    space: Callable[[], int] | None = None
+    """Tells how many bytes of large data there is room for; asked where there are any. One job comes all the same."""
+
+
+class Answer(NamedTuple):
     """What one exchange with the database brought."""
 
     claims: list[Claim]
@@ -142,7 +162,7 @@ class Step(NamedTuple):
     next_due: float | None
     """Seconds until the next scheduled job is due, as far as it was asked for."""
     gave_up: Sequence[Outcome] = ()
-    """Of those whose type no worker knew: these have failed, for it has lasted too long."""
+    """The `unknown` outcomes whose jobs have failed: no worker has known their type for too long."""
 
 
 class Idle(NamedTuple):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dbjobq import BaseStorage, Job, JobQueue
+from dbjobq.storage.values import Exchange
 from tests.storage.workers import BEAT, claim, ended, exchange, rescue, run, worker
 
 if TYPE_CHECKING:
@@ -574,9 +575,9 @@ def test_progress_is_seen_while_the_job_runs_and_only_by_its_claim(storage: Base
             (held,) = await claim(session)
             stale = held._replace(claim="0")
             said = {held: '{"done": 5}', stale: '{"done": 0}'}
-            await session.step([], 0, beat=None, promote=False, progress=said, rush=False)
+            await session.step(Exchange(progress=said))
             assert queue.get_progress(one) == {"done": 5}
-            await session.step([], 0, beat=None, promote=False, progress={stale: '{"done": 0}'}, rush=False)
+            await session.step(Exchange(progress={stale: '{"done": 0}'}))
             assert queue.get_progress(one) == {"done": 5}
 
     run(main())

@@ -20,6 +20,7 @@ from dbjobq.embedded import EmbeddedPostgres
 from dbjobq.schema import migrate
 from dbjobq.storage.postgres.worker import session as session_module
 from dbjobq.storage.postgres.worker.session import HAS_TRANSACTION_TIMEOUT, PostgresSession
+from dbjobq.storage.values import Exchange
 from tests.storage.workers import claim, ended, exchange, rescue, run, worker
 from tests.support.faultproxy import drop_packets, proxied
 from tests.support.waiting import until
@@ -43,7 +44,7 @@ async def half_sent(storage: PostgresStorage) -> AsyncGenerator[tuple[PostgresSe
     """A worker that has completed one of its two jobs, and claimed all there is, but not sent the transaction's end."""
     session = storage.session("paused", None, TTL)
     await session.open()
-    held = (await session.step([], 2, beat=TTL, promote=False, progress={}, rush=False)).claims
+    held = (await session.step(Exchange(want=2, beat=TTL))).claims
     connection, number = session._opened()
     pipeline = AsyncExitStack()
     await pipeline.enter_async_context(connection.pipeline())

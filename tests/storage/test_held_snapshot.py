@@ -25,8 +25,8 @@ from tests.storage.workers import claim, ended, exchange, run, worker
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    from dbjobq.storage.base import Session
     from dbjobq.storage.values import Claim, Outcome
+    from dbjobq.storage.worker_port import Session
 
 pytestmark = pytest.mark.timeout(600)
 JOBS = 3_000

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 import string
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from dbjobq.storage.postgres.worker import session as module
+from dbjobq.storage.values import Exchange
 from tests.storage.test_plans import explain, job_id
 from tests.storage.workers import claim, ended, exchange, rescue, run, worker
 
@@ -70,11 +71,10 @@ def test_a_worker_says_how_much_room_it_has(storage: PostgresStorage, queue: Job
 
     async def main() -> None:
         async with worker(storage) as session:
-            more: Any = {"beat": None, "promote": False, "progress": {}, "rush": False}
-            step = await session.step([], 5, **more, space=lambda: 250_000)
-            assert len(step.claims) == 2
-            step = await session.step([], 5, **more, space=lambda: -1)
-            assert len(step.claims) == 1
+            answer = await session.step(Exchange(want=5, space=lambda: 250_000))
+            assert len(answer.claims) == 2
+            answer = await session.step(Exchange(want=5, space=lambda: -1))
+            assert len(answer.claims) == 1
 
     run(main())
 

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
     from dbjobq import BaseStorage
     from dbjobq.models import Event
-    from dbjobq.storage.base import Session
     from dbjobq.storage.values import Claim
+    from dbjobq.storage.worker_port import Session
 
 pytestmark = pytest.mark.every_storage
 

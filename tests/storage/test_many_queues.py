@@ -15,7 +15,7 @@ from tests.storage.workers import claim, ended, exchange, run, worker
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dbjobq.storage.base import Session
+    from dbjobq.storage.worker_port import Session
     from tests.storage.database import Database
     from tests.support.server import Databases
 

@@ -18,7 +18,7 @@ from tests.storage.workers import BEAT, claim, ended, exchange, rescue, run, wor
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    from dbjobq.storage.base import Session
+    from dbjobq.storage.worker_port import Session
     from tests.storage.backstage import Backstage
     from tests.storage.database import Database
 

@@ -6,15 +6,15 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from dbjobq.storage.values import Claim, Outcome, Step
+from dbjobq.storage.values import Answer, Claim, Exchange, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine, Sequence
 
     from dbjobq import BaseStorage
     from dbjobq.models import Event
-    from dbjobq.storage.base import Session
     from dbjobq.storage.values import Rescued
+    from dbjobq.storage.worker_port import Session
 
 BEAT = 30.0
 
@@ -34,16 +34,16 @@ async def worker(
 
 async def exchange(
     session: Session, outcomes: Sequence[Outcome] = (), want: int = 0, *, promote: bool = False, rush: bool = False
-) -> Step:
-    return await session.step(list(outcomes), want, beat=BEAT, promote=promote, progress={}, rush=rush)
+) -> Answer:
+    return await session.step(Exchange(list(outcomes), want, BEAT, promote=promote, rush=rush))
 
 
 async def claim(session: Session, want: int = 10, *, promote: bool = True, rush: bool = False) -> list[Claim]:
     """Claim, in as many exchanges as a slow machine needs to make ready what is due: none claims before that."""
     while True:
-        step = await exchange(session, want=want, promote=promote, rush=rush)
-        if step.claims or step.next_due != 0:
-            return step.claims
+        answer = await exchange(session, want=want, promote=promote, rush=rush)
+        if answer.claims or answer.next_due != 0:
+            return answer.claims
 
 
 def ended(claim: Claim, event: Event = "complete", **more: Any) -> Outcome:

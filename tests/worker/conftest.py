@@ -11,15 +11,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, Protocol, Unpack
+from typing import Any, Final, Protocol
 
 import pytest
 
 from dbjobq import JobQueue, Worker
-from dbjobq.storage.base import Exchange, Session
 from dbjobq.storage.postgres.worker.session import PostgresSession
 from dbjobq.storage.sqlite.jobs import SqliteSession
-from dbjobq.storage.values import Outcome, Step
+from dbjobq.storage.values import Answer, Exchange, Outcome
+from dbjobq.storage.worker_port import Session
 from tests.storage.database import Database, database
 from tests.support.process import Note, WorkerProcess, read_diary
 
@@ -149,9 +149,9 @@ def overhear(backend: str, monkeypatch: pytest.MonkeyPatch, note: Callable[[Sequ
     kind = PostgresSession if backend == "postgres" else SqliteSession
     original: Any = kind.step
 
-    async def step(self: Session, outcomes: Sequence[Outcome], want: int, **how: Unpack[Exchange]) -> Step:
-        note(outcomes, want)
-        answer: Step = await original(self, outcomes, want, **how)
+    async def step(self: Session, exchange: Exchange) -> Answer:
+        note(exchange.outcomes, exchange.want)
+        answer: Answer = await original(self, exchange)
         return answer
 
     monkeypatch.setattr(kind, "step", step)

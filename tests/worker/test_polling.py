@@ -10,9 +10,9 @@ import asyncio
 import statistics
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Unpack
+from typing import Any
 
 import psycopg
 import pytest
@@ -21,9 +21,8 @@ from psycopg.conninfo import make_conninfo
 from dbjobq import JobQueue, PostgresStorage, Retry, Worker, job
 from dbjobq.runtime.backoff import PollBackoff
 from dbjobq.runtime.poller import Poller
-from dbjobq.storage.base import Exchange
 from dbjobq.storage.postgres.worker.session import PostgresSession
-from dbjobq.storage.values import Idle, Outcome, Step
+from dbjobq.storage.values import Answer, Exchange, Idle
 from tests.storage.database import Database
 from tests.support.faultproxy import proxied
 from tests.support.server import Databases
@@ -331,9 +330,9 @@ def test_a_notification_that_comes_while_the_answer_to_a_claim_is_under_way_is_n
         wake(self)
         told.set()
 
-    async def claims(self: PostgresSession, outcomes: Sequence[Outcome], want: int, **how: Unpack[Exchange]) -> Step:
-        answer = await step(self, outcomes, want, **how)
-        if begun.is_set() and want and not answer.claims and not slipped:
+    async def claims(self: PostgresSession, exchange: Exchange) -> Answer:
+        answer = await step(self, exchange)
+        if begun.is_set() and exchange.want and not answer.claims and not slipped:
             told.clear()
             slipped.append(await asyncio.to_thread(queue.enqueue, mark))
             await heard(told)

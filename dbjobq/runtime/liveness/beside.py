@@ -10,7 +10,7 @@ from typing import Final
 from dbjobq.errors import DBJobQError
 from dbjobq.events.loggers import worker_log
 from dbjobq.runtime.trust import now
-from dbjobq.storage.base import Pulse
+from dbjobq.storage.worker_port import Pulse
 
 __all__ = ["Beside"]
 

@@ -18,8 +18,8 @@ from dbjobq.runtime.liveness.beside import Beside
 from dbjobq.runtime.liveness.loop_watch import Watch
 from dbjobq.runtime.liveness.rescuer import Rescuer
 from dbjobq.runtime.trust import Lease, now
-from dbjobq.storage.base import Pulse
 from dbjobq.storage.values import Claim
+from dbjobq.storage.worker_port import Pulse
 
 __all__ = ["Heartbeat"]
 

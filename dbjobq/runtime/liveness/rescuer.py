@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from dbjobq.errors import DBJobQError
 from dbjobq.events.loggers import worker_log
-from dbjobq.storage.base import Pulse
+from dbjobq.storage.worker_port import Pulse
 
 __all__ = ["Rescuer"]
 

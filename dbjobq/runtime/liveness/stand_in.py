@@ -11,7 +11,7 @@ from typing import Final
 from dbjobq.events.loggers import worker_log
 from dbjobq.runtime.liveness.beside import Beside
 from dbjobq.runtime.liveness.loop_watch import Watch
-from dbjobq.storage.base import Pulse
+from dbjobq.storage.worker_port import Pulse
 
 __all__ = ["StandIn"]
 

@@ -11,18 +11,19 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, TypeVar, Unpack
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
 from dbjobq.errors import JobNotFound
 from dbjobq.models import STATUSES, TRANSITIONS, Event, Job, Status, after_failure
-from dbjobq.storage.base import Exchange, Pulse, Session
 from dbjobq.storage.sqlite.engine import WAITING, Sqlite
 from dbjobq.storage.values import (
+    Answer,
     Bounds,
     Claim,
+    Exchange,
     Idle,
     Listing,
     NewJob,
@@ -30,10 +31,10 @@ from dbjobq.storage.values import (
     Outcome,
     QueueStats,
     Rescued,
-    Step,
     job_from_row,
     known_form,
 )
+from dbjobq.storage.worker_port import Pulse, Session
 
 __all__ = [
     "JOBS",
@@ -278,18 +279,20 @@ class SqliteSession(Session):
         """See `Session.forget`."""
         self.worker = secrets.token_hex(8)
 
-    async def step(self, outcomes: Sequence[Outcome], want: int, **how: Unpack[Exchange]) -> Step:
+    async def step(self, exchange: Exchange) -> Answer:
         """See `Session.step`. A job that is due needs no promotion here, and enqueues always notify."""
+        outcomes = exchange.outcomes
 
-        def work(db: sa.Connection) -> Step:
+        def work(db: sa.Connection) -> Answer:
             accepted = finish(db, outcomes)
-            for held, said in how["progress"].items():
+            for held, said in exchange.progress.items():
                 db.execute(sa.update(JOBS).where(_of(held), RUNNING).values(progress=said))
             late = [o for o in outcomes if o.claim.id not in accepted and o.event not in {"release", "unknown"}]
             gave_up = [o for o in outcomes if o.event == "unknown" and _status(db, o.claim) == "failed"]
             refused = [o for o in late if _status(db, o.claim) != TRANSITIONS["running", o.event]]
             holder = {"worker": self.worker, "worker_id": self.worker_id, "expires_at": NOW + self._ttl}
-            return Step(claim(db, want, self._queues, **holder) if want else [], refused, None, gave_up)
+            claims = claim(db, exchange.want, self._queues, **holder) if exchange.want else []
+            return Answer(claims, refused, None, gave_up)
 
         return await self._run(work)
 

@@ -9,7 +9,6 @@ from typing import Any, Final
 import psycopg
 
 from dbjobq.events.loggers import worker_log
-from dbjobq.storage.base import Pulse
 from dbjobq.storage.postgres.connect.connections import Connections
 from dbjobq.storage.postgres.connect.deadline import Deadline, Watchman, cut
 from dbjobq.storage.postgres.connect.errors import is_passing, translated
@@ -19,6 +18,7 @@ from dbjobq.storage.postgres.statements import DURABLE, Statements, set_session
 from dbjobq.storage.postgres.worker.rows import finish_params, held_params
 from dbjobq.storage.postgres.worker.set_aside import in_another_form
 from dbjobq.storage.values import Claim, Outcome, Rescued
+from dbjobq.storage.worker_port import Pulse
 
 __all__ = ["PostgresPulse"]
 

@@ -8,13 +8,12 @@ import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias, Unpack
+from typing import Any, Final, TypeAlias
 
 import psycopg
 
 from dbjobq.errors import StorageUnavailable
 from dbjobq.events.loggers import worker_log
-from dbjobq.storage.base import Exchange, Session
 from dbjobq.storage.postgres.connect.connections import Connections
 from dbjobq.storage.postgres.connect.deadline import cut
 from dbjobq.storage.postgres.connect.errors import first_line, forget_prepared, is_passing, translated
@@ -43,7 +42,8 @@ from dbjobq.storage.postgres.worker.rows import (
     with_data,
 )
 from dbjobq.storage.postgres.worker.set_aside import in_another_form
-from dbjobq.storage.values import Claim, Idle, Notice, Outcome, Step
+from dbjobq.storage.values import Answer, Claim, Exchange, Idle, Notice, Outcome
+from dbjobq.storage.worker_port import Session
 
 __all__ = ["PostgresSession"]
 
@@ -290,41 +290,41 @@ class PostgresSession(Session):
 
     # Work.
 
-    async def step(self, outcomes: Sequence[Outcome], want: int, **how: Unpack[Exchange]) -> Step:
+    async def step(self, exchange: Exchange) -> Answer:
         """See `Session.step`: one pipeline, so one transaction, one flush to disk and one wait for an answer."""
         connection, worker = self._opened()
-        now, promote = time.monotonic(), how["promote"]
-        want = min(want, self._most)
+        now, outcomes, promote = time.monotonic(), exchange.outcomes, exchange.promote
+        want = min(exchange.want, self._most)
         plain = [outcome for outcome in outcomes if outcome.plain]
         other = [o for o in outcomes if not o.plain] if len(plain) < len(outcomes) else []
         if any(outcome.event == "release" for outcome in other):
             self._scan.came_back()
         near = self._scan.near(now, self._served, promoting=promote)
         measure = near is None and self._scan.wants_measure()
-        exchange = _Exchange(
+        it = _Exchange(
             connection,
             worker,
             plain=plain,
             other=other,
             want=want,
-            beat=how["beat"],
+            beat=exchange.beat,
             promote=promote,
-            progress=how["progress"],
+            progress=exchange.progress,
             near=near,
             since=self._scan.since(now),
-            space=how.get("space", lambda: ROOM),
+            space=exchange.space or (lambda: ROOM),
             ask_due=want > 0 and (promote or measure or now - self._due_at > DUE_EVERY),
-            say_busy=want > 0 and how["rush"] and now - self._busy_at > BUSY_EVERY,
+            say_busy=want > 0 and exchange.rush and now - self._busy_at > BUSY_EVERY,
         )
         with self._in_time(), self._asking(connection):
             if self._stale_queues:
                 await self._learn_queues(connection)
             if self._many and len(self._names) > 10 * MET:
                 self._names.clear()
-            if promote and want and not await self._promote(exchange, now):
-                exchange.want, exchange.ask_due, exchange.say_busy = 0, False, False
+            if promote and want and not await self._promote(it, now):
+                it.want, it.ask_due, it.say_busy = 0, False, False
             try:
-                await self._send(exchange)
+                await self._send(it)
             except psycopg.errors.UniqueViolation as error:
                 await forget_prepared(connection)
                 await self._tidy(connection, error)
@@ -333,9 +333,9 @@ class PostgresSession(Session):
                     raise
                 await forget_prepared(connection)
             else:
-                return await self._read(exchange, now)
+                return await self._read(it, now)
             refused = [o for o in outcomes if not await self._finish_alone(connection, o)]
-            return Step([], refused, None)
+            return Answer([], refused, None)
 
     async def _tidy(self, connection: AsyncConnection, error: psycopg.Error) -> None:
         """Leave jobs that somebody has put into several places in one of them."""
@@ -378,7 +378,7 @@ class PostgresSession(Session):
             if it.ask_due:
                 await it.due.execute(sql["next_due"], {"since": it.since})
 
-    async def _read(self, it: _Exchange, now: float) -> Step:
+    async def _read(self, it: _Exchange, now: float) -> Answer:
         refused: list[Outcome] = []
         if it.plain and it.completed.rowcount != len(it.plain):
             refused += await self._refused(it.connection, it.plain, set())
@@ -393,13 +393,13 @@ class PostgresSession(Session):
         if it.say_busy:
             self._busy_at, self._cleared = now, True
         if not it.ask_due:
-            return Step(claims_of(rows, self._names), refused, 0.0 if it.promote and not it.want else None, gave_up)
+            return Answer(claims_of(rows, self._names), refused, 0.0 if it.promote and not it.want else None, gave_up)
         self._due_at = now
         ((next_due, clock, seconds),) = await it.due.fetchall()
         self._scan.scheduled(clock, next_due)
         if whole:
             self._scan.measured(time.monotonic(), seconds, len(rows) + len(it.plain) + len(it.other))
-        return Step(claims_of(rows, self._names), refused, next_due, gave_up)
+        return Answer(claims_of(rows, self._names), refused, next_due, gave_up)
 
     async def _read_claim(self, it: _Exchange, now: float) -> list[tuple[Any, ...]]:
         rows = await it.claimed.fetchall()

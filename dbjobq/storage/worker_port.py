@@ -1,0 +1,131 @@
+"""The workers' side of the port: what a worker needs of a storage, whichever storage that is.
+
+A worker works through a `Session` (claims and results, on its event loop) and a `Pulse` (heartbeats and rescue, on a
+thread of its own). Producers use neither (`base.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Iterable, Sequence
+
+from dbjobq.storage.values import Answer, Claim, Exchange, Idle, Notice, Outcome, Rescued
+
+__all__ = ["Pulse", "Session"]
+
+
+class Session(ABC):
+    """One worker's exchange with the database, on its event loop.
+
+    Raises StorageUnavailable when it must be reopened.
+    """
+
+    worker_id: str
+    """The worker's name, as `Job.worker_id` has it."""
+
+    @abstractmethod
+    async def open(self) -> bool:
+        """Connect, check the tables' version, and register the worker unless it is registered.
+
+        Returns:
+            Whether it still is who it was, as far as it was somebody: False if the database did not know it any more (a
+            failover that lost the last commits, a restore), so that nothing that it holds is its own.
+        """
+
+    @abstractmethod
+    def forget(self) -> None:
+        """Stop being the worker that was registered: its leases have run out. The next `open` registers a new one."""
+
+    @abstractmethod
+    async def step(self, exchange: Exchange) -> Answer:
+        """Write results and claim jobs, in one transaction.
+
+        The results are durable when this returns. They may be sent again after a lost connection.
+        """
+
+    @abstractmethod
+    async def idle(self) -> Idle:
+        """Say that this worker is about to sleep: enqueues must notify from now on."""
+
+    @abstractmethod
+    async def release(self, keep: Iterable[Claim] = ()) -> list[str]:
+        """Give back, free of charge, what the storage says this worker holds; return the jobs' ids.
+
+        Args:
+            keep: What it knows that it holds, and goes on holding.
+        """
+
+    async def close(self) -> None:  # noqa: B027 - nothing to do is an answer, too
+        """Disconnect, if it has connections. Never raises, and never waits for a server that does not answer."""
+
+    @abstractmethod
+    def notices(self) -> AsyncIterator[Notice]:
+        """Yield what happens, from the moment of the call on; a `work` notice first, for what happened before.
+
+        Then it is found out whether anything arrives: an `echo` or a `deaf` notice follows within a second.
+        """
+
+    async def guard(self) -> None:
+        """Run until cancelled: end connections whose answer will not come, those of `notices` and `pulse`, too."""
+        await asyncio.Event().wait()  # unless a storage has connections that can hang
+
+    @abstractmethod
+    def pulse(self) -> Pulse:
+        """Return the heartbeat of this session's worker."""
+
+
+class Pulse(ABC):
+    """What is done for a worker beside its event loop; each object is used by one thread alone.
+
+    The heartbeat's thread asks `beat`, `lost` and `abandoned`, whose answers come at once or not at all; the rest may
+    wait, and is asked by others. The methods raise StorageUnavailable, and may then be called again.
+    """
+
+    @abstractmethod
+    def beat(self, seconds: float) -> bool:
+        """Prolong the worker's life to `seconds` from now; False if it had ended before."""
+
+    @abstractmethod
+    def lost(self, held: Sequence[Claim]) -> list[Claim]:
+        """Return those of `held` that are no longer leased: cancelled, or given to another worker."""
+
+    @abstractmethod
+    def abandoned(self) -> bool:
+        """Tell whether there is anything to rescue. Writes nothing, and waits for nobody."""
+
+    @abstractmethod
+    def rescue(self) -> list[Rescued]:
+        """Take back what workers that are gone held, some hundreds at a time: again, until there are no more.
+
+        One attempt each.
+        """
+
+    @abstractmethod
+    def finish(self, outcomes: Sequence[Outcome]) -> set[str]:
+        """Write results in the place of an event loop that is blocked; return the ids of those accepted.
+
+        Passes over those that somebody is just writing: a transaction that the loop would have to end must not be
+        waited for.
+        """
+
+    @abstractmethod
+    def take_over(self, keep: Sequence[Claim], outcomes: Sequence[Outcome] = ()) -> tuple[set[str], list[str]]:
+        """Go on in the place of an event loop that will not come back, in one transaction.
+
+        The session's connections are cut first: nobody reads there what the server says, and with them ends what was
+        half sent. Then results are written, those that were part of it, too; what has none goes back, free of charge.
+
+        Args:
+            keep: What is known to be held, and remains so.
+            outcomes: Results to write.
+
+        Returns:
+            The ids of the results accepted; and of the jobs that went back, of which the loop had never heard.
+        """
+
+    def cut(self) -> None:  # noqa: B027 - nothing to do is an answer, too
+        """End a call that is stuck, from another thread; nothing where none can be."""
+
+    def close(self) -> None:  # noqa: B027 - as above
+        """Disconnect; nothing where it has no connection of its own."""
