@@ -6,8 +6,13 @@ workers the address. Which server that is: `tests/support/server.py`; the end of
 
 from __future__ import annotations
 
+import importlib
+import math
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -21,7 +26,6 @@ from tests.support.storages import storage_at
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
-    from pathlib import Path
 
 
 class Postgres(NamedTuple):
@@ -33,6 +37,9 @@ class Postgres(NamedTuple):
     """The migrated database that others are copied from; nobody may be connected to it."""
 
 
+ROOT: Final = Path(__file__).parents[1]
+MANY: Final = 4
+"""So many values of a test, or more, are not tried on every pair of a storage and a kind of queue."""
 SERVER = pytest.StashKey[Server]()
 
 # How long an example takes says something about the machine.
@@ -53,9 +60,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
         return
     config.stash[SERVER] = Server()
-    if os.environ.pop("PYTHONDONTWRITEBYTECODE", "") and config.pluginmanager.hasplugin("cacheprovider"):
-        # Some hundred processes are started, and each would compile all that it imports.
-        os.environ["PYTHONPYCACHEPREFIX"] = str(config.cache.mkdir("bytecode"))
+    # Some hundred processes are started, and each would compile all that it imports.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -70,10 +77,36 @@ def pytest_configure_node(
     node.workerinput["postgres"] = tuple(start(node.config.stash[SERVER]))
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Share the work of compiling tests among pytest-xdist's workers: each begins elsewhere.
+
+    They collect the same modules in the same order, so each would compile all of them.
+    """
+    if not hasattr(session.config, "workerinput"):
+        return
+    folders = [Path(arg) for arg in session.config.args if Path(arg).is_dir()]
+    names = [module_name(file) for folder in folders for file in sorted(folder.rglob("test_*.py"))]
+    number, workers = (int(os.environ[f"PYTEST_XDIST_WORKER{it}"].removeprefix("gw")) for it in ("", "_COUNT"))
+    begin = len(names) * number // workers
+    for name in names[begin:] + names[:begin]:
+        with suppress(Exception):  # the collection will say so
+            importlib.import_module(name)
+
+
+def module_name(file: Path) -> str:
+    """The name under which pytest imports a test's module."""
+    return ".".join(file.resolve().relative_to(ROOT).with_suffix("").parts)
+
+
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Have reports pass between processes as UTF-8, whatever was logged: one lone surrogate would end the run."""
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Have reports pass between processes as UTF-8, whatever was logged: one lone surrogate would end the run.
+
+    What was logged goes along only where somebody will read it: one test logs 50 MB, to see that it may.
+    """
     report = yield
+    if report.passed and not set("PA") & set(item.config.option.reportchars):
+        report.sections = []
     report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
     return report
 
@@ -112,23 +145,38 @@ def empty_dsn(databases: Databases) -> Iterator[str]:
         yield dsn
 
 
-# Which storage.
+# Which storage, and which kind of queue.
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run the tests of modules marked `every_storage` on each, but for those that ask for PostgreSQL's own things.
+    """Run tests on each storage and by each kind of queue, where they are about that.
 
-    With `usually="postgres"` they are slow on others: those that take long, and are about processes, not storages.
+    Storages: those of modules marked `every_storage`, but for tests that ask for PostgreSQL's own things. With
+    `usually="postgres"` they are slow on others: those that take long, and are about processes, not storages. Kinds of
+    queue: those that take the `queue` of tests/queue. A test runs on all four pairs; one with many values of its own on
+    two of them: a call goes one way from either queue, and one way into either storage, whatever its arguments.
     """
+    own, values = parametrized(metafunc)
     marker = metafunc.definition.get_closest_marker("every_storage")
-    own = {"dsn", "databases"} & set(metafunc.fixturenames) or "backend" in _parametrized(metafunc)
-    if marker is not None and "backend" in metafunc.fixturenames and not own:
-        rare = [pytest.mark.slow] if marker.kwargs.get("usually") == "postgres" else []
-        metafunc.parametrize("backend", ["postgres", pytest.param("sqlite", marks=rare)])
+    rare = [pytest.mark.slow] if marker and marker.kwargs.get("usually") == "postgres" else []
+    storages = ["postgres", pytest.param("sqlite", marks=rare)]
+    everywhere = marker and "backend" in metafunc.fixturenames and not {"dsn", "databases"} & {*metafunc.fixturenames}
+    both = "kind_of_queue" in metafunc.fixturenames
+    if everywhere and both and "backend" not in own and values >= MANY:
+        pairs = [("sync", "postgres"), pytest.param("async", "sqlite", marks=rare)]
+        metafunc.parametrize(("kind_of_queue", "backend"), pairs)
+        return
+    if both:
+        metafunc.parametrize("kind_of_queue", ["sync", "async"])
+    if everywhere and "backend" not in own:
+        metafunc.parametrize("backend", storages)
 
 
-def _parametrized(metafunc: pytest.Metafunc) -> set[str]:
-    return {mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")}
+def parametrized(metafunc: pytest.Metafunc) -> tuple[set[str], int]:
+    """The names that the test's own marks give values to, and how many combinations of these there are."""
+    marks = [mark.args for mark in metafunc.definition.iter_markers("parametrize")]
+    names = {name for of, *_ in marks for name in (of.replace(",", " ").split() if isinstance(of, str) else of)}
+    return names, math.prod(len(values) for _, values, *_ in marks)
 
 
 @pytest.fixture

