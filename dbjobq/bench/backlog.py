@@ -1,6 +1,6 @@
-"""Claiming while much lies around: ten jobs at a time, by a worker's session, in schemas that hold much of one kind.
+"""Claims beside a backlog: ten jobs at a time, by a worker's session, in schemas that hold many jobs of one kind each.
 
-The claims go round the schemas in turn. What is claimed is completed, outside the time that is measured, and as much is
+The claims go round the schemas in turn. Claimed jobs are completed outside of the measured time, and as many are
 enqueued before the next round.
 """
 
@@ -25,10 +25,10 @@ from dbjobq.storage.worker_port import Session
 
 __all__ = ["backlog"]
 
-CLAIM: Final = 10
-"""Jobs in one claim."""
+BACKLOG_CLAIM: Final = 10
+"""Jobs in one claim of this measurement."""
 LEASE: Final = 3600.0
-"""Seconds; nothing beats for these sessions."""
+"""The sessions' lease in seconds: long, since no heartbeat renews it."""
 
 _JOB: Final = """
 insert into {schema}.job (position, queue, priority, max_retries, id, type, data, execute_at, unique_key)
@@ -55,7 +55,7 @@ _KINDS: Final[Mapping[str, Sequence[LiteralString]]] = {
     "other queue": (_JOB, _READY),
     "unique keys": (_JOB, _READY, _KEYS),
 }
-"""What makes the jobs of each kind."""
+"""The statements that make the jobs of each kind."""
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def backlog(stage: Stage) -> Generator[Measure]:
 
         def measure() -> Sample:
             for queue, _ in places.values():
-                queue.enqueue_many(noop_async, stage.rows(stage.sizes.claims * CLAIM))
+                queue.enqueue_many(noop_async, stage.rows(stage.sizes.claims * BACKLOG_CLAIM))
             sessions = {kind: session for kind, (_, session) in places.items()}
             waits = runner.run(_claims(sessions, stage.sizes.claims))
             return compared({kind: spread(seconds) for kind, seconds in waits.items()}, "empty", "p50_ms")
@@ -104,15 +104,15 @@ def _fill(stage: Stage, storage: PostgresStorage, kind: str) -> None:
 
 
 async def _claims(sessions: Mapping[str, Session], times: int) -> dict[str, list[float]]:
-    """Claim so many times from each; return how long each claim took."""
+    """Claim `times` times from each session; return the seconds that each claim took."""
     waits: dict[str, list[float]] = {kind: [] for kind in sessions}
     for _ in range(times):
         for kind, session in sessions.items():
             begun = time.perf_counter()
-            claims = (await session.step(Exchange(want=CLAIM))).claims
+            claims = (await session.step(Exchange(want=BACKLOG_CLAIM))).claims
             waits[kind].append(time.perf_counter() - begun)
-            if len(claims) != CLAIM:
-                raise DBJobQError(f"{CLAIM} jobs were there to be claimed ({kind}), but {len(claims)} came")
+            if len(claims) != BACKLOG_CLAIM:
+                raise DBJobQError(f"{BACKLOG_CLAIM} jobs were there to be claimed ({kind}), but {len(claims)} came")
             outcomes = [Outcome(claim, "complete") for claim in claims]
             await session.step(Exchange(outcomes))
     return waits

@@ -1,7 +1,7 @@
 """The yardstick: one table, one index, and the least SQL that could be called a queue.
 
-It keeps no history, has no leases, no retries and no fences, wakes nobody and calls no function. What a queue costs
-beyond it is the price of all that.
+The yardstick keeps no history, has no leases, no retries and no fences, wakes nobody and calls no function. The cost of
+a queue beyond it is the price of all that.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Bare:
     """A table of its own in the benchmark's schema.
 
     Args:
-        connection: In autocommit.
-        schema: Where the table is made.
+        connection: A connection in autocommit.
+        schema: The schema in which the table is made.
     """
 
     def __init__(self, connection: psycopg.Connection[Any], schema: str) -> None:
@@ -65,13 +65,13 @@ class Bare:
     def claim_and_delete(self) -> None:
         """Mark 500 rows, then delete them in a second transaction, until there are none.
 
-        That is the least that runs every job at least once: what is marked is still there if its worker dies.
+        Less would not run every job at least once: marked rows are still there if their worker dies.
         """
         while rows := self._connection.execute(self._claim).fetchall():
             self._connection.execute(self._delete, ([number for number, _ in rows],))
 
     def pop(self) -> None:
-        """Delete 500 rows at a time until there are none: who dies with them has lost them."""
+        """Delete 500 rows at a time until there are none: a worker that dies has lost those that it deleted."""
         while self._connection.execute(self._pop).fetchall():
             pass
 

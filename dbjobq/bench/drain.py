@@ -1,8 +1,8 @@
 """Draining: how fast one worker process works off jobs that do nothing, next to bare loops of 500 rows at a time.
 
-The worker is up, and has run a job. All jobs are written in one transaction and released by its commit. The time is the
-database's: from the first claim to the last completion. The worker's CPU is what itself says before and after. Once
-more beside a transaction that keeps dead rows from being vacuumed: they are in the way of claims that walk over them.
+The worker is up, and has run a job. All jobs are written in one transaction and become visible by its commit. The time
+is the database's: from the first claim to the last completion. The worker itself tells its CPU time, before and after.
+The same is measured beside a transaction that keeps dead rows from being vacuumed: claims might walk over them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ select count(*), date_part('epoch', max(finished_at) - min(started_at))
 
 @contextmanager
 def drain(stage: Stage) -> Generator[Measure]:
-    """Prepare to work off jobs: `async def` functions, `def` functions, and rows of the bare table."""
+    """Prepare to drain jobs: `async def` functions, `def` functions, and rows of the bare table."""
 
     def measure() -> Sample:
         with stage.worker():
@@ -46,7 +46,7 @@ def drain(stage: Stage) -> Generator[Measure]:
 
 @contextmanager
 def _snapshot(stage: Stage) -> Generator[None]:
-    """Have somebody hold a snapshot, as a dump does: nothing that is deleted meanwhile can be vacuumed."""
+    """Hold a snapshot for a block, as a dump does: rows that are deleted meanwhile cannot be vacuumed."""
     with stage.connect(autocommit=False) as connection:
         connection.execute("set transaction isolation level repeatable read")
         connection.execute("select 1")

@@ -1,7 +1,7 @@
 """Enqueueing: one job after the other next to a bare INSERT, many at once next to a bare COPY.
 
-No worker runs. The queue is as one leaves it that has fallen asleep, so that every enqueue notifies; and once more as
-workers leave it that are busy, so that none does.
+No worker runs. The queue is first as a sleeping worker leaves it, so that every enqueue notifies, then as busy workers
+leave it, so that none does.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from dbjobq.bench.stage import Stage
 
 __all__ = ["bulk", "enqueue"]
 
-SLICES: Final = 20
-"""A disk that others use, too, changes from second to second: single enqueues take turns."""
+ENQUEUE_SLICES: Final = 20
+"""The parts in which single enqueues take turns: a disk that others use changes from second to second."""
 BUSY: Final = ", workers busy"
 BULKS: Final = 5
-"""Calls of each way in a round: one takes a moment only."""
+"""Calls of each way in a round, since one call takes a moment only."""
 
 Way = Callable[[int], object]
-"""Writes so many jobs."""
+"""Enqueues this number of jobs."""
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def enqueue(stage: Stage) -> Generator[Measure]:
         f"pool{BUSY}": pool,
         "bare INSERT": lambda jobs: stage.bare.insert(stage.rows(jobs)),
     }
-    yield _alternating(stage, ways, stage.sizes.singles, "bare INSERT", SLICES, before=say_who_sleeps)
+    yield _alternating(stage, ways, stage.sizes.singles, "bare INSERT", ENQUEUE_SLICES, before=say_who_sleeps)
 
 
 @contextmanager
@@ -64,15 +64,15 @@ def _alternating(  # noqa: PLR0913, PLR0917 - what is measured, and how
     slices: int,
     before: Callable[[str], object] = lambda _: None,
 ) -> Measure:
-    """Return what measures the ways in turn, in so many slices, every other one in the opposite order.
+    """Return a function that measures the ways in turn, slice by slice, every other slice in the opposite order.
 
     Args:
-        stage: Where.
-        ways: What to do, by name.
-        jobs: How many each way writes in a round.
+        stage: The stage.
+        ways: The ways to enqueue, by name.
+        jobs: How many jobs each way enqueues in a round.
         bare: The way that the others are compared to.
         slices: In how many parts.
-        before: Prepares a slice of the way of this name.
+        before: Called with the way's name before each of its slices.
     """
     times = 1 if stage.meter.clock == "active" else min(slices, jobs)  # reading that clock takes a second
     each, order = jobs // times, list(ways)

@@ -1,9 +1,9 @@
-"""What notifying costs when many enqueue at once (docs/decisions/0004).
+"""The price of notifying when many enqueue at once (docs/decisions/0004).
 
-Sixteen threads send the statement that enqueueing sends, each on a connection of its own, as fast as it is answered:
-without its notifying part, as it is while workers are busy (it looks, and does not notify), and as it is while one
-sleeps (it notifies). They send it through libpq, with no more Python around it than a loop, so that the server is what
-they wait for. Nobody listens: what is seen is the price of notifying, not of being notified.
+Sixteen threads send the statement of `enqueue`, each on a connection of its own, as fast as it is answered: without its
+notifying part, as it is while workers are busy (it looks, and does not notify), and as it is while a worker sleeps (it
+notifies). They send it through libpq, with no more Python around it than a loop, so that they wait for the server
+alone. Nobody listens: the figure is the price of notifying, not of being notified.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from dbjobq.storage.postgres.connect.prepared import numbered
 
 __all__ = ["gate"]
 
-PRODUCERS: Final = 16
+GATE_PRODUCERS: Final = 16
 NONE, GATED, EVERY = "no NOTIFY", "gate closed", "NOTIFY each"
-SLICES: Final = (NONE, GATED, GATED, NONE, NONE, GATED, GATED, NONE, EVERY, EVERY)
-"""The order in a round: what drifts hits both of a pair alike."""
+GATE_ORDER: Final = (NONE, GATED, GATED, NONE, NONE, GATED, GATED, NONE, EVERY, EVERY)
+"""The order in a round: a drift of the machine hits both of a pair alike."""
 
 
 @contextmanager
 def gate(stage: Stage) -> Generator[Measure]:
     """Prepare sixteen connections."""
     with ExitStack() as stack:
-        pool = stack.enter_context(ThreadPoolExecutor(PRODUCERS))
-        producers = [_Producer(stack.enter_context(stage.connect()), stage) for _ in range(PRODUCERS)]
+        pool = stack.enter_context(ThreadPoolExecutor(GATE_PRODUCERS))
+        producers = [_Producer(stack.enter_context(stage.connect()), stage) for _ in range(GATE_PRODUCERS)]
 
         def nudge() -> None:
             for producer in producers:
@@ -57,7 +57,7 @@ def gate(stage: Stage) -> Generator[Measure]:
             return stage.meter.slice(produce, nudge)
 
         def measure() -> Sample:
-            slices = [(way, run(way)) for way in SLICES]
+            slices = [(way, run(way)) for way in GATE_ORDER]
             sample = {way: together([it for kind, it in slices if kind == way]) for way in (NONE, GATED, EVERY)}
             return compared(compared(sample, NONE), NONE, "server_us", "server_ratio")
 
@@ -68,8 +68,8 @@ class _Producer:
     """One connection that enqueues.
 
     Args:
-        connection: Its own.
-        stage: Says what is enqueued, and by which statement.
+        connection: The producer's own connection.
+        stage: Has the statement and the job's arguments.
     """
 
     def __init__(self, connection: psycopg.Connection[Any], stage: Stage) -> None:
@@ -98,7 +98,7 @@ class _Producer:
         _check(self._connection.exec_prepared(b"silent" if silent else b"whole", self._values), ExecStatus.TUPLES_OK)
 
     def enqueue_until(self, moment: float, *, silent: bool) -> int:
-        """Enqueue until then, and return how many."""
+        """Enqueue until that moment, and return how many jobs."""
         jobs = 0
         while time.monotonic() < moment:
             self.enqueue(silent=silent)

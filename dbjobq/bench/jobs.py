@@ -21,11 +21,11 @@ def noop(number: int, padding: str) -> None:
 
 @job(name="bench.started")
 async def started(number: int, padding: str) -> float:  # noqa: ARG001 - it is there to be carried
-    """Return when this was started, by the clock that all processes of a machine share."""
+    """Return when this job was started, by the clock that all processes of a machine share."""
     return time.monotonic()
 
 
 @job(name="bench.usage", priority=10)
 async def usage() -> float:
-    """Return the seconds of CPU this worker process has used."""
+    """Return the seconds of CPU that this worker process has used."""
     return time.process_time()

@@ -1,7 +1,7 @@
 """How soon a job starts: on an idle worker, and while jobs keep coming.
 
-A job returns when it was started. The worker is a process on this machine, whose monotonic clock all processes share:
-no database's clock is asked, and the way to the server and back counts.
+A job returns the time at which it was started. The worker is a process on this machine, whose monotonic clock all
+processes share: no database's clock is asked, and the way to the server and back counts.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ __all__ = ["idle", "load"]
 GAP: Final = (0.02, 0.05)
 """Seconds between two jobs, in which the worker falls asleep again."""
 COLD: Final = 10
-"""Jobs before those that count: connections prepare their statements."""
+"""Jobs that do not count, before those that do: connections prepare their statements."""
 RATE: Final = 500
-"""Jobs enqueued a second, whatever becomes of them."""
-PRODUCERS: Final = 4
+"""Jobs that are enqueued a second, however far the worker is behind."""
+LOAD_PRODUCERS: Final = 4
 
 _STARTS: Final = """
 select (job.data ->> 'number')::int, done.result::text::float8
@@ -61,15 +61,15 @@ def idle(stage: Stage) -> Generator[Measure]:
 
 @contextmanager
 def load(stage: Stage) -> Generator[Measure]:
-    """Prepare to enqueue at a steady rate. Late producers are not excused: what counts is when a job was due."""
+    """Prepare to enqueue at a steady rate. Late producers are not excused: a wait begins when the job was due."""
     jobs = int(stage.sizes.load_seconds * RATE)
     given_up = threading.Event()
 
     def produce(begin: float, first: int) -> str:
-        """Enqueue every so many-th job at its time; return the last one's id."""
+        """Enqueue this producer's share of the jobs, each at its time; return the last one's id."""
         last = ""
         for row in stage.rows(jobs):
-            if row["number"] % PRODUCERS != first:
+            if row["number"] % LOAD_PRODUCERS != first:
                 continue
             if given_up.wait(max(0.0, begin + row["number"] / RATE - time.monotonic())):
                 break
@@ -77,10 +77,10 @@ def load(stage: Stage) -> Generator[Measure]:
         return last
 
     def measure() -> Sample:
-        with stage.worker(), ThreadPoolExecutor(PRODUCERS) as pool:
+        with stage.worker(), ThreadPoolExecutor(LOAD_PRODUCERS) as pool:
             begin = time.monotonic() + 0.1
             try:
-                lasts = list(pool.map(produce, [begin] * PRODUCERS, range(PRODUCERS)))
+                lasts = list(pool.map(produce, [begin] * LOAD_PRODUCERS, range(LOAD_PRODUCERS)))
             except BaseException:
                 given_up.set()
                 raise

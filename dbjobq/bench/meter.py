@@ -1,8 +1,8 @@
-"""What the server spends: bytes of WAL, and CPU time of its processes where they can be seen.
+"""The server's expense: bytes of WAL, and CPU time of its processes where they can be seen.
 
 Where they cannot (the server is on another machine, in a container, or not on Linux), the time that statements of this
-database took on the server stands in for it (`pg_stat_database.active_time`); the report says which of them it is.
-Either counts all that the server does, for others too.
+database took on the server stands in for it (`pg_stat_database.active_time`); the report says which of the two it is.
+Both count everything that the server does, for others, too.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
 class Reading(NamedTuple):
-    """How much it was up to a moment."""
+    """The expense up to a moment."""
 
     wal_bytes: int
     server_seconds: float | None
 
     def per_job(self, since: Reading, jobs: int) -> Figures:
-        """Return what each of so many jobs took since an earlier reading."""
+        """Return the expense of each of `jobs` jobs since an earlier reading."""
         figures = {"wal_bytes": (self.wal_bytes - since.wal_bytes) / jobs}
         if self.server_seconds is not None and since.server_seconds is not None:
             figures["server_us"] = (self.server_seconds - since.server_seconds) / jobs * 1e6
@@ -39,7 +39,7 @@ class Reading(NamedTuple):
 
 
 class Slice(NamedTuple):
-    """What was done in a while, and what it took."""
+    """The number of jobs in a measured time, and their expense."""
 
     jobs: int
     seconds: float
@@ -58,10 +58,10 @@ def together(slices: Sequence[Slice]) -> Figures:
 
 
 class Meter:
-    """Reads it.
+    """Reads the server's expense.
 
     Args:
-        connection: Its own, in autocommit.
+        connection: The meter's own connection, in autocommit.
     """
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
@@ -70,14 +70,14 @@ class Meter:
 
     @property
     def clock(self) -> Literal["cpu", "active"]:
-        """What `server_seconds` counts: CPU time, or the time in which statements were active."""
+        """Whether `server_seconds` counts CPU time, or the time in which statements were active."""
         return "active" if self._postmaster is None else "cpu"
 
     def slice(self, work: Callable[[], int], nudge: Callable[[], object] | None = None) -> Slice:
-        """Have something done, and return what it took.
+        """Do some work, and return its expense.
 
         Args:
-            work: Does it, and returns how many jobs it was.
+            work: Does the work, and returns how many jobs it was.
             nudge: See `read`.
         """
         before, begun = self.read(nudge), time.perf_counter()
@@ -86,11 +86,11 @@ class Meter:
         return Slice(jobs, seconds, before, self.read(nudge))
 
     def read(self, nudge: Callable[[], object] | None = None) -> Reading:
-        """Return what was spent so far.
+        """Return the expense so far.
 
         Args:
-            nudge: Runs one more transaction on each connection that is measured: only then has the server been told
-                what went before. Not called where CPU time is read. Without it, CPU time or nothing is read.
+            nudge: Runs one more transaction on each connection that is measured: a backend reports its work with its
+                next transaction. Not called where CPU time is read. Without it, CPU time or nothing is read.
         """
         active: float | None = None
         if self._postmaster is not None:
@@ -119,13 +119,13 @@ def _postmaster(connection: psycopg.Connection[Any]) -> int | None:
 
 
 def _cpu_seconds(postmaster: int) -> float:
-    """Return the CPU time of a server's processes, of those that have ended, too."""
+    """Return the CPU time of a server's processes, those that have ended included."""
     first = Path("/proc", str(postmaster))
     nanoseconds = 0
     for pid in (str(postmaster), *(first / "task" / str(postmaster) / "children").read_text().split()):
         try:
             nanoseconds += int(Path("/proc", pid, "schedstat").read_text().split()[0])
-        except (FileNotFoundError, ProcessLookupError):  # it has just ended, and counts among those
+        except (FileNotFoundError, ProcessLookupError):  # the process has just ended, and counts among those
             continue
     ended = (first / "stat").read_text().rpartition(")")[2].split()[13:15]
     return nanoseconds / 1e9 + sum(map(int, ended)) / TICKS

@@ -1,4 +1,4 @@
-"""What a benchmark prints at the end: medians of the rounds, as tables and as JSON."""
+"""The report of a benchmark: medians of the rounds, as tables and as JSON."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ SERVER_TIME: Final = {
 
 
 class _Column(NamedTuple):
-    """How a figure is shown."""
+    """A figure's column: its title and format."""
 
     label: str
     form: str
     ranged: bool = False
-    """With the least and the most of all rounds."""
+    """Whether the least and the most of all rounds are shown, too."""
 
 
 COLUMNS: Final[Mapping[str, _Column]] = {
@@ -59,7 +59,7 @@ class Table(NamedTuple):
 
 
 def machine(connection: psycopg.Connection[Any], meter: Meter, server: str) -> dict[str, Any]:
-    """Return what the figures depend on."""
+    """Return the settings and versions that the figures depend on."""
     settings = connection.execute(
         "select name, current_setting(name) from pg_settings where name = any (%s)", [[*SETTINGS]]
     )
@@ -76,14 +76,14 @@ def machine(connection: psycopg.Connection[Any], meter: Meter, server: str) -> d
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What came of a benchmark."""
+    """The figures of a benchmark, and what they depend on."""
 
     machine: Mapping[str, Any]
     sizes: Mapping[str, Any]
     titles: Mapping[str, str]
-    """Of the measurements, for people."""
+    """The measurements' titles, for people."""
     samples: Mapping[str, Sequence[Sample]]
-    """By measurement: a sample for each round."""
+    """A sample for each round, by measurement."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the report for programs: every figure of every round, and their medians."""

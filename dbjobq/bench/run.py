@@ -1,4 +1,4 @@
-"""The rounds: every measurement once in each, so that what drifts hits all of them alike; the first does not count."""
+"""The rounds: each makes every measurement once, so that a drift of the machine hits all alike. The first warms up."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MEASUREMENTS: Final[Mapping[str, Callable[[Stage], AbstractContextManager[Measur
     "backlog": backlog,
     "gate": gate,
 }
-"""What there is, in the order in which it is measured and printed."""
+"""The measurements, in the order in which they are made and printed."""
 
 TITLES: Final[Mapping[str, str]] = {
     "enqueue": "enqueue: one after the other, each durable before the next; ratio to a bare INSERT",
@@ -46,7 +46,7 @@ TITLES: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is to be measured, and where."""
+    """The measurements to make, and the server to make them on."""
 
     dsn: str
     listen_dsn: str | None
@@ -56,15 +56,15 @@ class Plan:
 
 
 def play(plan: Plan, start: StartWorker, progress: Progress) -> Report:
-    """Measure, and return what came of it.
+    """Measure, and return the report.
 
     Args:
-        plan: What is to be measured.
+        plan: The measurements to make.
         start: Starts a worker process.
-        progress: Where to show how far it is.
+        progress: Shows the progress.
 
     Raises:
-        DBJobQError: It cannot be measured: no server, no right to make a schema, no worker, or jobs that do not end.
+        DBJobQError: There is no server, no right to make a schema, no worker, or jobs do not end.
     """
     with (
         staged(start, dsn=plan.dsn, listen_dsn=plan.listen_dsn, sizes=plan.sizes) as (stage, server),
@@ -76,7 +76,7 @@ def play(plan: Plan, start: StartWorker, progress: Progress) -> Report:
         for name in names:
             progress.update(0, (plan.rounds + 1) * len(names), f"preparing {name}")
             measures[name] = on.enter_context(MEASUREMENTS[name](stage))
-        on.callback(ignore_signals)  # the last to be entered is the first to be left
+        on.callback(ignore_signals)  # registered last, so it runs before everything else is cleared away
         progress.say(f"rounds: 1 to warm up, {plan.rounds} that count")
         samples: dict[str, list[Sample]] = {name: [] for name in names}
         for number in range(plan.rounds + 1):
@@ -94,7 +94,7 @@ def play(plan: Plan, start: StartWorker, progress: Progress) -> Report:
 
 
 def _life(bulk: Sample, drain: Sample) -> Sample:
-    """Return what a job costs from its enqueue to its end."""
+    """Return the cost of a job from its enqueue to its end."""
 
     def both(enqueued: Figures, drained: Figures) -> Figures:
         return {key: enqueued[key] + drained[key] for key in ("wal_bytes", "server_us")}

@@ -1,4 +1,4 @@
-"""What one round of a measurement brings: for each way of doing a thing, its figures. Pure."""
+"""The figures that one round of a measurement brings for each way of doing a thing. Pure."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from dbjobq.rig.percentile import percentile
 __all__ = ["Figures", "Measure", "Sample", "compared", "spread"]
 
 Figures: TypeAlias = dict[str, float]
-"""By name, which ends in the unit; `report` knows them all."""
+"""Figures by name, which ends in the unit; `report` knows all names."""
 Sample: TypeAlias = dict[str, Figures]
 Measure: TypeAlias = Callable[[], Sample]
 """Measures one round."""
 
 
 def compared(sample: Sample, yardstick: str, figure: str = "per_s", ratio: str = "ratio") -> Sample:
-    """Return a sample in which every way but the yardstick has its ratio to it."""
+    """Return a sample in which every way but the yardstick has its ratio to the yardstick."""
     base = sample[yardstick][figure]
     return {
         way: figures if way == yardstick else {**figures, ratio: figures[figure] / base}

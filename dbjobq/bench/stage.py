@@ -1,4 +1,4 @@
-"""What is measured on: a server, a schema of its own, a worker process. All of it is gone at the end."""
+"""The benchmark's stage: a server, a schema of its own, a worker process. All of it is gone at the end."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from dbjobq.storage.postgres.connect.errors import translated
 from dbjobq.storage.postgres.connect.way import resolve_conninfo
 from dbjobq.storage.postgres_storage import PostgresStorage
 
-__all__ = ["DURABLE", "Sizes", "Stage", "staged"]
+__all__ = ["DURABLE_SERVER", "Sizes", "Stage", "staged"]
 
-DURABLE: Final = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
-"""Settings of a server of our own: figures of one that may lose what it acknowledged say nothing."""
-STALLED: Final = 60.0
-"""Seconds without a job's end after which something is wrong."""
-LOOK_EVERY: Final = 0.01
-"""Seconds between two looks at the queue."""
+DURABLE_SERVER: Final = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
+"""Settings of a private server: figures of a server that may lose what it acknowledged would say nothing."""
+BENCH_STALLED: Final = 60.0
+"""Seconds without a job's end after which the benchmark gives up."""
+DONE_CHECK_EVERY: Final = 0.01
+"""Seconds between two checks whether the last job has ended."""
 
 _CLEAR: Final = "truncate {0}.job, {0}.ready, {0}.scheduled, {0}.lease, {0}.done, {0}.failure, {0}.unique_key"
 _DONE: Final = """
@@ -46,21 +46,21 @@ class Sizes:
     """How much is measured in one round."""
 
     jobs: int = 20_000
-    """Enqueued in bulk, and worked off."""
+    """How many jobs are enqueued in bulk, and drained."""
     singles: int = 1_000
-    """Enqueued one after the other."""
+    """How many jobs are enqueued one after the other."""
     pings: int = 200
-    """Jobs that an idle worker picks up."""
+    """How many jobs an idle worker picks up."""
     load_seconds: float = 4.0
     claims: int = 100
     backlog: int = 200_000
-    """Jobs of each kind that lie around."""
+    """How many jobs of each kind are in the way of claims."""
     gate_seconds: float = 0.5
-    """Of each slice."""
+    """The length of each slice of `gate`."""
     data_bytes: int = 100
-    """Of a job's arguments, as JSON."""
+    """The size of a job's arguments, as JSON."""
     concurrency: int = 100
-    """Of the worker."""
+    """The worker's concurrency."""
 
 
 class Place(NamedTuple):
@@ -68,15 +68,15 @@ class Place(NamedTuple):
 
     dsn: str
     listen_dsn: str | None
-    """A direct way to it where `dsn` leads through a pooler."""
+    """A direct DSN of the server, where `dsn` leads through a pooler."""
     schema: str
 
     def storage(self) -> PostgresStorage:
-        """Return a storage there."""
+        """Return a storage on this schema."""
         return PostgresStorage(self.dsn, schema=self.schema, listen_conninfo=self.listen_dsn)
 
     def environment(self) -> dict[str, str]:
-        """Return the variables by which a worker process finds it."""
+        """Return the variables by which a worker process finds this schema."""
         return {
             "DBJOBQ_DSN": self.dsn,
             "DBJOBQ_SCHEMA": self.schema,
@@ -85,13 +85,13 @@ class Place(NamedTuple):
 
 
 class Stage:
-    """All that the measurements need.
+    """Everything that the measurements need.
 
     Args:
-        place: With our tables, for this alone.
+        place: A schema with dbjobq's tables, for the benchmark alone.
         sizes: How much is measured.
-        start: Starts a worker process, given what to serve and where.
-        stack: Ends what is begun here.
+        start: Starts a worker process, given its arguments and environment.
+        stack: Ends everything that the stage begins.
     """
 
     def __init__(self, place: Place, sizes: Sizes, start: StartWorker, stack: ExitStack) -> None:
@@ -104,15 +104,15 @@ class Stage:
         self.bare = Bare(stack.enter_context(self.connect()), place.schema)
         around = len(json.dumps(next(self._rows(1, ""))))
         letters = random.Random(0).choices(string.ascii_letters, k=max(0, sizes.data_bytes - around))  # noqa: S311
-        self.padding = "".join(letters)  # not one letter many times, which would be compressed to nothing
+        self.padding = "".join(letters)  # one letter many times would be compressed to nothing
 
     def connect(self, *, autocommit: bool = True) -> psycopg.Connection[Any]:
-        """Return a connection of one's own, past a pooler."""
+        """Return a new connection to the server itself, past a pooler."""
         with translated(self._place.schema):
             return psycopg.connect(self._direct, autocommit=autocommit)
 
     def rows(self, count: int) -> Iterator[dict[str, Any]]:
-        """Yield the arguments of so many jobs."""
+        """Yield the arguments of `count` jobs."""
         return self._rows(count, self.padding)
 
     @staticmethod
@@ -125,7 +125,7 @@ class Stage:
 
     @contextmanager
     def another(self, kind: str) -> Generator[PostgresStorage]:
-        """Lend a schema of the same kind, for as long as it is wanted."""
+        """Lend another schema like the stage's, for a block."""
         with (
             own_schema(self._place.dsn, f"dbjobq_bench_{kind}") as name,
             self._place._replace(schema=name).storage() as storage,
@@ -141,7 +141,7 @@ class Stage:
 
     @contextmanager
     def worker(self) -> Generator[None]:
-        """Have a worker process, which has run one job: what is done once is done."""
+        """Run a worker process for a block; it has run one job already, and with it everything that is done once."""
         with Workers(self._start_worker) as workers:
             workers.start(1)
             self.worker_cpu()
@@ -162,16 +162,16 @@ class Stage:
         """Wait until this job, and all others that wait or run, have ended.
 
         Raises:
-            DBJobQError: None ends any more.
+            DBJobQError: No job ends any more.
         """
         ended, by = -1, 0.0
         while not self.look(_DONE, job_id)[0][0]:
             if time.monotonic() > by:
                 before, ((ended,),) = ended, self.look("select count(*) from {0}.done")
                 if ended == before:
-                    raise DBJobQError(f"no job has ended for {STALLED:.0f} s; there are {self.queue.stats()}")
-                by = time.monotonic() + STALLED
-            time.sleep(LOOK_EVERY)
+                    raise DBJobQError(f"no job has ended for {BENCH_STALLED:.0f} s; there are {self.queue.stats()}")
+                by = time.monotonic() + BENCH_STALLED
+            time.sleep(DONE_CHECK_EVERY)
 
 
 @contextmanager
@@ -180,13 +180,13 @@ def staged(start: StartWorker, *, dsn: str, listen_dsn: str | None, sizes: Sizes
 
     Args:
         start: Starts a worker process.
-        dsn: The server; empty for libpq's variables, and where they are not set, a durable server of our own.
-        listen_dsn: A direct way to it.
+        dsn: The server; empty for libpq's variables, and where they are not set, for a durable private server.
+        listen_dsn: A direct DSN of the server.
         sizes: How much is measured.
     """
     with ExitStack() as stack:
         stack.enter_context(signals_restored())
-        dsn, own = stack.enter_context(a_server(dsn, DURABLE))
+        dsn, own = stack.enter_context(a_server(dsn, DURABLE_SERVER))
         schema = stack.enter_context(own_schema(dsn, "dbjobq_bench"))
         stage = Stage(Place(dsn, listen_dsn, schema), sizes, start, stack)
         with stage.connect() as connection:

@@ -1,10 +1,10 @@
-"""The queue at work on real files, and proof that it lost none: what `dbjobq demo` shows.
+"""`dbjobq demo`: the queue at work on real files, and proof that it lost none.
 
-files    which files there are to read
-jobs     what is to be done with one: the job functions
-totals   all of it together
-stage    a server, a schema, worker processes, and what these note (built from `dbjobq.rig`)
+files    the files to read
+jobs     the job functions, which read one file each
+totals   the sums over all files
+stage    a server, a schema, worker processes, and their own notes (built from `dbjobq.rig`)
 run      the story
-rate     how fast it goes meanwhile
-report   what is printed at the end
+rate     jobs a second
+report   the figures and sentences at the end
 """

@@ -30,7 +30,7 @@ def text_files(root: Path) -> Iterator[Path]:
 
 
 def _is_text(path: Path) -> bool:
-    """As git tells: there is no NUL at the beginning."""
+    """Tell as git does: a text has no NUL at its beginning."""
     try:
         if path.is_symlink() or not path.is_file() or path.stat().st_size > LARGEST_BYTES:
             return False

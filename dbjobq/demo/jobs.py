@@ -18,7 +18,7 @@ from dbjobq.jobs.registry import job
 __all__ = ["RUNS", "Facts", "facts_of", "ping", "survey"]
 
 RUNS: Final = "DBJOBQ_DEMO_RUNS"
-"""The variable that names the directory in which the workers note what they run: a witness besides the database."""
+"""The variable that names the directory in which workers note each job they run: a witness besides the database."""
 
 MOST_USED: Final = 100
 """How many identifiers of each file are counted."""
@@ -27,7 +27,7 @@ _IDENTIFIER: Final = re.compile(r"[^\W\d]\w{2,}")
 
 
 class Facts(TypedDict):
-    """What there is to say of one file."""
+    """The facts about one file."""
 
     digest: str
     size_bytes: int
@@ -38,18 +38,18 @@ class Facts(TypedDict):
 
 @job(name="dbjobq.demo.jobs.survey", max_retries=5)
 def survey(ctx: JobContext, path: str) -> Facts:
-    """Read one file. What a job returns is kept as its result."""
+    """Read one file and return its facts, which the queue keeps as the job's result."""
     with _noted(ctx.job.id):
         return facts_of(Path(path))
 
 
 @job(name="dbjobq.demo.jobs.ping", priority=10)
 def ping() -> None:
-    """Do nothing: only how soon it is started matters."""
+    """Do nothing: only how soon this job starts is measured."""
 
 
 def facts_of(path: Path) -> Facts:
-    """Read a file and return what there is to say of it."""
+    """Read a file and return the facts about it."""
     content = path.read_bytes()
     text = content.decode("utf-8", "replace")
     counts = Counter(_IDENTIFIER.findall(text))
@@ -67,7 +67,7 @@ def facts_of(path: Path) -> Facts:
 
 @contextmanager
 def _noted(job_id: str) -> Generator[None]:
-    """Note in this worker's file that a job begins, and that it ends."""
+    """Write the job's beginning and its end into this worker's file."""
     directory = os.environ.get(RUNS)
     if directory is None:
         yield

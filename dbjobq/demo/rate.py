@@ -1,4 +1,4 @@
-"""How fast it goes at the moment."""
+"""The rate at which jobs end at the moment."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ RATE_OVER: Final = 1.0
 
 
 class Rate:
-    """Jobs a second, of late."""
+    """Counts the jobs that have ended within the last second."""
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int]] = deque()
 
     def update(self, done: int) -> float:
-        """Take note of how many are done, and return how many that makes a second."""
+        """Take note that `done` jobs have ended by now, and return the jobs a second."""
         now = time.monotonic()
         self._seen.append((now, done))
         while len(self._seen) > 2 and now - self._seen[1][0] > RATE_OVER:

@@ -1,4 +1,4 @@
-"""What the demo prints at the end."""
+"""The demo's report: figures and sentences at the end."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["Kill", "Report"]
 
 WIDTH: Final = 80
 INDENT: Final = 12
-"""Columns of what is printed, and of the names in front of it."""
+"""Columns of the report, and of the names at the beginning of its lines."""
 
 
 class Kill(NamedTuple):
-    """What became of a killed worker's jobs."""
+    """The kill of a worker process, and the recovery of its jobs."""
 
     pid: int
     held: int
@@ -28,7 +28,7 @@ class Kill(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What came of the demo; durations in seconds."""
+    """The demo's figures; durations in seconds."""
 
     server: str
     workers: int
@@ -38,7 +38,7 @@ class Report:
     seconds: float
     plain_seconds: float
     jobs_per_second: float
-    """Until one worker was killed."""
+    """The rate until one worker was killed."""
     kill: Kill
     attempts_charged: int
     begun_twice: int
@@ -47,7 +47,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Nothing is lost, and the totals agree."""
+        """Whether no job is lost, and the totals agree."""
         return self.lost == 0 and self.by_queue == self.without_queue
 
     def as_json(self) -> dict[str, Any]:
@@ -102,7 +102,7 @@ class Report:
 
 
 def _told(name: str, text: str) -> list[str]:
-    """Return a line, folded between words: terminals have 80 columns, and break words."""
+    """Return a text behind a name as lines of 80 columns, folded between words: a terminal would break words."""
     return textwrap.wrap(f"{name:<{INDENT}}{text}", WIDTH, subsequent_indent=" " * INDENT, break_on_hyphens=False)
 
 

@@ -21,36 +21,36 @@ from dbjobq.rig.workers import StartWorker
 
 __all__ = ["Plan", "play"]
 
-LOOK_EVERY: Final = 0.05
-"""Seconds between two looks at the queue."""
-STALLED: Final = 30.0
-"""Seconds without a job's end after which something is wrong."""
+COUNT_EVERY: Final = 0.05
+"""Seconds between two counts of the jobs that have ended."""
+DEMO_STALLED: Final = 30.0
+"""Seconds without a job's end after which the demo gives up."""
 SETTLE: Final = 0.02
-"""Seconds that what is on its way gets to arrive, and an idle worker to fall asleep."""
+"""Seconds to wait for messages that are on their way, and for an idle worker to fall asleep."""
 FREEZES: Final = 20
 """How often to look for a moment in which the first worker holds jobs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is to be played."""
+    """The settings of a demo."""
 
     root: Path
-    """The files are below it."""
+    """The folder whose files are read."""
     dsn: str = ""
     listen_dsn: str | None = None
     workers: int = 2
     concurrency: int = 4
     lease: float = 3.0
     pings: int = 200
-    """Jobs that are enqueued one by one, to measure how soon an idle worker starts them."""
+    """How many jobs are enqueued one by one, to measure how soon an idle worker starts them."""
 
 
 def play(plan: Plan, start: StartWorker, progress: Progress) -> Report:
-    """Play the story and return what came of it.
+    """Play the story and return its report.
 
     Raises:
-        DBJobQError: It cannot be played: no files, no server, no worker, or no job ends any more.
+        DBJobQError: The story cannot be played: no files, no server, no worker, or no job ends any more.
     """
     paths = [str(path) for path in text_files(plan.root)]
     if not paths:
@@ -107,43 +107,43 @@ class _Story:
         self._progress.say(f"{len(self._paths):,} jobs enqueued in {(time.monotonic() - begun) * 1000:.0f} ms")
 
     def _work_until(self, count: int) -> int:
-        """Watch until so many jobs have ended; return how many have."""
+        """Wait until `count` jobs have ended; return how many have."""
         before, moved_at = -1, time.monotonic()
         while (ended := self._look()) < count:
             if ended > before:
                 before, moved_at = ended, time.monotonic()
-            elif time.monotonic() - moved_at > STALLED:
-                raise DBJobQError(f"no job has ended for {STALLED:.0f} s; there are {self._queue.stats()}")
-            time.sleep(LOOK_EVERY)
+            elif time.monotonic() - moved_at > DEMO_STALLED:
+                raise DBJobQError(f"no job has ended for {DEMO_STALLED:.0f} s; there are {self._queue.stats()}")
+            time.sleep(COUNT_EVERY)
         return ended
 
     def _look(self) -> int:
-        """Show how far it is, and return how many jobs have ended."""
+        """Show the progress, and return how many jobs have ended."""
         stats = self._queue.stats()
         ended = stats["total"] - stats["pending"] - stats["running"]
         self._progress.update(ended, stats["total"], f"{self._rate.update(ended):,.0f} jobs/s")
         return ended
 
     def _kill_one(self) -> Kill:
-        """Kill a worker at its work, start another, and wait until what it held is anybody's again."""
+        """Kill a worker at its work, start another, and wait until the killed worker's jobs have been taken back."""
         pid = self._stage.workers.first()
         self._kill_at_work(pid)
         killed_at = time.monotonic()
-        time.sleep(SETTLE)  # what it had sent before arrives
+        time.sleep(SETTLE)  # until the server has handled everything that the worker had sent
         held = self._held_by(pid)
         self._progress.say(f"killed worker process {pid} (SIGKILL), which held {len(held)} jobs; starting another")
         self._stage.workers.start(1)
         while self._held_by(pid):
-            if time.monotonic() - killed_at > STALLED:
-                raise DBJobQError(f"the jobs of worker process {pid} were not recovered in {STALLED:.0f} s")
+            if time.monotonic() - killed_at > DEMO_STALLED:
+                raise DBJobQError(f"the jobs of worker process {pid} were not recovered in {DEMO_STALLED:.0f} s")
             self._look()
-            time.sleep(LOOK_EVERY)
+            time.sleep(COUNT_EVERY)
         seconds = time.monotonic() - killed_at
         self._progress.say(f"its jobs were taken from it after {seconds:.1f} s; its lease was {self._plan.lease:g} s")
         return Kill(pid=pid, held=len(held), recovered_after=seconds)
 
     def _kill_at_work(self, pid: int) -> None:
-        """Kill the first worker while it holds jobs; or without, if it never does."""
+        """Kill the first worker while it holds jobs, or anyway after `FREEZES` looks that found none."""
         for last in (*[False] * FREEZES, True):
             with self._stage.workers.first_frozen():
                 time.sleep(SETTLE)
@@ -156,15 +156,15 @@ class _Story:
         return [job.id for job in self._queue.get_running_jobs() if f":{pid}:" in (job.worker_id or "")]
 
     def _ping(self) -> list[float]:
-        """Enqueue jobs one at a time, each to idle workers; return the seconds each waited, by the server's clock."""
+        """Enqueue jobs one at a time to idle workers; return the seconds each waited, by the server's clock."""
         latencies: list[float] = []
         for _ in range(self._plan.pings):
             time.sleep(SETTLE)
             job_id = self._queue.enqueue(ping)
-            by = time.monotonic() + STALLED
+            by = time.monotonic() + DEMO_STALLED
             while (job := self._queue.get_job(job_id)) is None or job.started_at is None or job.created_at is None:
                 if time.monotonic() > by:
-                    raise DBJobQError(f"job {job_id} was not started within {STALLED:.0f} s")
+                    raise DBJobQError(f"job {job_id} was not started within {DEMO_STALLED:.0f} s")
                 time.sleep(0.002)
             latencies.append((job.started_at - job.created_at).total_seconds())
         self._work_until(len(self._paths) + self._plan.pings)

@@ -1,4 +1,4 @@
-"""What the story plays on: a server, a schema of its own, worker processes. All of it is gone at the end."""
+"""The demo's stage: a server, a schema of its own, worker processes. All of it is gone at the end."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ __all__ = ["Runs", "Stage", "staged"]
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """All that the story needs."""
+    """Everything that the story needs."""
 
     storage: PostgresStorage
     workers: Workers
     runs: Runs
     server: str
-    """Which server it is, for people."""
+    """A description of the server, for people."""
 
 
 @contextmanager
 def staged(start: StartWorker, *, dsn: str, listen_dsn: str | None, lease: float, concurrency: int) -> Generator[Stage]:
-    """Set the stage, and clear it away; once that has begun, signals do not interrupt it.
+    """Set the stage, and clear it away at the end; signals do not interrupt the clearing.
 
     Args:
         start: Starts a worker.
-        dsn: The server; empty for libpq's variables, and where they are not set, a server of our own.
-        listen_dsn: A direct way to it.
-        lease: Seconds, of the workers.
-        concurrency: Of each worker.
+        dsn: The server; empty for libpq's variables, and where they are not set, for a private server.
+        listen_dsn: A direct DSN of the server.
+        lease: The workers' lease in seconds.
+        concurrency: The concurrency of each worker.
     """
     with ExitStack() as stack:
         stack.enter_context(signals_restored())
@@ -50,22 +50,22 @@ def staged(start: StartWorker, *, dsn: str, listen_dsn: str | None, lease: float
         workers = stack.enter_context(Workers(lambda: start(arguments, environment)))
         with storage.transaction() as connection:
             server = described(connection, own=own)
-        stack.callback(ignore_signals)  # the last to be entered is the first to be left
+        stack.callback(ignore_signals)  # registered last, so it runs before everything else is cleared away
         yield Stage(storage, workers, Runs(Path(directory)), server)
 
 
 class Runs:
-    """What the workers have noted of the jobs they ran, whatever the database says.
+    """The workers' own notes of the jobs they ran, independent of the database.
 
     Args:
-        directory: Where each has its file.
+        directory: The directory of the workers' files.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     def twice(self) -> tuple[int, int]:
-        """Return how many jobs were begun more than once, and how many were run to their end more than once."""
+        """Return how many jobs were begun more than once, and how many came to their end more than once."""
         notes: Counter[tuple[str, str]] = Counter()
         for file in self._directory.iterdir():
             notes.update(

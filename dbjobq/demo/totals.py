@@ -1,4 +1,4 @@
-"""What all files have together. Pure: the same for what the queue returned and for what was computed without it."""
+"""Sums over all files. Pure, and the same for the jobs' results and for a plain loop over the files."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ TOP: Final = 5
 
 
 class Totals(NamedTuple):
-    """What all files have together."""
+    """The sums over all files."""
 
     files: int
     size_bytes: int
     lines: int
     words: int
     most_used: tuple[tuple[str, int], ...]
-    """The identifiers, with their counts."""
+    """The identifiers that occur most often, with their counts."""
     digest: str
-    """Of all files' digests and paths: two totals with the same are of the same bytes."""
+    """A digest of all files' digests and paths: equal for equal bytes."""
 
 
 def total(facts: Iterable[tuple[str, Facts]]) -> Totals:

@@ -1,7 +1,7 @@
-"""What is wrong with a queue's database, in plain words, and what to do about it.
+"""`dbjobq doctor`: says in plain words what is wrong with a queue's database, and what to do about it.
 
-A check is a statement of the storage (`sql/doctor_*.sql`) and a function that judges its rows; `examine` makes all.
-Nothing is changed, and what is read is bounded, or is what only people ask for.
+A check is a statement of the storage (`sql/doctor_*.sql`) and a function that judges its rows; `examine` makes all
+checks. Nothing is changed. The statements read a bounded number of rows.
 """
 
 from dbjobq.doctor.examine import examine

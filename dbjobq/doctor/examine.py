@@ -1,4 +1,4 @@
-"""Makes all checks, one after the other."""
+"""Makes all of the doctor's checks, one after the other."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ __all__ = ["examine"]
 
 
 class _Check(NamedTuple):
-    """A look, and what to make of it."""
+    """A statement, and a function that judges its rows."""
 
     name: str
     statement: str
     judge: Callable[[Rows], list[Finding]]
     fine: str = "nothing to be mended"
-    """What to say where `judge` finds nothing."""
+    """The finding where `judge` returns none."""
     pinned: bool = False
-    """It looks up rows one by one. True of few: what is sent often is prepared, and fails behind a pooler."""
+    """Whether its plan is pinned, for a statement that looks up rows one by one. Few are: a pinned one takes more
+    statements, and a statement that is sent often is prepared, which fails behind a pooler."""
 
 
 _OF_SERVER: Final = (
@@ -51,16 +52,16 @@ _OF_TABLES: Final = (
 
 
 def examine(storage: BaseStorage, modules: Iterable[str] = ()) -> list[Finding]:
-    """Look at the database of a queue, and return what was found: for each check at least one finding.
+    """Look at a queue's database, and return at least one finding for each check.
 
     Takes a second or two. Not to be called on a running event loop.
 
     Args:
         storage: A PostgresStorage.
-        modules: What workers are told of, to judge the types of jobs that wait; imported already.
+        modules: The modules that workers are given, imported already; the types of waiting jobs are looked up in them.
 
     Raises:
-        NotSupported: The storage is another.
+        NotSupported: The storage is no PostgresStorage.
         ConfigError: The DSN does not work.
         StorageUnavailable: PostgreSQL does not answer.
     """
@@ -92,7 +93,7 @@ def _made(storage: PostgresStorage, checks: Iterable[_Check]) -> list[Finding]:
     for check in checks:
         try:
             rows = storage.diagnose(check.statement, pinned=check.pinned).run()
-        except ConfigError as error:  # connected it is, so this role may not look there
+        except ConfigError as error:  # there is a connection, so this role may not read what the check reads
             advice = "grant it what a reader may see: `dbjobq grant --as reader`"
             found.append(Finding(check.name, "notice", f"could not be looked at: {error}", advice))
         else:
@@ -101,7 +102,7 @@ def _made(storage: PostgresStorage, checks: Iterable[_Check]) -> list[Finding]:
 
 
 async def _hears(storage: PostgresStorage) -> bool:
-    """Listen as a worker does."""
+    """Tell whether a notification arrives where workers listen."""
     async with aclosing(storage.session("doctor", (), 1.0).notices()) as notices:
         async for notice in notices:
             if notice.kind in {"echo", "deaf"}:

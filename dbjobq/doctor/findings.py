@@ -1,4 +1,4 @@
-"""What a check says."""
+"""Findings: what the doctor's checks return, and how they are ranked."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["SEVERITIES", "Finding", "Rows", "Severity", "plural", "ranked", "spa
 Severity = Literal["ok", "notice", "warning", "critical"]
 
 SEVERITIES: Final[tuple[Severity, ...]] = ("ok", "notice", "warning", "critical")
-"""From nothing to do, over worth knowing and will hurt, to hurts or loses jobs now."""
+"""Nothing to do; worth knowing; will hurt; hurts or loses jobs now."""
 
 _NEAREST: Final[Mapping[str, int]] = {
     check: place
@@ -38,22 +38,22 @@ _NEAREST: Final[Mapping[str, int]] = {
         )
     )
 }
-"""Checks by how near they are to the jobs: what becomes of them, then the tables, then the server's settings."""
+"""The checks, the nearest to the jobs first: the jobs themselves, then the tables, then the server's settings."""
 
 Rows: TypeAlias = Sequence[Mapping[str, Any]]
-"""What a check judges: a statement's rows, by the names of its columns."""
+"""The rows that a check judges, by the names of the statement's columns."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was found."""
+    """One finding of a check."""
 
     check: str
     severity: Severity
     found: str
-    """In plain words, with the values."""
+    """The finding in plain words, with the values."""
     advice: str = ""
-    """What to do; empty where there is nothing to be done."""
+    """Advice on what to do; empty where there is nothing to do."""
 
 
 def worst(findings: Iterable[Finding]) -> Severity:
@@ -62,7 +62,7 @@ def worst(findings: Iterable[Finding]) -> Severity:
 
 
 def ranked(findings: Iterable[Finding]) -> list[Finding]:
-    """Return findings in the order in which one mends: the worst first, and of those the nearest to the jobs."""
+    """Return findings in the order in which to mend them: the worst first, and of those the nearest to the jobs."""
     return sorted(findings, key=lambda it: (-SEVERITIES.index(it.severity), _NEAREST.get(it.check, len(_NEAREST))))
 
 
@@ -75,5 +75,5 @@ def span(seconds: float) -> str:
 
 
 def plural(number: int, what: str, *, more: bool = False) -> str:
-    """Return a number of things; `more`: there may be more of them."""
+    """Return a number of things in words; `more` says that there may be more of them."""
     return f"{number:,}{'+' * more} {what}{'s' * (number != 1)}"

@@ -1,4 +1,4 @@
-"""The server: its version and role, how full it is, its settings, what is notified and who hears it."""
+"""Checks of the server: its version and role, how full it is, its settings, its notifications and who hears them."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from dbjobq.doctor.findings import Finding, Rows, Severity
 __all__ = ["judge_notifications", "judge_server", "judge_settings", "judge_ways"]
 
 OLDEST: Final = 150000
-"""PostgreSQL 15: the oldest that dbjobq is tested on."""
+"""PostgreSQL 15, the oldest that dbjobq is tested on."""
 CROWDED: Final = 0.8
-"""Of `max_connections`: beyond it a deployment, which doubles the workers for a moment, may be refused."""
+"""The share of `max_connections` beyond which a deployment, which doubles the workers for a moment, may be refused."""
 FILLING: Final = 0.05
-"""Of the notification queue: 8 GB as a rule, which is empty unless somebody does not read."""
+"""The share of the notification queue that is worth a word. The queue (8 GB as a rule) is empty unless a listener does
+not read."""
 FULL: Final = 0.5
-"""From here the server itself warns; when it is full, transactions that notify fail at their commit."""
+"""The share of the notification queue at which the server itself warns. When the queue is full, transactions that
+notify fail at their commit."""
 
 
 def judge_server(rows: Rows) -> list[Finding]:
-    """Judge what server this is."""
+    """Judge the server's version, its role (primary or standby), its connections, and this role's rights."""
     ((server),) = rows
     found: list[Finding] = []
     if server["number"] < OLDEST:

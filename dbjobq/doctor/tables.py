@@ -1,4 +1,4 @@
-"""The tables: who keeps their dead rows, how many there are, whether anybody takes them away; the indexes."""
+"""Checks of the tables: who keeps their dead rows, how many there are, whether they are vacuumed; the indexes."""
 
 from __future__ import annotations
 
@@ -18,24 +18,26 @@ __all__ = [
 ]
 
 HELD: Final = 300.0
-"""Seconds that a transaction may be open: at a thousand jobs a second it keeps 300,000 dead rows in `ready` alone."""
+"""Seconds that a transaction may be open. At a thousand jobs a second it keeps 300,000 dead rows in `ready` alone."""
 HELD_LONG: Final = 3600.0
-"""Seconds after which somebody must act: nothing that short is left to wait for."""
-BEHIND: Final = 1_000_000
-"""Transactions that a slot or a standby, or a transaction whose age is not seen, may be behind: minutes under load."""
-BEHIND_FAR: Final = 50_000_000
-"""A quarter of what autovacuum_freeze_max_age allows before the server begins to defend itself."""
+"""Seconds after which an open transaction is critical: it will not end soon by itself."""
+HORIZON_BEHIND: Final = 1_000_000
+"""Transactions by which a slot, a standby, or a transaction of unknown age may be behind: minutes under load."""
+HORIZON_FAR_BEHIND: Final = 50_000_000
+"""Transactions behind that are critical: a quarter of autovacuum_freeze_max_age, where the server defends itself."""
 DEAD: Final = 50_000
-"""Dead rows of a hot table: ten times what autovacuum waits for, so that it does not come, or cannot remove them."""
+"""Dead rows of a hot table that are too many: ten times autovacuum's threshold, so it does not run or cannot remove
+them."""
 UNVACUUMED: Final = 600.0
-"""Seconds that autovacuum may be late: ten of its rounds."""
+"""Seconds by which autovacuum may be late: ten of its rounds."""
 ROW_BYTES: Final = 2_000
-"""Of a hot table and its indexes, for each row: some 250 are needed."""
+"""Bytes of a hot table and its indexes for each row that are too many; some 250 are needed."""
 BLOAT: Final = 64 * 1024 * 1024
-"""Bytes that a hot table may have whatever is in it: what a short peak leaves behind, and claims never read."""
+"""Bytes that a hot table may have however few rows it holds: a short peak leaves them behind, and claims do not read
+them."""
 
 HOT: Final = frozenset({"lease", "queue", "ready", "scheduled", "unique_key", "worker"})
-"""Tables whose rows come and go. The others grow, or lose rows when history is deleted."""
+"""Tables whose rows come and go. The other tables grow, or lose rows when history is deleted."""
 
 INDEXES: Final = frozenset(
     {
@@ -55,7 +57,7 @@ INDEXES: Final = frozenset(
         "worker_pkey",
     }
 )
-"""What the migrations make (a test compares)."""
+"""The indexes that the migrations make (a test compares)."""
 
 
 _HOLDERS: Final = {
@@ -74,7 +76,7 @@ _RELEASE: Final = {
 
 
 def judge_horizon(rows: Rows) -> list[Finding]:
-    """Judge who keeps dead rows from being removed; the five that are furthest behind."""
+    """Judge who keeps dead rows from being removed: the five holders that are furthest behind."""
     return [
         Finding("horizon", severity, _holder(row), _RELEASE[row["kind"]].format(row["name"]))
         for row in rows
@@ -83,8 +85,8 @@ def judge_horizon(rows: Rows) -> list[Finding]:
 
 
 def _held(seconds: float | None, behind: int) -> Severity | None:
-    long = behind > BEHIND if seconds is None else seconds > HELD
-    far = behind > BEHIND_FAR if seconds is None else seconds > HELD_LONG
+    long = behind > HORIZON_BEHIND if seconds is None else seconds > HELD
+    far = behind > HORIZON_FAR_BEHIND if seconds is None else seconds > HELD_LONG
     return "critical" if far else "warning" if long else None
 
 
@@ -160,7 +162,7 @@ def judge_indexes(rows: Rows) -> list[Finding]:
 
 
 def judge_publications(rows: Rows) -> list[Finding]:
-    """Judge what logical replication sends of our tables, and where it makes the server refuse what is done to them."""
+    """Judge which publications include dbjobq's tables, and where one makes the server refuse updates and deletes."""
     found: list[Finding] = []
     for row in rows:
         which = f"publication {row['name']!r}" + (" (for all tables)" if row["everything"] else "")

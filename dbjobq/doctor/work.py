@@ -1,4 +1,4 @@
-"""The work: does anybody do it, can anybody do it, and is every job where it should be?"""
+"""Checks of the jobs: does a worker run them, can one, and is every job where it should be?"""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from dbjobq.jobs.registry import find
 
 __all__ = ["judge_leases", "judge_orphans", "judge_overdue", "judge_queues", "judge_states", "judge_types"]
 
-WAITING: Final = 60.0
-"""Seconds that a ready job may wait where none of its queue runs: six of a worker's longest polls."""
+QUEUE_WAITED: Final = 60.0
+"""Seconds that a ready job may wait while no job of its queue runs: six of a worker's longest polls."""
 BEHINDHAND: Final = 600.0
-"""Seconds that it may wait where others run: a burst that is worked off."""
+"""Seconds that a ready job may wait while others of its queue run: long enough for a burst to be drained."""
 UNRESCUED: Final = 30.0
-"""Seconds: every worker looks for the leases of those that are gone, four times in the time a lease lasts."""
+"""Seconds that a dead worker's lease may stay: every worker looks for such leases, four times within its own."""
 
 
 def judge_queues(rows: Rows) -> list[Finding]:
     """Judge for how long ready jobs have been waiting.
 
-    Which queues a worker serves is not stored, and an idle one writes nothing: what tells is the oldest job's wait.
+    The queues that a worker serves are not stored, and an idle worker writes nothing. So the oldest job's wait decides.
     """
     found: list[Finding] = []
     for row in rows:
         oldest, running = row["oldest_ready"] or 0.0, row["running"]
         ready = plural(row["ready"], "ready job", more=row["ready_more"])
         waits = f"queue {row['name']!r}: of {ready} the oldest has waited {span(oldest)}"
-        if not running and oldest > WAITING:
+        if not running and oldest > QUEUE_WAITED:
             advice = f"start one that serves it: dbjobq worker MODULE --queue {row['name']}"
             found.append(Finding("queues", "warning", f"{waits}, and none runs: no worker serves it", advice))
         elif oldest > BEHINDHAND:
@@ -69,7 +69,7 @@ def judge_leases(rows: Rows) -> list[Finding]:
 
 
 def judge_types(rows: Rows, modules: Iterable[str]) -> list[Finding]:
-    """Judge whether workers that are told of these modules know the types of the jobs that wait."""
+    """Judge whether workers that are given these modules know the types of the waiting jobs."""
     modules = list(modules)
     found: list[Finding] = []
     for row in rows:

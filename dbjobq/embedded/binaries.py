@@ -27,11 +27,11 @@ def find_bindir(major: int | None = None) -> Path:
     """Find the directory that holds `initdb`, `pg_ctl` and `postgres`.
 
     Args:
-        major: the PostgreSQL major version that is needed; any will do by default. The directory in
+        major: The PostgreSQL major version that is needed; any will do by default. The directory in
             `$DBJOBQ_PG_BINDIR` is taken as it is.
 
     Raises:
-        ConfigError: there are no binaries, or none of that version.
+        ConfigError: There are no binaries, or none of that version.
     """
     if named := os.environ.get("DBJOBQ_PG_BINDIR"):
         if not (Path(named) / "initdb").exists():
@@ -50,7 +50,7 @@ def find_bindir(major: int | None = None) -> Path:
 
 
 def _wheel_bindirs() -> dict[int, Path]:
-    """The wheel's binaries by major version; it is located, never imported: that has side effects."""
+    """Return the wheel's binaries by major version. The wheel is located, not imported: that has side effects."""
     spec = importlib.util.find_spec(WHEEL)
     roots = spec.submodule_search_locations if spec else None
     if not roots:
@@ -60,7 +60,7 @@ def _wheel_bindirs() -> dict[int, Path]:
 
 
 def _system_bindirs() -> dict[int, Path]:
-    """The installed binaries by major version."""
+    """Return the installed binaries by major version."""
     paths = (path for pattern in SYSTEM_BINARIES for path in Path("/").glob(pattern))
     versions = ((re.search(r"(\d+)/bin$", str(path)), path) for path in paths if (path / "initdb").exists())
     return {int(version[1]): path for version, path in versions if version}

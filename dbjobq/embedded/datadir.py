@@ -1,8 +1,8 @@
 """The directory in which an embedded server keeps its data, safe to be used by root, too.
 
-Whoever owns a directory decides what lies in it, and root may be asked to work in one of another account. So a
+The owner of a directory decides what lies in it, and root may be asked to work in another account's directory. So a
 `DataDir` takes only a directory that belongs to the server's account, or makes one. It holds the directory open, and
-reaches what is in it through that descriptor: a link in the place of a file is refused, never followed.
+reaches files in it through that descriptor: a link in the place of a file is refused, never followed.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 __all__ = ["Account", "DataDir"]
 
 _PLAIN: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-"""Neither through a link, nor waiting for whoever opens the other end of a pipe."""
+"""Flags for opening a plain file: no link is followed, and no pipe's other end is waited for."""
 
 
 class Account(NamedTuple):
-    """Whose the data are."""
+    """The account that owns the data and runs the server."""
 
     uid: int
     gid: int
 
     @property
     def name(self) -> str:
-        """The account's name, or its number where it has none."""
+        """Return the account's name, or its number where it has none."""
         try:
             return pwd.getpwuid(self.uid).pw_name
         except KeyError:
@@ -47,11 +47,12 @@ class DataDir:
     """A directory of the server's account, held open; see the module. Used as a context manager.
 
     Args:
-        path: Where it is; made, with its parents, if it is not there.
-        account: Whose it is, or will be.
+        path: The directory; made, with its parents, if it is not there.
+        account: The account that owns it, or will own it.
 
     Raises:
-        ConfigError: It is no directory, is somebody else's, or may be written by everybody. Nothing was changed.
+        ConfigError: The path is no directory, belongs to another account, or may be written by everybody. Nothing was
+            changed.
     """
 
     def __init__(self, path: Path, account: Account) -> None:
@@ -99,7 +100,7 @@ class DataDir:
 
     @contextlib.contextmanager
     def locked(self) -> Generator[None]:
-        """Hold the directory's lock: looking for a running server and starting one are one step."""
+        """Hold the directory's lock, so that looking for a running server and starting one are one step."""
         with self._explained():
             fd = self._lock_file()
             try:
@@ -118,7 +119,7 @@ class DataDir:
         return self._open("lock", os.O_RDWR)
 
     def has(self, name: str) -> bool:
-        """Tell whether there is something of this name."""
+        """Tell whether the directory has an entry of this name."""
         with self._explained():
             try:
                 os.stat(name, dir_fd=self._fd)
@@ -127,7 +128,7 @@ class DataDir:
         return True
 
     def read(self, name: str) -> str | None:
-        """Return what a file of the account's holds; None if there is none."""
+        """Return the text of a file of the account's; None if there is none."""
         with self._explained():
             try:
                 fd = self._open(name, os.O_RDONLY)
@@ -137,7 +138,7 @@ class DataDir:
                 return file.read()
 
     def write(self, name: str, text: str) -> None:
-        """Make a file anew that nobody but the account may read."""
+        """Make a file anew, which only the account may read."""
         with self._explained():
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=self._fd)
@@ -150,7 +151,7 @@ class DataDir:
             shutil.rmtree(name, dir_fd=self._fd)
 
     def rename(self, name: str, to: str) -> None:
-        """Give something in the directory another name."""
+        """Rename an entry of the directory."""
         with self._explained():
             os.rename(name, to, src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
@@ -161,7 +162,7 @@ class DataDir:
         return fd
 
     def _open(self, name: str, how: int) -> int:
-        """Open a plain file of the account's: a second name of somebody else's file is one of its, too."""
+        """Open a plain file that belongs to the account. A hard link to another account's file is refused."""
         fd = os.open(name, how | _PLAIN, dir_fd=self._fd)
         found = os.fstat(fd)
         if stat.S_ISREG(found.st_mode) and found.st_uid == self._account.uid:

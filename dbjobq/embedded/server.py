@@ -49,15 +49,15 @@ if TYPE_CHECKING:
 __all__ = ["EmbeddedPostgres", "main"]
 
 START_TIMEOUT: Final = 30
-"""Seconds a server may take to answer, or a stopping one to be gone."""
+"""Seconds that a server may take to answer, or to be gone when it stops."""
 
 PID_FILE: Final = "data/postmaster.pid"
-"""The file below its directory that a running server keeps its process id in."""
+"""The file, below the server's directory, in which a running server keeps its process id."""
 
 THROWAWAY: Final[Mapping[str, str]] = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-"""Settings for data that nobody wants to see again after a crash."""
+"""Settings of a server whose data need not survive a crash."""
 
-# A line or the end of file on standard input means stop: the latter is what a kill -9 leaves of us.
+# A line on standard input means stop, and so does its end: that is all the guard sees of a kill -9 of this process.
 GUARD: Final = """
 read -r _
 "$1" -D "$2" -m fast -w -t 20 stop || "$1" -D "$2" -m immediate -w -t 10 stop
@@ -67,15 +67,15 @@ rm -rf -- "$3"
 
 @dataclass(frozen=True, slots=True)
 class _Runner:
-    """Runs the server's programs as its account: our own, unless we are root, which PostgreSQL refuses."""
+    """Runs the server's programs as its account: this process's own, unless that is root, which PostgreSQL refuses."""
 
     account: Account
     other: bool
-    """The account is not our own."""
+    """Whether the account is another than that of this process."""
 
     @classmethod
     def choose(cls) -> _Runner:
-        """Our own account; for root, `postgres` or else `nobody`."""
+        """Choose this process's own account; for root, `postgres` or else `nobody`."""
         if os.geteuid() != 0:
             return cls(Account(os.geteuid(), os.getegid()), other=False)
         users = {user.pw_name: user for user in pwd.getpwall()}
@@ -83,7 +83,7 @@ class _Runner:
         return cls(Account(user.pw_uid, user.pw_gid), other=True)
 
     def give(self, path: Path) -> None:
-        """Make the account the owner of a file or directory that we have made, where no other account reaches it."""
+        """Give the account a file or directory that this process has made, where no other account reaches it."""
         if self.other:
             os.chown(path, *self.account, follow_symlinks=False)
 
@@ -93,7 +93,7 @@ class _Runner:
         Returns:
             Its exit code (126 if the account may not execute it) and its output.
         """
-        with tempfile.TemporaryFile() as output:  # not a pipe: a server that pg_ctl starts would keep that open
+        with tempfile.TemporaryFile() as output:  # not a pipe: a server that pg_ctl starts would keep it open
             try:
                 done = subprocess.run(  # noqa: S603 - the server's own programs
                     command,
@@ -112,9 +112,9 @@ class _Runner:
             return done.returncode, output.read().decode(errors="replace")
 
     def usable(self, bindir: Path, base: Path) -> Path:
-        """The binaries, copied to `base` if the account cannot reach them: a venv below /root, say.
+        """Return the binaries, copied to `base` if the account cannot reach them: a venv below /root, say.
 
-        `base` is still ours alone: root copies nothing to where another account could lay a link.
+        `base` still belongs to this process's account: root copies nothing to where another could lay a link.
         """
         code, _ = self.run([str(bindir / "postgres"), "-V"])
         if code == 0:
@@ -122,7 +122,7 @@ class _Runner:
         install, package = bindir.parent, bindir.parent.parent
         copy = base / package.name / install.name
         shutil.copytree(install, copy, symlinks=True)
-        libraries = package.parent / f"{package.name}.libs"  # where auditwheel puts those of the wheel
+        libraries = package.parent / f"{package.name}.libs"  # auditwheel puts the wheel's libraries there
         if libraries.exists():
             shutil.copytree(libraries, base / libraries.name, symlinks=True)
         for path in base.rglob("*"):
@@ -130,7 +130,7 @@ class _Runner:
         return copy / "bin"
 
     def guard(self, pg_ctl: Path, cluster: Path, base: Path) -> subprocess.Popen[bytes]:
-        """Start the process that stops the server and removes `base` when we say so or are gone."""
+        """Start the process that stops the server and removes `base` when this process says so, or is gone."""
         return subprocess.Popen(  # noqa: S603 - a fixed script; the paths are its arguments
             ["/bin/sh", "-c", GUARD, "dbjobq-guard", str(pg_ctl), str(cluster), str(base)],
             bufsize=0,
@@ -138,7 +138,7 @@ class _Runner:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd="/",
-            start_new_session=True,  # the terminal's Ctrl-C is for us
+            start_new_session=True,  # the terminal's Ctrl-C must not reach it
             user=self.account.uid if self.other else None,
             group=self.account.gid if self.other else None,
             extra_groups=[] if self.other else None,
@@ -147,7 +147,7 @@ class _Runner:
 
 @dataclass(frozen=True, slots=True)
 class _Address:
-    """Where a server listens, as its `postmaster.pid` says."""
+    """The address on which a server listens, as its `postmaster.pid` says."""
 
     pid: int
     port: int
@@ -164,12 +164,12 @@ class _Address:
             return None
 
     def dsn(self, dbname: str) -> str:
-        """The URL of a database, through the Unix socket."""
+        """Return the URL of a database, through the Unix socket."""
         host = quote(str(self.socket_dir), safe="")
         return f"postgresql:///{quote(dbname)}?host={host}&port={self.port}&user=postgres"
 
     def answers(self) -> bool:
-        """Whether the server takes connections."""
+        """Tell whether the server takes connections."""
         try:
             psycopg.connect(self.dsn("postgres"), connect_timeout=5).close()
         except psycopg.OperationalError:
@@ -177,7 +177,7 @@ class _Address:
         return True
 
     def alive(self) -> bool:
-        """Whether there is a process of that id."""
+        """Tell whether there is a process of that id."""
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
@@ -188,19 +188,19 @@ class _Address:
 
 
 class EmbeddedPostgres:
-    """A PostgreSQL server of our own, running from construction until `stop()` or the end of this process.
+    """A private PostgreSQL server, running from construction until `stop()` or the end of this process.
 
     Args:
-        datadir: a directory that keeps the data, made if it is not there; by default they are thrown away. One that is
-            there must belong to the account that runs the server: our own; for root, `postgres` or else `nobody`.
-        bindir: where `initdb`, `pg_ctl` and `postgres` are; by default `find_bindir()` looks for them.
-        major: the PostgreSQL major version; by default that of the data, else the newest of the wheel's.
-        tcp: listen on 127.0.0.1 too, on a free port.
-        settings: server settings by name, such as `{"max_connections": "300"}`.
-        tempdir: where the temporary directory is made; by default the system's place.
+        datadir: A directory that keeps the data, made if it is not there; by default they are thrown away. An existing
+            one must belong to the account that runs the server: that of this process; for root, `postgres` or `nobody`.
+        bindir: The directory of `initdb`, `pg_ctl` and `postgres`; by default `find_bindir()` looks for it.
+        major: The PostgreSQL major version; by default that of the data, else the newest of the wheel's.
+        tcp: Whether to listen on 127.0.0.1, too, on a free port.
+        settings: Server settings by name, such as `{"max_connections": "300"}`.
+        tempdir: Where to make the temporary directory; by default the system's place.
 
     Raises:
-        ConfigError: there are no binaries, the directory cannot be used, or the server does not start.
+        ConfigError: There are no binaries, the directory cannot be used, or the server does not start.
     """
 
     def __init__(  # noqa: PLR0913 - all but the first are named, and seldom needed
@@ -233,8 +233,8 @@ class EmbeddedPostgres:
         """Return the URL of a database on this server.
 
         Args:
-            dbname: the database's name.
-            tcp: lead through 127.0.0.1 and a password instead of the Unix socket.
+            dbname: The database's name.
+            tcp: Whether the URL leads through 127.0.0.1 and a password instead of the Unix socket.
 
         Raises:
             ConfigError: TCP is asked for, but the server was started without it.
@@ -246,7 +246,7 @@ class EmbeddedPostgres:
         return f"postgresql://postgres:{self._password}@127.0.0.1:{self._address.port}/{quote(dbname)}"
 
     def stop(self) -> None:
-        """Stop the server if this object started it, and remove what is temporary; may be called again."""
+        """Stop the server if this object started it, and remove temporary files. May be called again."""
         guard, self._guard = self._guard, None
         if guard is None or guard.stdin is None:
             return
@@ -256,7 +256,7 @@ class EmbeddedPostgres:
             return
         atexit.unregister(self.stop)
         with contextlib.suppress(BrokenPipeError):
-            guard.stdin.write(b"\n")  # not only the end of file: a forked child may hold the pipe open
+            guard.stdin.write(b"\n")  # a line, not only the end of file: a forked child may hold the pipe open
         guard.stdin.close()
         guard.wait()
         shutil.rmtree(self._base, ignore_errors=True)  # not what the server's files say: root does as it is told
@@ -284,7 +284,7 @@ class EmbeddedPostgres:
         atexit.register(self.stop)
 
     def _check_access(self, directory: Path) -> None:
-        """Say at once when the server's account cannot write to where its data are to be."""
+        """Raise ConfigError if the server's account cannot write to the directory of its data."""
         code, _ = self._runner.run(["/bin/sh", "-c", 'test -w "$1"', "sh", str(directory)])
         if code:
             raise ConfigError(
@@ -299,7 +299,7 @@ class EmbeddedPostgres:
         password = secrets.token_hex(16)
         place.write("password", password)
         place.remove("data.new")
-        unfinished = place.path / "data.new"  # renamed at the end: what is there is whole
+        unfinished = place.path / "data.new"  # renamed at the end, so that `data` is always whole
         options = ["-U", "postgres", f"--pwfile={place.path / 'password'}", "--encoding=UTF8", "--no-locale"]
         access = ["--auth-local=trust", "--auth-host=scram-sha-256"]
         sync = [] if self._durable else ["--no-sync"]
@@ -317,7 +317,7 @@ class EmbeddedPostgres:
         }
         options = " ".join("-c " + shlex.quote(f"{name}={value}") for name, value in settings.items())
         pg_ctl, cluster = bindir / "pg_ctl", place.path / "data"
-        # First, so that no moment is without it:
+        # The guard starts first, so that the server never runs without it:
         self._guard = self._runner.guard(pg_ctl, cluster, temporary.path)
         try:
             start = ["-w", "-t", str(START_TIMEOUT), "-o", options, "start"]
@@ -331,14 +331,14 @@ class EmbeddedPostgres:
         self._address = address
 
     def _run(self, program: Path, *args: str | Path, said: DataDir | None = None) -> None:
-        """Run one of the server's programs; if it fails, ConfigError with what it said and the log's end."""
+        """Run one of the server's programs. Raises ConfigError, with its output and the log's end, if it fails."""
         code, output = self._runner.run([str(program), *map(str, args)])
         if code:
             raise ConfigError(f"{program.name} failed (exit code {code}): {output.strip()}{_tail(said)}")
 
 
 def _running(home: DataDir) -> _Address | None:
-    """The server that runs on this cluster, once it answers; None if there is none, or no more."""
+    """Return the address of the server that runs on these data, once it answers; None if none runs."""
     deadline = time.monotonic() + START_TIMEOUT
     while home.has(PID_FILE):
         address = _Address.read(home)
@@ -355,7 +355,7 @@ def _running(home: DataDir) -> _Address | None:
 
 
 def _version(home: DataDir) -> int | None:
-    """The major version of the data there, None if there are none."""
+    """Return the major version of the data there; None if there are none."""
     try:
         return int(home.read("data/PG_VERSION") or "")
     except ValueError:
@@ -363,21 +363,21 @@ def _version(home: DataDir) -> int | None:
 
 
 def _password(place: DataDir) -> str:
-    """The superuser's password, which was made with the data."""
+    """Return the superuser's password, which was made with the data."""
     if (password := place.read("password")) is None:
         raise ConfigError(f"{place.path} has data, but no file `password`: it was not made by dbjobq, or not all of it")
     return password
 
 
 def _free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody has at the moment."""
+    """Return a TCP port of 127.0.0.1 that is free at the moment."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         return port
 
 
 def _tail(temporary: DataDir | None) -> str:
-    """The end of the server's log, on lines of its own."""
+    """Return the end of the server's log, on lines of its own."""
     said = "" if temporary is None else temporary.read("log")
     return f"\n{said[-2000:]}" if said else ""
 
@@ -396,7 +396,7 @@ pip install 'dbjobq[embedded]' brings, or of the system.
 
 
 def main() -> None:
-    """Run a server until SIGINT or SIGTERM, its data in the directory that is named, if one is; print its DSN."""
+    """Run a server until SIGINT or SIGTERM, and print its DSN; the command line may name a directory for its data."""
     parser = argparse.ArgumentParser(
         "python -m dbjobq.embedded", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )

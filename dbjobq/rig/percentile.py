@@ -9,5 +9,5 @@ __all__ = ["percentile"]
 
 
 def percentile(values: Sequence[float], part: float) -> float:
-    """Return the value that `part` percent of all do not exceed; 0 if there are none."""
+    """Return the value that `part` percent of all values do not exceed; 0 if there are no values."""
     return sorted(values)[max(0, ceil(len(values) * part / 100) - 1)] if values else 0.0

@@ -1,4 +1,4 @@
-"""What is shown meanwhile: a bar on a terminal, plain lines elsewhere. Always on standard error."""
+"""Progress of a long command: a bar on a terminal, plain lines elsewhere. Always on standard error."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ LINE_EVERY: Final = 1.0
 
 
 class Progress(Protocol):
-    """Somewhere to show it."""
+    """Shows progress somewhere."""
 
     def say(self, text: str) -> None:
         """Show one line that stays."""
         ...
 
     def update(self, done: int, total: int, note: str) -> None:
-        """Show how far it is, and a word on it."""
+        """Show that `done` of `total` is done, with a note."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""A server, named or our own, and a schema of our own on it; both are left as they were found."""
+"""A server, named or private, and a schema for one run on it; both are left as they were found."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def a_server(dsn: str, settings: Mapping[str, str] | None = None) -> Generator[t
     """Lend a server's DSN, and say whether the server was started for it.
 
     Args:
-        dsn: The one to use; empty for libpq's variables, and where they are not set, a server of our own.
-        settings: Of a server of our own.
+        dsn: The server to use; empty for libpq's variables, and where they are not set, for a private server.
+        settings: Settings of a private server.
     """
     if dsn or any(map(os.environ.get, SERVER_VARIABLES)):
         yield dsn, False
@@ -40,7 +40,7 @@ def a_server(dsn: str, settings: Mapping[str, str] | None = None) -> Generator[t
 
 @contextmanager
 def own_schema(dsn: str, prefix: str) -> Generator[str]:
-    """Make a schema with our tables, lend its name, and drop it."""
+    """Make a schema with dbjobq's tables, lend its name, and drop it."""
     name = f"{prefix}_{secrets.token_hex(4)}"
     schema.migrate(dsn, name)
     try:
@@ -62,7 +62,7 @@ def signals_restored() -> Generator[None]:
 
 
 def ignore_signals() -> None:
-    """Let nothing interrupt the clearing away, once that has begun."""
+    """Ignore signals from here on, so that none interrupts the clearing away."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 

@@ -1,4 +1,4 @@
-"""Worker processes."""
+"""The worker processes of a run, and how to start, freeze and kill them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dbjobq.errors import DBJobQError
 __all__ = ["StartWorker", "WorkerProcess", "Workers"]
 
 TIMEOUT: Final = 30.0
-"""Seconds a worker may take to start, or to stop."""
+"""Seconds that a worker may take to start, or to stop."""
 
 
 class WorkerProcess(Protocol):
@@ -23,31 +23,31 @@ class WorkerProcess(Protocol):
     pid: int
 
     def wait_ready(self, timeout: float) -> bool:
-        """Wait until it works; False if it ended before."""
+        """Wait until the process works; False if it ended before."""
         ...
 
     def wait(self, timeout: float) -> int:
-        """Wait until it has ended, and return its exit code."""
+        """Wait until the process has ended, and return its exit code."""
         ...
 
     def stop(self) -> None:
-        """Tell it to end."""
+        """Tell the process to end."""
         ...
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill the process."""
         ...
 
 
 StartWorker = Callable[[Sequence[str], Mapping[str, str]], WorkerProcess]
-"""Starts one, given its arguments and additions to its environment."""
+"""Starts a worker process, given its arguments and additions to its environment."""
 
 
 class Workers:
     """The worker processes; none outlives the `with` block.
 
     Args:
-        start: Starts one.
+        start: Starts one process.
     """
 
     def __init__(self, start: Callable[[], WorkerProcess]) -> None:
@@ -55,10 +55,10 @@ class Workers:
         self._processes: list[WorkerProcess] = []
 
     def start(self, count: int) -> None:
-        """Start some more, and wait until they work.
+        """Start `count` more processes, and wait until they work.
 
         Raises:
-            DBJobQError: One does not; it has said why.
+            DBJobQError: A process ended instead; it has said why.
         """
         new = [self._start() for _ in range(count)]
         self._processes += new
@@ -72,7 +72,7 @@ class Workers:
 
     @contextmanager
     def first_frozen(self) -> Generator[None]:
-        """Hold the first one still, so that one can look at what it is doing; it may be killed meanwhile."""
+        """Stop the first process for a block, so that its jobs can be looked at; it may be killed meanwhile."""
         process = self._processes[0]
         os.kill(process.pid, signal.SIGSTOP)
         try:
@@ -82,7 +82,7 @@ class Workers:
                 os.kill(process.pid, signal.SIGCONT)
 
     def kill_first(self) -> None:
-        """End the first one with SIGKILL."""
+        """End the first process with SIGKILL."""
         process = self._processes.pop(0)
         process.kill()
         process.wait(TIMEOUT)

@@ -1,4 +1,4 @@
-"""The tables: migrations and what they wait for, the version, roles.
+"""The tables: migrations and the locks they wait for, the version, roles.
 
 A service that runs migrations itself uses `migrate`, `migration_sql` and `check`; a migration uses `apply`.
 """

@@ -77,15 +77,15 @@ def quoted(schema: str) -> str:
 
 
 def preamble(schema: str) -> list[str]:
-    """Return what must be there before the first migration: the schema itself."""
+    """Return the statements that must run before the first migration: they make the schema itself."""
     return [f"create schema if not exists {quoted(schema)}"]
 
 
 def apply(statements: Iterable[str]) -> None:
-    """Run a migration's statements in the schema Alembic was configured for; migrations call it.
+    """Run a migration's statements in the schema that Alembic was configured for; migrations call it.
 
-    All in the migration's transaction, where together they wait for locks no longer than one of them may. But what is
-    done `concurrently` is done outside of it, and goes on where a process that was killed has left it.
+    All statements run in the migration's transaction, and together wait for locks no longer than one of them may.
+    Except those with `concurrently`: they run outside of it, and go on where a killed process has left off.
     """
     from alembic import context, op
 
@@ -100,14 +100,14 @@ def apply(statements: Iterable[str]) -> None:
                 if new is None or context.is_offline_mode() or not _has_index(f"{name}.{new}"):
                     op.execute(text)
             continue
-        if turn is not None or number == 0:  # what is printed sets it once
+        if turn is not None or number == 0:  # printed SQL sets it once
             left = patience.lock_timeout if turn is None else by - time.monotonic()
             op.execute(f"set local lock_timeout = {max(1, round(left * 1000))}")  # milliseconds; 0 would be for ever
         op.execute(text)
 
 
 def _has_index(index: str) -> bool:
-    """Tell whether an index is there already. One that was left half made is taken away."""
+    """Tell whether an index is there already. An invalid one, which was left half made, is dropped."""
     from alembic import op
 
     query = "select indisvalid from pg_index where indexrelid = to_regclass(%s)"
@@ -118,7 +118,7 @@ def _has_index(index: str) -> bool:
 
 
 def record_compatibility(ctx: MigrationContext, step: MigrationInfo, *_: object, **__: object) -> None:
-    """Write which libraries run on the tables as a step has left them; Alembic calls it, in the step's transaction."""
+    """Write which releases run on the tables after a step; Alembic calls it, in the step's transaction."""
     from alembic import context
 
     for script in step.destination_revisions:
@@ -140,19 +140,19 @@ def migrate(
 ) -> list[Applied]:
     """Bring the tables to a revision, each migration in a transaction of its own.
 
-    Safe when many start it at once: one works, the others wait. Safe under load: what waits for a lock on a table makes
-    all others wait who come for that table, so it gives up after `lock_timeout`, and tries again later.
+    Safe when many start it at once: one works, the others wait. Safe under load: a statement that waits for a lock on a
+    table makes all later ones wait for that table, so it gives up after `lock_timeout`, and tries again later.
 
     Args:
         conninfo: A DSN; None as in `PostgresStorage`.
-        schema: Where the tables are, or will be; None as in `PostgresStorage`.
+        schema: The tables' schema; None as in `PostgresStorage`.
         to: A revision, such as `"0001"`, or `"base"` for no tables at all; the newest by default.
-        lock_timeout: Seconds that one migration may wait for its locks, and others behind it.
-        timeout: Seconds that all waiting may take: for locks in the end, and for another process that migrates.
+        lock_timeout: Seconds that one migration may wait for its locks, with others waiting behind it.
+        timeout: Seconds that all waiting may take, for locks and for another process that migrates.
 
     Returns:
-        What was applied, or undone, in order; empty if there was nothing to do, or if the tables are newer than this
-        library, which runs on them.
+        The migrations that were applied, or undone, in order. Empty if there was nothing to do, or if the tables are
+        newer than this library, which runs on them.
 
     Raises:
         SchemaError: The tables are too new for this library, or there is no such revision.
@@ -176,7 +176,7 @@ def migrate(
 def turn_to_migrate(
     conninfo: str | None = None, schema: str = "dbjobq", patience: Patience = _USUAL
 ) -> Generator[Turn]:
-    """See `locks.migrating`; makes the schema, too, if it is missing."""
+    """See `turn.migrating`; makes the schema, too, if it is missing."""
     with migrating(conninfo, schema, patience) as turn:
         query = "select to_regnamespace(%s) is null"
         if turn.connection.exec_driver_sql(query, (quoted(schema),)).scalar():
@@ -193,7 +193,7 @@ def leads_back(conninfo: str | None, schema: str, *, to: str) -> bool:
 
 
 def _found(conninfo: str | None, schema: str) -> list[tuple[str, str | None]]:
-    """Return what `version.sql` finds; no row where there are no tables."""
+    """Return the rows of `version.sql`; none where there are no tables."""
     statements = Statements(schema)
     with translated(schema), Way(conninfo).connect(autocommit=False, prepare_threshold=None) as connection:
         table = f"{quoted(schema)}.{VERSION_TABLE}"
@@ -236,11 +236,11 @@ def offline_sql(schema: str = "dbjobq") -> str:
 def migration_sql(schema: str = "dbjobq", *, since: str | None = None, to: str = HEAD, undo: bool = False) -> list[str]:
     """Return migrations as statements for a migration of your own (docs: your own Alembic history).
 
-    They keep dbjobq's version table, so that workers find the version they expect.
+    The statements keep dbjobq's version table, too, so that workers find the version they expect.
 
     Args:
-        schema: Where the tables are.
-        since: The revision your history has reached; None from nothing.
+        schema: The tables' schema.
+        since: The revision that your history has reached; None to begin without tables.
         to: The revision to reach. Write it out: a migration must not change when the library does.
         undo: Return the way back instead, from `to` to `since`.
 
@@ -274,7 +274,7 @@ def check(conninfo: str | None = None, schema: str | None = None) -> str:
     """Return the tables' revision if this library runs on them.
 
     Raises:
-        SchemaError: They are missing, older or too new; the message says what to do.
+        SchemaError: The tables are missing, older or too new. The message says what to do.
         ConfigError: The DSN does not work.
         StorageUnavailable: PostgreSQL does not answer.
     """
@@ -283,7 +283,7 @@ def check(conninfo: str | None = None, schema: str | None = None) -> str:
 
 
 def revision(conninfo: str | None = None, schema: str | None = None) -> str:
-    """Return the tables' revision, whatever it is; `"base"` where there are none. Raises as `check`, but for them."""
+    """Return the tables' revision, whatever it is; `"base"` without tables. Raises as `check`, except SchemaError."""
     found = _found(conninfo, named_schema(schema))
     return found[0][0] if found else "base"
 

@@ -1,7 +1,7 @@
-"""Which database role may do what, as one table: producers enqueue, workers work, readers look, an admin migrates.
+"""The rights of database roles, as one table: producers enqueue, workers work, readers look, an admin migrates.
 
 Rights are added, never taken away, and can be given again at any time: do so after a migration. A role may be of
-several kinds. The view `jobs` has its owner's rights, as views do: whoever may read it sees all jobs.
+several kinds. The view `jobs` has its owner's rights, as views do: a role that may read the view sees all jobs.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _TABLES: Final = (
 )
 
 _STATEMENTS: Final[Mapping[Kind, tuple[str, ...]]] = {
-    # Reads what an enqueue must: numbers of queues, ids, and who has a unique key. No data, no results.
+    # A producer reads what an enqueue must: queues' numbers, ids, and who has a unique key. No arguments, no results.
     "producer": (
         "grant usage on schema {schema} to {role}",
         f"grant select on {{schema}}.{VERSION_TABLE} to {{role}}",
@@ -48,7 +48,7 @@ _STATEMENTS: Final[Mapping[Kind, tuple[str, ...]]] = {
         "grant insert (run_at, enqueued, queue, priority, job_id) on {schema}.scheduled to {role}",
         "grant select, insert on {schema}.unique_key to {role}",
     ),
-    # Moves the small rows; bodies and failures are written once, by whomever.
+    # A worker moves the small rows; bodies and failures are written once, and by all kinds of roles.
     "worker": (
         "grant usage on schema {schema} to {role}",
         f"grant select on {{schema}}.{VERSION_TABLE}, {{schema}}.jobs to {{role}}",
@@ -63,7 +63,7 @@ _STATEMENTS: Final[Mapping[Kind, tuple[str, ...]]] = {
         "grant usage on schema {schema} to {role}",
         "grant select on all tables in schema {schema} to {role}",
     ),
-    # Only an owner may alter a table. Also for a schema in which nothing is yet.
+    # Only an owner may alter a table. The statements work in an empty schema, too.
     "admin": (
         "create schema if not exists {schema} authorization {role}",
         "alter schema {schema} owner to {role}",
@@ -95,9 +95,9 @@ def grant(role: str, kind: Kind, conninfo: str | None = None, schema: str | None
 
     Args:
         role: An existing role.
-        kind: What it is to be.
+        kind: The kind of rights that it gets.
         conninfo: A DSN of the tables' owner, of a superuser for an admin; None as in `PostgresStorage`.
-        schema: Where the tables are; None as in `PostgresStorage`.
+        schema: The tables' schema; None as in `PostgresStorage`.
 
     Raises:
         ConfigError: There is no such role, the DSN does not work, or its role may not do this.

@@ -1,7 +1,7 @@
 """How migrations take their locks: one process at a time, and without others waiting behind them (docs/migrations.md).
 
-Whoever waits for a lock on a table has all others who come for that table wait behind it. So a migration waits for half
-a second, then lets the others pass, and comes again later.
+A transaction that waits for a lock on a table makes all later ones wait behind it. So a migration waits for half a
+second, then lets the others pass, and tries again later.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Patience", "Turn", "migrating"]
 
-FIRST_PAUSE: Final = 0.5
-"""Seconds; as long as the others had to wait, so that they can make up for it."""
-LONGEST_PAUSE: Final = 5.0
+FIRST_LOCK_PAUSE: Final = 0.5
+"""Seconds before locks are asked for again: as long as others had to wait, so that they can make up for it."""
+LONGEST_LOCK_PAUSE: Final = 5.0
+"""Seconds up to which these pauses grow."""
 TURN_PAUSES: Final = (0.05, 1.0)
-"""Between looks whether another process has done the work: nobody waits behind these."""
+"""The first and the longest pause, in seconds, between looks whether another process has done the work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +42,9 @@ class Patience:
     """How long a migration waits."""
 
     lock_timeout: float = 0.5
-    """Seconds for the locks of one transaction, all together; others may be waiting behind it."""
+    """Seconds that one transaction waits for all of its locks; others may be waiting behind it."""
     timeout: float = 300.0
-    """Seconds for all: until the locks are had at last, and for another process that migrates."""
+    """Seconds for all waiting: until the locks are there at last, and for another process that migrates."""
 
     def __post_init__(self) -> None:
         check_seconds(self.lock_timeout, "lock_timeout", above_zero=True)
@@ -53,13 +54,14 @@ class Patience:
 class Turn:
     """The right to migrate one schema, which no other process has meanwhile.
 
-    It is an advisory lock, held by a transaction on a connection of its own: that works behind a pooler, and nothing is
-    left locked when this process dies. `create index concurrently` does not wait for it: it has no snapshot.
+    The right is an advisory lock, held by a transaction on a connection of its own: that works behind a pooler, and
+    nothing is left locked when this process dies. `create index concurrently` does not wait for that transaction, which
+    has no snapshot.
 
     Args:
         holder: The connection whose transaction has the lock.
-        connection: Another, for Alembic, with no transaction open.
-        statements: Those of the schema.
+        connection: Another connection, for Alembic, with no transaction open.
+        statements: The statements for the schema.
         patience: How long to wait.
         by: When the waiting is over, on the clock of `time.monotonic`.
     """
@@ -71,13 +73,13 @@ class Turn:
         self._statements, self._by = statements, by
 
     def run(self, work: Callable[[Connection], None]) -> None:
-        """Do what takes locks, again for as long as it cannot have them in time.
+        """Do work that takes locks, again and again until it gets them in time.
 
         Args:
-            work: Is given the connection; after an error it is called again, and goes on where it was.
+            work: Called with the connection; after an error it is called again, and goes on where it was.
 
         Raises:
-            StorageUnavailable: It could not have them within `Patience.timeout`; says who has.
+            StorageUnavailable: The work did not get its locks within `Patience.timeout`. The message says who has them.
         """
         from sqlalchemy.exc import DBAPIError, PendingRollbackError
 
@@ -88,14 +90,14 @@ class Turn:
                 if not isinstance(error.orig, pg.LockNotAvailable) and not is_conflict(error.orig or error):
                     raise
                 self.connection.rollback()
-            except PendingRollbackError as error:  # Alembic goes on after a lost connection, which hides that it was
+            except PendingRollbackError as error:  # Alembic goes on after a lost connection, and so hides the loss
                 raise error.__context__ or error from None
             else:
                 return
             self._wait(tries)
 
     def _wait(self, tries: int) -> None:
-        self.holder.execute("select pg_stat_clear_snapshot()")  # who is active is read but once in a transaction
+        self.holder.execute("select pg_stat_clear_snapshot()")  # a transaction sees pg_stat_activity as it was first
         rows = self.holder.execute(self._statements["blockers"]).fetchall()
         who = "; ".join(map(_described, rows)) or "nobody any more"
         if (left := self._by - time.monotonic()) <= 0:
@@ -103,7 +105,7 @@ class Turn:
                 f"the locks to migrate schema {self._statements.schema!r} could not be had within "
                 f"{self.patience.timeout:g} s; they were held by {who}. End that, and run `dbjobq migrate` again"
             )
-        pause = min(_pause(tries, FIRST_PAUSE, LONGEST_PAUSE), left)
+        pause = min(_pause(tries, FIRST_LOCK_PAUSE, LONGEST_LOCK_PAUSE), left)
         schema_log.warning("migrate.blocked", extra={"by": who, "retry_in": round(pause, 2)})
         time.sleep(pause)
 
@@ -115,7 +117,7 @@ def _described(row: Sequence[Any]) -> str:
 
 
 def _pause(tries: int, first: float, longest: float) -> float:
-    """Return the seconds before the next try: doubling, and up to half of them left out at random."""
+    """Return the seconds before the next try: they double, and are shortened by up to half at random."""
     return min(first * 2.0 ** min(tries, 16), longest) * (1 - random.random() / 2)  # noqa: S311 - spread, not secrecy
 
 

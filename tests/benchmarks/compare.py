@@ -30,7 +30,7 @@ from psycopg.conninfo import make_conninfo
 from dbjobq.bench.meter import Meter, Slice, together
 from dbjobq.bench.report import Report, machine
 from dbjobq.bench.sample import Figures, Sample, spread
-from dbjobq.bench.stage import DURABLE
+from dbjobq.bench.stage import DURABLE_SERVER
 from dbjobq.cli.commands.bench import print_report
 from dbjobq.cli.output import echo_json
 from dbjobq.rig.progress import Progress, shown
@@ -251,7 +251,7 @@ def main(only: tuple[str, ...], *, rounds: int, markdown: bool, as_json: bool, *
     names = ["dbjobq", *only] if only else []
     with ExitStack() as stack:
         progress = stack.enter_context(shown())
-        dsn, own = stack.enter_context(a_server(os.environ.get("DBJOBQ_DSN", ""), DURABLE))
+        dsn, own = stack.enter_context(a_server(os.environ.get("DBJOBQ_DSN", ""), DURABLE_SERVER))
         admin = stack.enter_context(psycopg.connect(dsn, autocommit=True))
         systems = stack.enter_context(installed(admin, dsn, names))
         comparison = Comparison(systems, admin, Sizes(**sizes), stack)

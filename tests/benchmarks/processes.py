@@ -23,7 +23,7 @@ from dbjobq import JobQueue, PostgresStorage, job
 from dbjobq.bench.meter import Meter
 from dbjobq.bench.report import Report, machine
 from dbjobq.bench.sample import Sample, compared
-from dbjobq.bench.stage import DURABLE
+from dbjobq.bench.stage import DURABLE_SERVER
 from dbjobq.cli.commands.bench import print_report
 from dbjobq.rig.progress import shown
 from dbjobq.rig.server import a_server, described, own_schema
@@ -81,7 +81,7 @@ def main(dsn: str, *, processes: int, rounds: int, markdown: bool, **sizes: int)
     ways = {f"--processes={number}": number for number in range(1, processes + 1)}
     samples: list[Sample] = []
     with (
-        a_server(dsn, DURABLE) as (server, own),
+        a_server(dsn, DURABLE_SERVER) as (server, own),
         own_schema(server, "dbjobq_processes") as schema,
         PostgresStorage(server, schema=schema) as storage,
         psycopg.connect(server, autocommit=True) as connection,

@@ -22,7 +22,7 @@ from psycopg import sql
 
 from dbjobq import JobQueue, PostgresStorage
 from dbjobq.bench.jobs import noop_async
-from dbjobq.bench.stage import DURABLE
+from dbjobq.bench.stage import DURABLE_SERVER
 from dbjobq.cli.serving.lifeline import WorkerProcess
 from dbjobq.rig.progress import Progress, shown
 from dbjobq.rig.server import a_server, own_schema
@@ -165,7 +165,7 @@ def main(*, minutes: float, clients: int, workers: int, rate: int, every: float)
     """Let it run, and print what was noted."""
     with ExitStack() as stack:
         progress = stack.enter_context(shown())
-        dsn, _own = stack.enter_context(a_server(os.environ.get("DBJOBQ_DSN", ""), DURABLE))
+        dsn, _own = stack.enter_context(a_server(os.environ.get("DBJOBQ_DSN", ""), DURABLE_SERVER))
         schema = stack.enter_context(own_schema(dsn, "dbjobq_soak"))
         queue = stack.enter_context(JobQueue(PostgresStorage(dsn, schema=schema, max_size=clients)))
         probe = stack.enter_context(psycopg.connect(dsn, autocommit=True))

@@ -62,7 +62,7 @@ def test_a_prepared_transaction_is_named(
 def test_a_replication_slot_is_judged_by_how_many_transactions_it_is_behind(
     storage: PostgresStorage, other: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "BEHIND", -1)
+    monkeypatch.setattr(tables, "HORIZON_BEHIND", -1)
     other.rows("select pg_create_logical_replication_slot('unused', 'pgoutput')")
     finding = only(storage)
     other.rows("select pg_drop_replication_slot('unused')")

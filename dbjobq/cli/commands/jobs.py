@@ -34,7 +34,7 @@ ATTEMPTS: Final = 25
 """How many of a job's attempts are shown with their errors: the last ones."""
 LARGEST_NUMBER: Final = 2**62
 """The largest number of jobs that can be asked for: more than PostgreSQL can hold, and a number that it can."""
-BATCH: Final = 1_000
+JOBS_A_STATEMENT: Final = 1_000
 """Jobs that one statement moves."""
 
 
@@ -314,7 +314,7 @@ def _many(ids: Sequence[str], act: Callable[[Sequence[str]], int], done: str, *,
     if not ids and not as_json:
         click.echo(f"no jobs to be {done}")
         return
-    batches = [ids[at : at + BATCH] for at in range(0, len(ids), BATCH)]
+    batches = [ids[at : at + JOBS_A_STATEMENT] for at in range(0, len(ids), JOBS_A_STATEMENT)]
     with click.progressbar(length=len(ids), label=plural(len(ids), "job"), file=sys.stderr) as progress:
         for batch in batches:
             changed += act(batch)

@@ -16,12 +16,12 @@ from sqlalchemy import URL, Connection, Engine, StaticPool, Table, create_engine
 from dbjobq.errors import ConfigError, SchemaError, StorageUnavailable
 from dbjobq.storage.alchemy import sqlalchemy_async_connection, sqlalchemy_connection
 
-__all__ = ["WAITING", "Sqlite", "SqliteRequest"]
+__all__ = ["WAKES_WORKERS", "Sqlite", "SqliteRequest"]
 
 R = TypeVar("R")
 
 # Set in a connection's `info` once a job waits that did not before: the workers of this process are woken.
-WAITING: Final = "dbjobq: a job waits"
+WAKES_WORKERS: Final = "dbjobq: a job waits"
 
 PATIENCE: Final = 60.0  # seconds to wait while another process writes
 
@@ -75,7 +75,7 @@ class Sqlite:
             if not self._has_table:
                 self._table.create(connection, checkfirst=True)
             answer = work(connection)
-            if connection.info.pop(WAITING, False):
+            if connection.info.pop(WAKES_WORKERS, False):
                 for woken, loop in tuple(self.sleepers.items()):
                     with suppress(RuntimeError):  # the loop has ended
                         loop.call_soon_threadsafe(woken.set)

@@ -18,7 +18,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from dbjobq.errors import JobNotFound
 from dbjobq.models import STATUSES, TRANSITIONS, Event, Job, Status, after_failure
-from dbjobq.storage.sqlite.engine import WAITING, Sqlite
+from dbjobq.storage.sqlite.engine import WAKES_WORKERS, Sqlite
 from dbjobq.storage.values import (
     Answer,
     Bounds,
@@ -111,7 +111,7 @@ def move(db: sa.Connection, event: Event, *which: Any, **values: Any) -> Sequenc
     moved = sa.update(JOBS).where(*which, sa.func.likely(JOBS.c.status.in_(ends))).values(changed)
     ids = db.scalars(moved.returning(JOBS.c.id)).all()
     if ids and status == "pending":
-        db.info[WAITING] = True
+        db.info[WAKES_WORKERS] = True
     return ids
 
 
@@ -128,7 +128,7 @@ def add(db: sa.Connection, like: NewJob, data: Mapping[str, str]) -> Sequence[st
     row = {name: getattr(like, name) for name in ("type", "queue", "priority", "max_retries", "timeout", "unique_key")}
     at = like.execute_at.timestamp() if like.execute_at else like.delay and NOW + like.delay
     row |= {"execute_at": at, "due_at": sa.func.max(NOW, sa.func.coalesce(at, 0)), "held_key": like.unique_key}
-    db.info[WAITING] = True
+    db.info[WAKES_WORKERS] = True
     repeats = None if like.own_id else [JOBS.c.held_key]  # an id made here that is there already would be an error
     new = insert(JOBS).values({**_NEW, **row}).on_conflict_do_update(repeats, set_={"id": JOBS.c.id})
     return (
