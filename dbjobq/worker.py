@@ -12,7 +12,8 @@ from typing import Self
 
 from dbjobq.attempt.outcome import UNKNOWN_WITHIN
 from dbjobq.errors import DBJobQError
-from dbjobq.events.loggers import worker_log
+from dbjobq.events.bus import emit
+from dbjobq.events.names import WORKER_FAILED, WORKER_STARTED, WORKER_STOP_TIMEOUT, WORKER_STOPPED
 from dbjobq.imports import import_modules
 from dbjobq.models import Job
 from dbjobq.queue.queues import AsyncJobQueue, JobQueue
@@ -151,7 +152,7 @@ class Worker:
         if self._outlives(0.0 if self._hastened else limit):
             self.hasten()
             if self._outlives(5.0):  # for writing what was handed back, and no longer if the database does not answer
-                worker_log.error("worker.stuck", extra={"worker": self.worker_id})
+                emit(WORKER_STOP_TIMEOUT, worker=self.worker_id)
 
     def _outlives(self, seconds: float) -> bool:
         """Wait for the worker's threads to end; tell whether one still runs."""
@@ -184,10 +185,10 @@ class Worker:
                 run_to_the_end(loop, self._main())
         except DBJobQError as error:
             self.error = error
-            worker_log.critical("worker.ended", extra={"worker": self.worker_id, "error": str(error)})
+            emit(WORKER_FAILED, worker=self.worker_id, error=str(error))
         except BaseException as error:
             self.error = error
-            worker_log.critical("worker.broken", extra={"worker": self.worker_id}, exc_info=error)
+            emit(WORKER_FAILED, exception=error, worker=self.worker_id, error=f"{type(error).__name__}: {error}")
         finally:
             with self._lock:
                 self._supervisors.pop(threading.current_thread(), None)
@@ -198,9 +199,9 @@ class Worker:
             self._supervisors[threading.current_thread()] = supervisor
             if self._stopping:
                 supervisor.stop()
-        worker_log.info("worker.started", extra={"worker": self.worker_id})
+        emit(WORKER_STARTED, worker=self.worker_id)
         await supervisor.run()
-        worker_log.info("worker.stopped", extra={"worker": self.worker_id})
+        emit(WORKER_STOPPED, worker=self.worker_id)
 
     def _tell(self, *, hasten: bool) -> None:
         with self._lock:

@@ -1,1 +1,1 @@
-"""What is logged, and to which logger."""
+"""What happens in a worker, as a table of events; how they are told, and to which loggers."""

@@ -19,7 +19,22 @@ from typing import Final, NamedTuple
 from dbjobq.attempt.outcome import completed, failed, unfinished, unknown
 from dbjobq.attempt.run import OVERRUN, awaited, is_final, settled, within
 from dbjobq.codec.json import load_arguments
-from dbjobq.events.loggers import job_fields, running_here, worker_log
+from dbjobq.events.bus import emit
+from dbjobq.events.loggers import running_here, worker_log
+from dbjobq.events.names import (
+    JOB_COMPLETED,
+    JOB_FAILED,
+    JOB_FENCED,
+    JOB_LOST,
+    JOB_RELEASED,
+    JOB_RETRY,
+    JOB_STARTED,
+    JOB_STUCK,
+    JOB_UNKNOWN,
+    SLOT_BROKEN,
+    THREAD_ABANDONED,
+    THREAD_UNAVAILABLE,
+)
 from dbjobq.jobs.registry import Task, registered
 from dbjobq.runtime.bell import Alarm
 from dbjobq.runtime.config import WorkerConfig
@@ -231,7 +246,7 @@ class Executor:
                 slot.relieved = True
                 if slot.chunk is not None:
                     self._threads.relieve(slot.chunk)
-                worker_log.warning("job.stuck", extra=job_fields(claim, slots_left=left))
+                emit(JOB_STUCK, claim, slots_left=left)
                 self._add_slot()
 
     # Jobs that end from outside.
@@ -241,9 +256,9 @@ class Executor:
         return any(claim.id == job_id for claim in self.running())
 
     @property
-    def loss_level(self) -> int:
-        """Of a line about a job that is not this worker's any more: somebody has cancelled it, if the lease holds."""
-        return logging.INFO if self._lease.alive() else logging.WARNING
+    def cancels(self) -> bool:
+        """Whether a job that is not this worker's any more was cancelled by somebody: the lease holds."""
+        return self._lease.alive()
 
     def lost(self, claims: list[Claim]) -> None:
         """These are no longer held, cancelled or given away: tell their functions, and drop what those return."""
@@ -251,7 +266,7 @@ class Executor:
         for slot in tuple(self._slots):
             claim = slot.running()
             if claim is not None and not slot.verdict and claim.claim + claim.id in gone:
-                worker_log.log(self.loss_level, "job.lost", extra=job_fields(claim))
+                emit(JOB_LOST, claim, quietly=self.cancels)
                 self._abandon(slot, claim, "lost")
 
     def cut_off(self, claims: Collection[Claim]) -> None:
@@ -268,7 +283,7 @@ class Executor:
         fenced = False
         for slot in tuple(self._slots):
             if slot.claim is not None and not slot.verdict:
-                worker_log.warning("job.fenced", extra=job_fields(slot.claim))
+                emit(JOB_FENCED, slot.claim)
                 self._abandon(slot, slot.claim, "fenced")
                 fenced = True
         return fenced
@@ -295,8 +310,7 @@ class Executor:
             self._threads.abandon(slot.chunk)
             if not slot.chunk.done.done():
                 slot.chunk.done.set_result(None)
-            level = self.loss_level if verdict == "lost" else logging.WARNING
-            worker_log.log(level, "thread.abandoned", extra=job_fields(claim))
+            emit(THREAD_ABANDONED, claim, quietly=verdict == "lost" and self.cancels)
         elif slot.task is not None:
             slot.task.cancel()
 
@@ -331,7 +345,7 @@ class Executor:
         if slot.claim is not None and not slot.verdict:
             self._ended(failed(slot.claim, error or asyncio.CancelledError("the job's task was cancelled")))
         if error is not None:
-            worker_log.error("slot.broken", exc_info=error)
+            emit(SLOT_BROKEN, exception=error)
         if slot.relieved:
             self._alarm.ring()  # whoever waits for the slots to come to rest
         else:
@@ -402,7 +416,7 @@ class Executor:
                 continue
             last = claim.type
             if debug:
-                worker_log.debug("job.started", extra=job_fields(claim))
+                emit(JOB_STARTED, claim)
             slot.claim = claim
             jobs += 1
             try:
@@ -483,23 +497,21 @@ class Executor:
         """Say how an attempt ended; of a type that is not known, at its first job alone what to do about it."""
         claim = outcome.claim
         if outcome.event == "complete":
-            worker_log.debug("job.completed", extra=job_fields(claim))
+            emit(JOB_COMPLETED, claim)
             return
         if outcome.event == "release":
-            worker_log.warning("job.released", extra=job_fields(claim))
+            emit(JOB_RELEASED, claim)
             return
-        extra = job_fields(claim, error=(outcome.error or "").partition("\n")[0])
+        error = (outcome.error or "").partition("\n")[0]
         if outcome.event == "unknown":
-            worker_log.log(
-                logging.DEBUG if claim.type in self._unknown else logging.WARNING, "job.unknown", extra=extra
-            )
+            emit(JOB_UNKNOWN, claim, quietly=claim.type in self._unknown, error=error)
             if len(self._unknown) >= MANY_TYPES:  # rows may name what they like
                 self._unknown.clear()
             self._unknown.add(claim.type)
         elif outcome.event == "fail":
-            worker_log.error("job.failed", extra=extra, exc_info=outcome.exception)
+            emit(JOB_FAILED, claim, exception=outcome.exception, error=error)
         else:
-            worker_log.info("job.retry", extra=extra | {"delay": round(outcome.delay, 3)})
+            emit(JOB_RETRY, claim, error=error, delay=round(outcome.delay, 3))
 
     def _release(self, claim: Claim) -> None:
         self._outcomes.append(Outcome(claim, "release"))
@@ -541,7 +553,7 @@ class Executor:
         """Give back what the system had no thread for, since jobs have left so many behind; and wait a moment."""
         slot.chunk = None
         for claim in chunk.take_back():
-            worker_log.error("thread.unavailable", extra=job_fields(claim, error=str(error)))
+            emit(THREAD_UNAVAILABLE, claim, error=str(error))
             self._release(claim)
         await asyncio.sleep(THREADLESS)
 

@@ -12,7 +12,8 @@ from dbjobq.attempt.outcome import failed
 from dbjobq.attempt.run import arun, awaited, is_final, run, settled, within
 from dbjobq.codec.json import load_arguments
 from dbjobq.errors import LeaseLost, StorageUnavailable
-from dbjobq.events.loggers import job_fields, worker_log
+from dbjobq.events.bus import emit
+from dbjobq.events.names import JOB_REFUSED, TRANSACTION_FAILED
 from dbjobq.jobs.context import JobContext
 from dbjobq.jobs.registry import Task
 from dbjobq.queue.queues import AsyncJobQueue, JobQueue
@@ -113,10 +114,10 @@ class Handlers:
     @staticmethod
     def _uncommitted(claim: Claim, task: Task, error: BaseException) -> Outcome | None:
         if isinstance(error, LeaseLost):
-            worker_log.warning("job.refused", extra=job_fields(claim))
+            emit(JOB_REFUSED, claim)
             return None
         if isinstance(error, StorageUnavailable):
-            worker_log.warning("transaction.failed", extra=job_fields(claim, error=str(error)))
+            emit(TRANSACTION_FAILED, claim, error=str(error))
             return Outcome(claim, "release")  # not the job's fault, so not at its charge
         return failed(claim, error, task.retry)
 

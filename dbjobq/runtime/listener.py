@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Final
 
 from dbjobq.errors import DBJobQError
-from dbjobq.events.loggers import worker_log
+from dbjobq.events.bus import emit
+from dbjobq.events.names import LISTENER_DEAF, LISTENER_LOST, LISTENER_RESTORED
 from dbjobq.runtime.backoff import ReconnectBackoff
 from dbjobq.storage.values import Notice
 from dbjobq.storage.worker_port import Session
@@ -42,7 +43,7 @@ class Listener:
             try:
                 async for notice in self._session.notices():
                     if not self.listening and troubled:
-                        worker_log.info("listener.restored")
+                        emit(LISTENER_RESTORED)
                     self.listening, troubled = True, False
                     backoff.reset()
                     self._heed(notice)
@@ -52,7 +53,7 @@ class Listener:
             finally:
                 self.listening = False
             if not troubled:
-                worker_log.warning("listener.lost", extra={"error": reason})
+                emit(LISTENER_LOST, error=reason)
             troubled = True
             await asyncio.sleep(backoff.next(random.random()))  # noqa: S311 - spread, not secrecy
 
@@ -64,7 +65,7 @@ class Listener:
                 self._on_cancel(notice.job_id)
             case "deaf":
                 if not self._deaf:  # said once
-                    worker_log.warning("listener.deaf", extra={"error": DEAF})
+                    emit(LISTENER_DEAF, error=DEAF)
                 self.listening, self._deaf = False, True
             case "echo":
                 pass

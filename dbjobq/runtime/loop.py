@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
-from dbjobq.events.loggers import worker_log
+from dbjobq.events.bus import emit
+from dbjobq.events.names import TASK_ABANDONED, TASK_EXITED
 
 __all__ = ["event_loop", "run_to_the_end"]
 
@@ -51,7 +52,7 @@ def _end(loop: asyncio.AbstractEventLoop) -> None:
             task.cancel()
         _, pending = loop.run_until_complete(asyncio.wait(left, timeout=LEFT))
         if pending:
-            worker_log.warning("tasks.abandoned", extra={"tasks": len(pending)})
+            emit(TASK_ABANDONED, tasks=len(pending))
     with suppress(TimeoutError):
         loop.run_until_complete(asyncio.wait_for(loop.shutdown_asyncgens(), LEFT))
     loop.run_until_complete(loop.shutdown_default_executor())
@@ -66,5 +67,5 @@ def run_to_the_end(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, No
         except (SystemExit, KeyboardInterrupt) as error:
             if task.done():
                 raise
-            worker_log.error("task.exited", extra={"error": repr(error)})
+            emit(TASK_EXITED, error=repr(error))
     task.result()

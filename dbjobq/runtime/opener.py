@@ -12,7 +12,8 @@ from contextlib import suppress
 from threading import Thread
 from typing import TypeAlias
 
-from dbjobq.events.loggers import job_fields, worker_log
+from dbjobq.events.bus import emit
+from dbjobq.events.names import MODULE_IMPORTING
 from dbjobq.jobs.registry import Task, find, known, openable
 from dbjobq.storage.values import Claim
 
@@ -51,7 +52,7 @@ class Opener:
         answer = self._opening.get(claim.type)
         if answer is None:
             modules = ", ".join(openable(claim.type, self._imports))
-            worker_log.info("module.importing", extra=job_fields(claim, modules=modules))
+            emit(MODULE_IMPORTING, claim, modules=modules)
             answer = self._opening[claim.type] = asyncio.get_running_loop().create_future()
             answer.add_done_callback(lambda _: self._opening.pop(claim.type))
             Thread(target=self._import, args=(claim.type, answer), name="dbjobq-import", daemon=True).start()

@@ -13,7 +13,16 @@ from collections.abc import Callable
 from typing import Final
 
 from dbjobq.errors import StorageUnavailable
-from dbjobq.events.loggers import job_fields, worker_log
+from dbjobq.events.bus import Event, emit
+from dbjobq.events.names import (
+    CLAIMS_RECOVERED,
+    DATABASE_LOST,
+    DATABASE_REFUSES,
+    DATABASE_RESTORED,
+    DATABASE_UNAVAILABLE,
+    JOB_REFUSED,
+    WORKER_LEASE_LOST,
+)
 from dbjobq.runtime.backoff import PollBackoff, ReconnectBackoff, Rush
 from dbjobq.runtime.bell import Alarm
 from dbjobq.runtime.config import WorkerConfig
@@ -151,7 +160,7 @@ class Poller:
         )
         self._unsent = []
         for outcome in answer.refused:
-            worker_log.log(self._executor.loss_level, "job.refused", extra=job_fields(outcome.claim))
+            emit(JOB_REFUSED, outcome.claim, quietly=self._executor.cancels)
         for outcome in answer.gave_up:
             self._executor.log(outcome._replace(event="fail"))
         self._note_due(answer.next_due, asked=promote)
@@ -274,7 +283,7 @@ class Poller:
         ended is charged an attempt by whoever rescues it from the worker that this one no longer is.
         """
         self._lapsed = False
-        worker_log.warning("worker.lapsed", extra={"worker": self._session.worker_id})
+        emit(WORKER_LEASE_LOST, worker=self._session.worker_id)
         self._release(self._executor.take_back())
         self._session.forget()
         sent_at = now()
@@ -300,7 +309,7 @@ class Poller:
         self._reconcile_at = float("inf") if self._reconciled else again
         self._reconciled = not self._reconciled
         if released:
-            worker_log.warning("claims.recovered", extra={"jobs": released})
+            emit(CLAIMS_RECOVERED, jobs=released)
 
     async def _recover(self, error: StorageUnavailable) -> None:
         """Reconnect; what was not written stays in memory, and is sent again.
@@ -309,17 +318,17 @@ class Poller:
         what is asked, that a new connection can be made says nothing: it is over when something was done.
         """
         if error.answered or not self._troubles:
-            self._trouble("database.refuses" if error.answered else "database.lost", error)
+            self._trouble(DATABASE_REFUSES if error.answered else DATABASE_LOST, error)
         await self._session.close()
         await asyncio.sleep(self._reconnect.next(random.random()))  # noqa: S311 - spread, not secrecy
         sent_at = now()
         try:
             same = await self._session.open()
         except StorageUnavailable as still:
-            self._trouble("database.unavailable", still)
+            self._trouble(DATABASE_UNAVAILABLE, still)
             return
         if not same:
-            worker_log.warning("worker.lapsed", extra={"worker": self._session.worker_id})
+            emit(WORKER_LEASE_LOST, worker=self._session.worker_id)
             self._release(self._executor.take_back())
             self._lease.begin(sent_at)
         if not error.answered:
@@ -327,12 +336,12 @@ class Poller:
         self._reconcile_at, self._reconciled = now(), False
         self.wake()
 
-    def _trouble(self, event: str, error: StorageUnavailable) -> None:
+    def _trouble(self, event: Event, error: StorageUnavailable) -> None:
         if str(error) not in self._troubles and len(self._troubles) < TROUBLES:
-            worker_log.warning(event, extra={"error": str(error)})
+            emit(event, error=str(error))
             self._troubles.add(str(error))
 
     def _restored(self) -> None:
         if self._troubles:
-            worker_log.info("database.restored")
+            emit(DATABASE_RESTORED)
             self._troubles = set[str]()

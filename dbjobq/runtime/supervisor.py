@@ -9,7 +9,8 @@ from contextlib import suppress
 from typing import Final
 
 from dbjobq.errors import StorageUnavailable
-from dbjobq.events.loggers import worker_log
+from dbjobq.events.bus import emit
+from dbjobq.events.names import DATABASE_UNAVAILABLE, WORKER_UNRELEASED
 from dbjobq.runtime.backoff import ReconnectBackoff
 from dbjobq.runtime.bell import Alarm
 from dbjobq.runtime.config import WorkerConfig
@@ -143,7 +144,7 @@ class Supervisor:
                 await self._session.open()
             except StorageUnavailable as error:
                 if not troubled:
-                    worker_log.warning("database.unavailable", extra={"error": str(error)})
+                    emit(DATABASE_UNAVAILABLE, error=str(error))
                 troubled = True
                 with suppress(TimeoutError):
                     async with asyncio.timeout(backoff.next(random.random())):  # noqa: S311 - spread, not secrecy
@@ -186,7 +187,7 @@ class Supervisor:
             async with asyncio.timeout(LAST):
                 await self._write(outcomes)
         except Exception as error:  # whatever ended the worker may be in the way of this, too
-            worker_log.warning("worker.unreleased", extra={"error": str(error) or "timed out"})
+            emit(WORKER_UNRELEASED, error=str(error) or "timed out")
         await self._session.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(1.0):

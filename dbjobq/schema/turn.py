@@ -19,7 +19,8 @@ from psycopg import errors as pg
 
 from dbjobq.checks import check_seconds
 from dbjobq.errors import StorageUnavailable
-from dbjobq.events.loggers import schema_log
+from dbjobq.events.bus import emit
+from dbjobq.events.names import MIGRATE_BLOCKED, MIGRATE_WAITING
 from dbjobq.storage.postgres.connect.errors import is_conflict, translated
 from dbjobq.storage.postgres.connect.way import SyncConnection, Way
 from dbjobq.storage.postgres.statements import Statements
@@ -106,7 +107,7 @@ class Turn:
                 f"{self.patience.timeout:g} s; they were held by {who}. End that, and run `dbjobq migrate` again"
             )
         pause = min(_pause(tries, FIRST_LOCK_PAUSE, LONGEST_LOCK_PAUSE), left)
-        schema_log.warning("migrate.blocked", extra={"by": who, "retry_in": round(pause, 2)})
+        emit(MIGRATE_BLOCKED, by=who, retry_in=round(pause, 2))
         time.sleep(pause)
 
 
@@ -162,5 +163,5 @@ def _take_turn(holder: SyncConnection, statements: Statements, patience: Patienc
                 f"{patience.timeout:g} s: wait for it, and run `dbjobq migrate` again"
             )
         if not tries:
-            schema_log.info("migrate.waiting", extra={"for": f"another migration, pid {other}"})
+            emit(MIGRATE_WAITING, by=f"another migration, pid {other}")
         time.sleep(min(_pause(tries, *TURN_PAUSES), left))

@@ -237,7 +237,7 @@ def test_a_crashed_process_is_replaced_and_a_signal_ends_all(dsn: str, queue: Jo
     with started(app, dsn, "worker", "tasks", "--processes=2") as parent:
         parent.says("worker.serving", times=2)
         queue.enqueue("tasks.crash")
-        parent.says("process.ended")
+        parent.says("process.died")
         parent.says("worker.serving", times=3)
         pids = parent.pids()
         parent.signal(signal.SIGTERM)
@@ -277,7 +277,7 @@ def test_a_signal_to_every_process_while_they_start_is_no_failure(dsn: str, app:
     with started(app, dsn, "worker", "tasks", "--processes=2") as parent:
         (pid,) = eventually(lambda: _children(parent.popen.pid))
         os.kill(pid, signal.SIGTERM)  # before it has installed any handler, most likely
-        parent.says("process.ended")
+        parent.says("process.died")
         assert parent.popen.poll() is None
         parent.says("worker.serving", times=2)
         parent.signal(signal.SIGTERM)
@@ -299,7 +299,7 @@ def test_a_second_signal_to_every_process_hands_back(dsn: str, queue: JobQueue, 
             for pid in [*parent.pids(), parent.popen.pid]:
                 with suppress(ProcessLookupError):  # the one that is idle may have ended at the first
                     os.kill(pid, signal.SIGTERM)
-            parent.says("processes.stopping", times=number + 1)
+            parent.says("process.stopping", times=number + 1)
         assert parent.exit_code() == 0, parent.log
     found = queue.get_job(job_id)
     assert found is not None

@@ -147,7 +147,7 @@ def test_a_job_that_blocks_the_event_loop_is_handed_back_and_the_process_ends(
         assert job is not None
         assert (job.status, job.attempts) == ("pending", 0)
         assert "job.released" in worker.log
-        assert "worker.stuck" in worker.log
+        assert "worker.stop_timeout" in worker.log
 
 
 def test_a_thread_that_never_ends_does_not_keep_the_process(dsn: str, queue: JobQueue, app: Path) -> None:

@@ -179,7 +179,7 @@ def test_a_worker_does_all_that_workers_do(
         until(lambda: queue.count("completed") == 5)
     assert queue.count("pending") == queue.count("running") == queue.count("failed") == 0
     assert {"job.rescued", "job.retry", "job.lost"} <= events()
-    assert not {"listener.lost", "heartbeat.failing", "heartbeat.broken"} & events()
+    assert not {"listener.lost", "service.failing", "service.broken"} & events()
 
 
 def test_a_worker_works_by_hand_cancels_and_retries(worker: JobQueue) -> None:

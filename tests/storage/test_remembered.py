@@ -137,7 +137,7 @@ def test_a_living_worker_registers_anew(
         second = queue.enqueue(work)
         until(lambda: done(queue, second))
         assert database.value("select count(*) from dbjobq.worker") == 1
-    assert [record.getMessage() for record in caplog.records].count("worker.lapsed") == 1
+    assert [record.getMessage() for record in caplog.records].count("worker.lease_lost") == 1
 
 
 def done(queue: JobQueue, job_id: str) -> bool:

@@ -40,7 +40,7 @@ def test_a_process_that_stood_still_is_not_called_blocked_by_whoever_wakes_first
         watch.look(0.0)
 
     asyncio.run(main())
-    assert events(caplog) == ["worker.stalled"]
+    assert events(caplog) == ["process.stalled"]
 
 
 def test_a_loop_that_does_not_come_round_between_two_looks_is_blocked_until_it_does(

@@ -94,7 +94,7 @@ def test_heartbeats_go_on_while_a_rescue_waits(
     held.go_on.set()
     assert result_of(queue, held.id) == "kept"
     until(lambda: not database.value(ABANDONED, dead), what="the rescue")
-    assert not events.of("worker.lapsed")
+    assert not events.of("worker.lease_lost")
 
 
 @pytest.mark.slow
@@ -127,7 +127,7 @@ def test_a_commit_that_waits_for_a_standby_with_the_lock_of_notify_takes_no_work
         held.go_on.set()
         assert result_of(queue, held.id) == "kept"
         until(lambda: not database.value(ABANDONED, dead), what="the rescue")
-        assert not events.of("worker.lapsed")
+        assert not events.of("worker.lease_lost")
 
 
 def test_many_leases_are_rescued_in_pieces(storage: PostgresStorage, queue: JobQueue, database: Database) -> None:
@@ -155,9 +155,9 @@ def test_a_frozen_connection_costs_no_lease(  # noqa: PLR0917 - fixtures
         held.go_on.set()
         held.worker.hasten()
         held.worker.stop()
-    assert events.of("heartbeat.failing")
+    assert events.of("service.failing")
     assert not events.of("job.fenced")
-    assert not events.of("worker.lapsed")
+    assert not events.of("worker.lease_lost")
 
 
 @pytest.mark.parametrize("lease", [2.0, 30.0, 300.0])

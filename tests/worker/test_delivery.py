@@ -189,7 +189,7 @@ def test_jobs_claimed_ahead_on_a_paused_worker_are_not_started_when_it_comes_bac
     settled(queue)
     starts = Counter(note.job_id for note in processes.diary("start"))
     paused.resume()
-    until(lambda: "worker.lapsed" in paused.log() or "job.refused" in paused.log() or "job.lost" in paused.log())
+    until(lambda: "worker.lease_lost" in paused.log() or "job.refused" in paused.log() or "job.lost" in paused.log())
     again = queue.enqueue(function)
     ended(queue, [again])
     after = Counter(note.job_id for note in processes.diary("start"))

@@ -115,7 +115,7 @@ def test_one_that_dies_with_nothing_to_do_is_replaced(start: Start, queue: JobQu
     start()
     first = result(queue, queue.enqueue(apart.pid))
     os.kill(first, signal.SIGKILL)
-    until(lambda: events.of("child.died"))
+    until(lambda: events.of("job.process_died"))
     again = queue.enqueue(apart.pid)
     assert result(queue, again) != first
     assert get(queue, again).attempts == 0

@@ -178,7 +178,7 @@ def test_a_worker_refuses_a_pooler_that_dbjobq_is_not_told_of_and_says_what_to_d
         assert not worker._worker_thread.is_alive()
     assert isinstance(worker.error, ConfigError)
     assert "listen_conninfo" in str(worker.error)
-    assert len(events.of("worker.ended")) == 1
+    assert len(events.of("worker.failed")) == 1
 
 
 @pytest.mark.parametrize("given", ["pool", "connection"])

@@ -141,7 +141,7 @@ def test_a_worker_that_never_worked_ends_with_the_servers_word(
         worker._worker_thread.join(60)  # pyright: ignore[reportPrivateUsage]
     assert isinstance(worker.error, ConfigError)
     assert said in str(worker.error)
-    assert len(events.of("worker.ended")) == 1
+    assert len(events.of("worker.failed")) == 1
 
 
 def test_a_server_that_is_full_has_answered(theirs: str, admin: Admin) -> None:
@@ -204,7 +204,7 @@ def test_a_password_that_changes_is_asked_for_each_connection_off_the_event_loop
             until(lambda: events.of("listener.restored"))
         assert "dbjobq-worker" not in vault.threads
         assert "dbjobq-conninfo" in vault.threads
-        assert not events.of("worker.ended")
+        assert not events.of("worker.failed")
         worker.stop()
 
 

@@ -107,7 +107,7 @@ def test_a_service_that_raises_ends_its_worker_which_says_so_and_hands_its_jobs_
         until(lambda: not worker._worker_thread.is_alive())
     fault.on = False
     assert isinstance(worker.error, RuntimeError if service in THREADS else Injected)
-    assert len(events.of("worker.broken")) == 1
+    assert len(events.of("worker.failed")) == 1
     assert not THREADS & {thread.name for thread in threading.enumerate()}
     found = queue.get_job(job_id)
     assert found is not None
@@ -178,13 +178,13 @@ def test_a_heartbeat_that_fails_says_so_and_goes_on(
     fault.on = True
     with monkeypatch.context() as patch:
         fault.into(patch, PostgresPulse, method)
-        until(lambda: events.of("heartbeat.broken"))
+        until(lambda: events.of("service.broken"))
     if method == "beat":
         return
-    count = len(events.of("heartbeat.broken"))
+    count = len(events.of("service.broken"))
     queue.cancel(job_id)
     until(lambda: events.jobs("job.lost") == [job_id])
-    assert len(events.of("heartbeat.broken")) <= count + 1
+    assert len(events.of("service.broken")) <= count + 1
     assert worker.error is None
 
 

@@ -97,7 +97,7 @@ def test_the_connections_of_a_worker_that_works_are_found_out_before_its_lease_i
     found = queue.get_job(job_id)
     assert found is not None
     assert (found.attempts, found.result, found.worker_id) == (0, "kept", worker.worker_id)
-    assert events.of("heartbeat.failing")
+    assert events.of("service.failing")
     worker.stop()
 
 

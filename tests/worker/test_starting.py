@@ -24,7 +24,7 @@ def assert_ended_with(worker: Worker, error: type[Exception], events: Events, sa
     assert not worker._worker_thread.is_alive()
     assert isinstance(worker.error, error)
     assert said in str(worker.error)
-    critical = [record for record in events.of("worker.ended") if record.levelno == logging.CRITICAL]
+    critical = [record for record in events.of("worker.failed") if record.levelno == logging.CRITICAL]
     assert len(critical) == 1
     assert said in vars(critical[0])["error"]
     assert critical[0].exc_info is None

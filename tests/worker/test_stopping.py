@@ -373,7 +373,7 @@ def test_a_call_in_a_thread_that_does_not_come_back_keeps_no_worker(
     assert blocker.began.wait(60)
     worker.stop(timeout=0.2)
     assert not worker._worker_thread.is_alive()
-    assert not events.of("worker.stuck")
+    assert not events.of("worker.stop_timeout")
     assert get(queue, job_id).status == "pending"
 
 
@@ -397,7 +397,7 @@ def test_a_task_that_does_not_mind_being_cancelled_keeps_no_worker(
     ended(queue, [queue.enqueue(leaves_a_task)])
     worker.stop(timeout=0.2)
     assert not worker._worker_thread.is_alive()
-    assert not events.of("worker.stuck")
-    assert [vars(record)["tasks"] for record in events.of("tasks.abandoned")] == [1]
+    assert not events.of("worker.stop_timeout")
+    assert [vars(record)["tasks"] for record in events.of("task.abandoned")] == [1]
     over.set()
     tasks.clear()

@@ -272,7 +272,7 @@ def test_stopping_a_worker_whose_loop_is_blocked_hands_its_jobs_back_and_ends_it
     stopper.join(60)
     assert time.monotonic() - before < LASTING / 4
     assert worker._worker_thread.is_alive()
-    assert len(events.of("worker.stuck")) == 1
+    assert len(events.of("worker.stop_timeout")) == 1
     until(lambda: "dbjobq-heartbeat" not in [thread.name for thread in threading.enumerate()])
     start()
     ended(queue, ids[1:2])
@@ -382,7 +382,7 @@ def test_a_job_that_holds_the_gil_past_the_lease_runs_elsewhere_and_its_late_res
     assert (get(queue, job_id).result, get(queue, job_id).attempts) == (other.pid, 1)
     until(lambda: f"job.refused {job_id}" in hog.log() or f"job.lost {job_id}" in hog.log())
     # It stood still, which it cannot tell if that fell into a heartbeat; but then that its lease was over.
-    assert {"worker.stalled", "worker.lapsed"} & set(hog.log().split())
+    assert {"process.stalled", "worker.lease_lost"} & set(hog.log().split())
     assert other.stop() == 0
     again = queue.enqueue(handlers.returning)
     ended(queue, [again])
@@ -395,7 +395,7 @@ def test_a_job_that_holds_the_gil_for_less_than_the_lease_is_not_taken_from_its_
     queue: JobQueue, processes: Processes
 ) -> None:
     def noticed() -> bool:
-        return any("worker.stalled" in process.log() for process in processes.made)
+        return any("process.stalled" in process.log() for process in processes.made)
 
     for _ in range(2):
         processes.start(lease=10.0)

@@ -18,6 +18,14 @@ from typing import Final, NamedTuple
 from dbjobq.cli.serving.lifeline import TOLD, WorkerProcess
 from dbjobq.cli.serving.signals import Events
 from dbjobq.errors import ConfigError
+from dbjobq.events.bus import emit
+from dbjobq.events.names import (
+    PROCESS_DIED,
+    PROCESS_KILLED,
+    PROCESS_RELOADING,
+    PROCESS_STOPPING,
+    PROCESS_WAITING,
+)
 from dbjobq.signals import STOP_SIGNALS, on_stop_signals
 
 __all__ = ["Processes", "restart_delay", "watch_python_files"]
@@ -30,8 +38,6 @@ FAILED_STARTS: Final = 5
 """How many in a row, with no process at work, end the parent."""
 GRACE: Final = 15.0
 """Seconds beyond the shutdown timeout that a process gets to end; then it is killed."""
-
-log: Final = logging.getLogger("dbjobq.cli")
 
 
 def restart_delay(crashes: int, chance: float) -> float:
@@ -130,7 +136,7 @@ class Processes:
     def _handle(self, event: Event) -> None:
         match event:
             case Stop():
-                log.info("processes.stopping", extra={"processes": len(self._children)})
+                emit(PROCESS_STOPPING, processes=len(self._children))
                 self._stop()
             case Ready(child):
                 self._children[child].ready = self._was_ready = True
@@ -138,7 +144,7 @@ class Processes:
             case Ended(child, code):
                 self._ended(child, self._children.pop(child), code)
             case Changed(paths):
-                log.info("processes.reloading", extra={"changed": ", ".join(paths)})
+                emit(PROCESS_RELOADING, changed=", ".join(paths))
                 self._start_at = 0.0
                 self._tell_all()
 
@@ -162,11 +168,11 @@ class Processes:
             return
         if not (child.ready or told) and self._changes is not None:
             self._start_at = float("inf")
-            log.error("processes.waiting", extra={"pid": process.pid, "for": "a file to change"})
+            emit(PROCESS_WAITING, pid=process.pid, why="a file has to change first")
             return
         delay = restart_delay(self._crashes, random.random())  # noqa: S311 - spread, not secrecy
         self._start_at = now + delay
-        log.warning("process.ended", extra={"pid": process.pid, "code": code, "restart_in": round(delay, 2)})
+        emit(PROCESS_DIED, pid=process.pid, code=code, restart_in=round(delay, 2))
 
     def _hopeless(self) -> bool:
         """One more process could not start, and has said why: tell whether that is how it goes with all of them."""
@@ -193,7 +199,7 @@ class Processes:
         for process, child in self._children.items():
             if child.kill_at is not None and not child.killed and time.monotonic() >= child.kill_at:
                 child.killed = True
-                log.error("process.killed", extra={"pid": process.pid, "why": "it did not end in time"})
+                emit(PROCESS_KILLED, pid=process.pid, why="it did not end in time")
                 process.kill()
 
     def _patience(self) -> float:

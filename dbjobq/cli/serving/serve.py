@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import random
 import sys
@@ -18,6 +17,8 @@ from dbjobq.cli.serving.lifeline import TOLD, Lifeline
 from dbjobq.cli.serving.signals import Events
 from dbjobq.cli.settings import Database
 from dbjobq.errors import StorageUnavailable
+from dbjobq.events.bus import emit
+from dbjobq.events.names import DATABASE_UNAVAILABLE, WORKER_NO_JOB_TYPES, WORKER_SERVING, WORKER_STOPPING
 from dbjobq.imports import import_modules
 from dbjobq.runtime.backoff import ReconnectBackoff
 from dbjobq.signals import on_stop_signals
@@ -31,8 +32,6 @@ __all__ = ["WorkerSettings", "leave", "serve"]
 
 THREADS_GRACE: Final = 1.0
 """Seconds that threads which jobs have started get to end when the worker has ended."""
-
-log: Final = logging.getLogger("dbjobq.cli")
 
 Event = Literal["stop", "signal", "ended"]
 """Each `stop` counts. So do signals, but not under a parent, which passes them on: there they are all one."""
@@ -113,7 +112,7 @@ def _reach(storage: PostgresStorage, events: Events[Event]) -> str | None:
             return _check(storage)
         except StorageUnavailable as error:
             if not troubled:
-                log.warning("database.unavailable", extra={"error": str(error), "pid": os.getpid()})
+                emit(DATABASE_UNAVAILABLE, error=str(error), pid=os.getpid())
             troubled = True
         if events.get(backoff.next(random.random())) is not None:  # noqa: S311 - spread, not secrecy
             return None
@@ -150,18 +149,18 @@ def _log_start(settings: WorkerSettings, schema: str, where: str) -> None:
     from dbjobq.jobs.registry import registered
 
     known = sorted(registered())
-    said = {
-        "tasks": ",".join(known) if len(known) <= 10 else len(known),
-        "queues": ",".join(settings.queues) or "all",
-        "database": where,
-        "schema": schema,
-        "concurrency": settings.concurrency,
-        "pid": os.getpid(),
-    }
-    log.info("worker.serving", extra=said)
+    emit(
+        WORKER_SERVING,
+        tasks=",".join(known) if len(known) <= 10 else len(known),
+        queues=",".join(settings.queues) or "all",
+        database=where,
+        schema=schema,
+        concurrency=settings.concurrency,
+        pid=os.getpid(),
+    )
     if not known:
         why = "no @job in them: only functions that they define themselves can run"
-        log.warning("worker.no_job_types", extra={"modules": ",".join(settings.modules), "why": why})
+        emit(WORKER_NO_JOB_TYPES, modules=",".join(settings.modules), why=why)
 
 
 def _call_then(call: Callable[[], None], then: Callable[[], None]) -> None:
@@ -179,7 +178,7 @@ def _wait(worker: Worker, events: Events[Event]) -> None:
         words += event == "stop"
         before, stops = stops, max(words, 1)
         if before == 0:
-            log.info("worker.stopping", extra={"pid": os.getpid()})
+            emit(WORKER_STOPPING, pid=os.getpid())
             _call_then(worker.stop, lambda: events.put("ended"))
         elif before == 1 and stops == 2:
             worker.hasten()

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Final
 
 from dbjobq.errors import DBJobQError
-from dbjobq.events.loggers import worker_log
+from dbjobq.events.bus import emit
+from dbjobq.events.names import SERVICE_BROKEN, SERVICE_FAILING
 from dbjobq.runtime.trust import now
 from dbjobq.storage.worker_port import Pulse
 
@@ -22,7 +23,7 @@ class Beside(ABC):
     """The thread. What goes wrong in one look is logged, and the next one comes all the same.
 
     Args:
-        name: What it is called: the thread is `dbjobq-…`, its log lines are `….failing` and `….broken`.
+        name: What it is called, as a service in log lines; the thread is `dbjobq-…`.
         pulse: Its connection, which nobody else uses.
         over: Tells that there is nothing left to live for.
     """
@@ -67,10 +68,10 @@ class Beside(ABC):
                     self._troubled = False
                 except DBJobQError as error:
                     if not self._troubled:
-                        worker_log.warning(f"{self.name}.failing", extra={"error": str(error)})
+                        emit(SERVICE_FAILING, service=self.name, error=str(error))
                     self._troubled = True
-                except Exception:
-                    worker_log.exception(f"{self.name}.broken")
+                except Exception as error:
+                    emit(SERVICE_BROKEN, exception=error, service=self.name)
         finally:
             self._pulse.close()
 

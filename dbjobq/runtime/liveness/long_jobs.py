@@ -8,7 +8,8 @@ from typing import Final
 
 from dbjobq.attempt.outcome import failed
 from dbjobq.attempt.run import OVERRUN
-from dbjobq.events.loggers import job_fields, worker_log
+from dbjobq.events.bus import emit
+from dbjobq.events.names import JOB_LONG
 from dbjobq.jobs.registry import registered
 from dbjobq.runtime.executor import Whereabouts
 from dbjobq.storage.values import Claim, Outcome
@@ -52,8 +53,7 @@ class LongJobs:
             seen = self._seen[place.claim] = before.get(place.claim) or self._first_seen(place.claim, moment)
             if moment >= seen.report_at:
                 seen.report_at += seen.report_at - seen.since
-                said = {"seconds": round(moment - seen.since, 1), "stack": self._stack(place)}
-                worker_log.warning("job.long", extra=job_fields(place.claim, **said))
+                emit(JOB_LONG, place.claim, seconds=round(moment - seen.since, 1), stack=self._stack(place))
 
     def stuck(self, moment: float) -> list[Claim]:
         """Return the jobs that run for so long that they may never end."""

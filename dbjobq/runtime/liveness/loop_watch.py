@@ -14,10 +14,11 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from dbjobq.attempt.outcome import unfinished
-from dbjobq.events.loggers import job_fields, worker_log
+from dbjobq.events.bus import emit
+from dbjobq.events.names import LOOP_BLOCKED, LOOP_REPLACED, LOOP_UNBLOCKED, PROCESS_STALLED
 from dbjobq.runtime.executor import Executor, Whereabouts
 from dbjobq.runtime.liveness.long_jobs import LongJobs, failed_on_loop, overrun
 from dbjobq.runtime.liveness.stacks import of_task, of_thread
@@ -93,7 +94,8 @@ class Watch:
         """
         moment, places = now(), self._executor.whereabouts()
         if late > STALLED:
-            worker_log.warning("worker.stalled", extra={"seconds": round(late, 1)} | _named(p.claim for p in places))
+            one, jobs = _named(place.claim for place in places)
+            emit(PROCESS_STALLED, one, seconds=round(late, 1), jobs=jobs)
         self._jobs.follow(places, moment)
         self._giving_up = False
         if self._comes_round(moment):
@@ -103,8 +105,8 @@ class Watch:
             return self._unstarted
         if not self._told:
             self._told = True
-            said = {"seconds": round(moment - self._asked_at, 1), "stack": of_thread(self._thread)}
-            worker_log.warning("loop.blocked", extra=said | _named(self._on_turn(places)))
+            (one, jobs), stack = _named(self._on_turn(places)), of_thread(self._thread)
+            emit(LOOP_BLOCKED, one, seconds=round(moment - self._asked_at, 1), stack=stack, jobs=jobs)
         self._unstarted += [Outcome(claim, "release") for claim in self._executor.take_back()]
         stop_by = self._stop_by()
         self._giving_up = stop_by is not None and moment >= stop_by
@@ -122,8 +124,8 @@ class Watch:
         """Return the outcomes that the loop should have written by now; and the others', once it is given up."""
         if not self._replaced and self._is_lost(places, moment) and self._replace():
             self._replaced = True
-            said = {"seconds": round(moment - self._asked_at, 1)}
-            worker_log.error("loop.replaced", extra=said | _named(self._on_turn(places)))
+            one, jobs = _named(self._on_turn(places))
+            emit(LOOP_REPLACED, one, seconds=round(moment - self._asked_at, 1), jobs=jobs)
         overdue = [overrun(claim) for claim in self._jobs.overdue(moment)]
         return overdue + (self._others(places) if self._replaced else [])
 
@@ -165,7 +167,7 @@ class Watch:
             return self._looks < 2 or moment - self._asked_at < BLOCKED
         if self._told:
             self._told = False
-            worker_log.info("loop.unblocked", extra={"seconds": round(self._answered_at - self._asked_at, 1)})
+            emit(LOOP_UNBLOCKED, seconds=round(self._answered_at - self._asked_at, 1))
         if self._call(self._answer):
             self._asked_at, self._looks = moment, 0
         return True
@@ -218,9 +220,9 @@ class Watch:
         return {outcome.claim: outcome for outcome in [*self._executor.unwritten(), *self._unsent()]}
 
 
-def _named(claims: Iterable[Claim]) -> dict[str, Any]:
-    """Return the fields of a log line about one job, or about several."""
+def _named(claims: Iterable[Claim]) -> tuple[Claim | None, list[str] | None]:
+    """Return the one job that an event is about; or a few words about each, if there are several."""
     named = list(claims)
     if len(named) == 1:
-        return job_fields(named[0])
-    return {"jobs": [f"{claim.type} {claim.id}" for claim in named[:NAMED]]} if named else {}
+        return named[0], None
+    return None, [f"{claim.type} {claim.id}" for claim in named[:NAMED]] or None

@@ -6,12 +6,12 @@ where the commit that wakes others waits behind one that waits for a standby. No
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 
 from dbjobq.errors import DBJobQError
-from dbjobq.events.loggers import worker_log
+from dbjobq.events.bus import emit
+from dbjobq.events.names import JOB_DEAD, JOB_RESCUED, SERVICE_BROKEN, SERVICE_FAILING
 from dbjobq.storage.worker_port import Pulse
 
 __all__ = ["Rescuer"]
@@ -49,15 +49,13 @@ class Rescuer:
         try:
             while not self._stopping and (rescued := pulse.rescue()):
                 for job in rescued:
-                    fields = {"job_id": job.id, "job_type": job.type, "queue": job.queue, "attempt": job.attempts + 1}
-                    level, event = (logging.ERROR, "job.dead") if job.dead else (logging.WARNING, "job.rescued")
-                    worker_log.log(level, event, extra=fields)
+                    emit(JOB_DEAD if job.dead else JOB_RESCUED, job)
             self._troubled = False
         except DBJobQError as error:
             if not (self._troubled or self._stopping):
-                worker_log.warning("rescue.failing", extra={"error": str(error)})
+                emit(SERVICE_FAILING, service="rescue", error=str(error))
             self._troubled = True
-        except Exception:
-            worker_log.exception("rescue.broken")
+        except Exception as error:
+            emit(SERVICE_BROKEN, exception=error, service="rescue")
         finally:
             pulse.close()

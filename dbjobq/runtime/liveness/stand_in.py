@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from dbjobq.events.loggers import worker_log
+from dbjobq.events.bus import emit
+from dbjobq.events.names import CLAIMS_RECOVERED
 from dbjobq.runtime.liveness.beside import Beside
 from dbjobq.runtime.liveness.loop_watch import Watch
 from dbjobq.storage.worker_port import Pulse
@@ -42,6 +43,6 @@ class StandIn(Beside):
             self._watch.wrote(outcomes, accepted)
             self._watch.took_over()
             if released:
-                worker_log.warning("claims.recovered", extra={"jobs": released})
+                emit(CLAIMS_RECOVERED, jobs=released)
         elif outcomes:
             self._watch.wrote(outcomes, self._pulse.finish(outcomes))

@@ -16,7 +16,8 @@ from contextlib import suppress
 from typing import Any, Final
 
 from dbjobq.attempt.run import within
-from dbjobq.events.loggers import job_fields, worker_log
+from dbjobq.events.bus import emit
+from dbjobq.events.names import JOB_PROCESS_KILLED
 from dbjobq.jobs.registry import Task
 from dbjobq.runtime.processes.channel import Setup
 from dbjobq.runtime.processes.process import JobProcess, Work
@@ -71,9 +72,9 @@ class Processes:
             outcome: Outcome = await within(timeout, _awaited(work.outcome))
         except (TimeoutError, asyncio.CancelledError) as error:
             hears = work.started.done() and (task.is_async or task.context is not None)
-            urgent = isinstance(error, asyncio.CancelledError) and slot.verdict != "lost"  # others may start it now
-            level = logging.INFO if slot.verdict == "lost" else logging.WARNING
-            await self._end(process, work, GRACE if hears and not urgent else 0.0, level)
+            cancelled = slot.verdict == "lost"
+            urgent = isinstance(error, asyncio.CancelledError) and not cancelled  # others may start it now
+            await self._end(process, work, GRACE if hears and not urgent else 0.0, cancelled=cancelled)
             raise
         self._keep(process)
         return outcome
@@ -123,7 +124,7 @@ class Processes:
         if process in self._idle:
             self._idle.remove(process)
 
-    async def _end(self, process: JobProcess, work: Work, grace: float, level: int) -> None:
+    async def _end(self, process: JobProcess, work: Work, grace: float, *, cancelled: bool) -> None:
         """Tell a job that it is not wanted any more, and end its process if it does not end in time."""
         try:
             if grace:
@@ -133,7 +134,7 @@ class Processes:
             if work.outcome.done():
                 self._keep(process)
             else:
-                worker_log.log(level, "child.killed", extra=job_fields(work.claim, pid=process.pid))
+                emit(JOB_PROCESS_KILLED, work.claim, quietly=cancelled, pid=process.pid)
                 work.outcome.cancel()
                 process.kill()
         if not process.usable:

@@ -19,7 +19,8 @@ from contextlib import suppress
 from typing import Any, Final, cast
 
 from dbjobq.errors import ProcessDied
-from dbjobq.events.loggers import worker_log
+from dbjobq.events.bus import emit
+from dbjobq.events.names import JOB_PROCESS_DIED, JOB_PROCESS_STARTED
 from dbjobq.jobs.registry import Task, home_of
 from dbjobq.runtime.processes.channel import CUT, Frames, Setup, frame
 from dbjobq.signals import held_back
@@ -115,7 +116,7 @@ class JobProcess(asyncio.Protocol):
             os.close(inherited)
         self.pid = process.pid
         threading.Thread(target=self._wait, args=(process, lifeline), name="dbjobq-child", daemon=True).start()
-        worker_log.debug("child.started", extra={"pid": self.pid})
+        emit(JOB_PROCESS_STARTED, pid=self.pid)
         self.send("setup", setup)
 
     def _wait(self, process: subprocess.Popen[bytes], lifeline: int) -> None:
@@ -185,7 +186,7 @@ class JobProcess(asyncio.Protocol):
         if self._end_at is not None:
             self._end_at.cancel()
         if not self._ending:
-            worker_log.warning("child.died", extra={"pid": self.pid, "code": self._code})
+            emit(JOB_PROCESS_DIED, pid=self.pid, code=self._code)
         if (work := self._work) is not None:
             work.end(ProcessDied(self.pid, _fate(self._code)))
         self.gone.set_result(None)

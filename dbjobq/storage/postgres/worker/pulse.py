@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import psycopg
 
-from dbjobq.events.loggers import worker_log
+from dbjobq.events.bus import emit
+from dbjobq.events.names import PLACES_TIDIED
 from dbjobq.storage.postgres.connect.connections import Connections
 from dbjobq.storage.postgres.connect.deadline import Deadline, Watchman, cut
 from dbjobq.storage.postgres.connect.errors import is_passing, translated
@@ -120,7 +121,7 @@ class PostgresPulse(Pulse):
                 rows = connection.execute(self._statements["rescue"]).fetchall()
             except psycopg.errors.UniqueViolation:
                 ((removed,),) = connection.execute(self._statements["tidy"]).fetchall()
-                worker_log.warning("places.tidied", extra={"rows": removed})
+                emit(PLACES_TIDIED, rows=removed)
                 rows = connection.execute(self._statements["rescue"]).fetchall()
             return [Rescued(*row[:5]) for row in rows]
 

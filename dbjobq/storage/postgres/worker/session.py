@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import aclosing, contextmanager, suppress
@@ -13,7 +12,8 @@ from typing import Any, Final, TypeAlias
 import psycopg
 
 from dbjobq.errors import StorageUnavailable
-from dbjobq.events.loggers import worker_log
+from dbjobq.events.bus import emit
+from dbjobq.events.names import PLACES_CLEARED, PLACES_TIDIED
 from dbjobq.storage.postgres.connect.connections import Connections
 from dbjobq.storage.postgres.connect.deadline import cut
 from dbjobq.storage.postgres.connect.errors import first_line, forget_prepared, is_passing, translated
@@ -148,7 +148,7 @@ class PostgresSession(Session):
         self._writers: set[str] = set()
         self._most = ANY  # jobs to claim at once: fewer where their data is large
         self._uncleared = False  # whether more places without a body may be there
-        self._told_of_places = logging.WARNING  # the first time
+        self._told_of_places = False
         self._sure = False  # that `wanted` has been set since this worker looked for open writers
         self._cleared = False  # it was cleared since
         self._look_in = 0.0
@@ -342,7 +342,7 @@ class PostgresSession(Session):
         ((removed,),) = await self._rows(connection, "tidy")
         if not removed:  # by now others have done it, or there is something else in the way
             raise StorageUnavailable(f"a job stands in two places: {first_line(error)}") from error
-        worker_log.warning("places.tidied", extra={"rows": removed})
+        emit(PLACES_TIDIED, rows=removed)
 
     async def _promote(self, it: _Exchange, now: float) -> bool:
         """Make ready what is due; return whether to claim now, or first to go on with that in the next exchange.
@@ -430,8 +430,8 @@ class PostgresSession(Session):
             rows = [row for row in rows if row[TYPE] is not None]
             queues = dict.fromkeys(row[QUEUE] for row in empty)
             ((more,),) = await self._rows(it.connection, "clear", clear_params(queues, empty))
-            worker_log.log(self._told_of_places, "places.cleared", extra={"rows": len(empty) + more})
-            self._told_of_places = logging.DEBUG
+            emit(PLACES_CLEARED, quietly=self._told_of_places, rows=len(empty) + more)
+            self._told_of_places = True
             self._uncleared = not left
             if left:
                 await self._claim(it, it.want - len(rows), None)

@@ -11,7 +11,8 @@ from typing import Final
 import psycopg
 
 from dbjobq.codec.json import storable_text
-from dbjobq.events.loggers import job_fields, worker_log
+from dbjobq.events.bus import emit
+from dbjobq.events.names import JOB_SET_ASIDE
 from dbjobq.storage.postgres.connect.errors import first_line
 from dbjobq.storage.values import Outcome
 
@@ -33,7 +34,7 @@ def in_another_form(outcome: Outcome, error: psycopg.Error) -> Outcome | None:
         return plain
     if outcome.event == "fail" or not isinstance(error, _ROWS_OWN):
         return None
-    worker_log.error("job.set_aside", extra=job_fields(outcome.claim, error=first_line(error)))
+    emit(JOB_SET_ASIDE, outcome.claim, error=first_line(error))
     why = f"set aside: PostgreSQL refuses to write that this attempt ended in {outcome.event!r}: {first_line(error)}"
     return Outcome(outcome.claim, "fail", _plain(f"{why}\n\n{outcome.error or ''}".strip()))
 

@@ -1,0 +1,97 @@
+"""What an event is, and how it is told: to the log, and to whoever else subscribes.
+
+An event stands once in the table (names.py), and code that tells it names it from there: `emit(JOB_RETRY, claim,
+error=…, delay=…)`. Log lines are the event's name with its fields in `extra`, never a job's arguments.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from dbjobq.events.loggers import Named, job_fields
+
+__all__ = ["Event", "Subscriber", "emit", "subscribe", "unsubscribe"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One kind of thing that happens in a worker, a migration, or the command line."""
+
+    name: str
+    """The text of its log lines: a family and a word, such as `job.retry`."""
+    level: int
+    """The level of its log lines, one of `logging`'s."""
+    says: str
+    """When it happens, as a sentence for people."""
+    do: str
+    """What to do about it."""
+    fields: tuple[str, ...] = ()
+    """Names of its data, beside the job's; the table of fields says what each one means."""
+    optional: frozenset[str] = frozenset()
+    """Those of them that some of its lines lack."""
+    job: Literal["no", "yes", "perhaps"] = "no"
+    """Whether its lines carry the id, type, queue and attempt of one job."""
+    logger: str = "dbjobq.worker"
+    quiet: int | None = None
+    """A lower level that some of its lines have; None if all have the same."""
+    quiet_when: str = ""
+    """Which lines have that."""
+
+
+Subscriber = Callable[[Event, int, Mapping[str, Any], BaseException | None], None]
+"""Called with an event, the level of this time, its fields, and the exception that belongs to it, if there is one."""
+
+_subscribers: tuple[Subscriber, ...] = ()
+_loggers: Final[dict[str, logging.Logger]] = {}
+
+
+def subscribe(subscriber: Subscriber) -> None:
+    """Have every event told to a function, on the thread where it happens: it must be quick, and raise nothing."""
+    global _subscribers  # noqa: PLW0603 - read without a lock, replaced as a whole
+    _subscribers = (*_subscribers, subscriber)
+
+
+def unsubscribe(subscriber: Subscriber) -> None:
+    """Tell a function no more events."""
+    global _subscribers  # noqa: PLW0603
+    _subscribers = tuple(other for other in _subscribers if other is not subscriber)
+
+
+def emit(
+    event: Event,
+    job: Named | None = None,
+    /,
+    *,
+    quietly: bool = False,
+    exception: BaseException | None = None,
+    **fields: Any,
+) -> None:
+    """Tell that an event has happened.
+
+    A logger that is disabled is enabled again: `logging.config`, by its defaults, disables all loggers that are there,
+    and a job may call it while the worker runs. To silence a logger, give it a level.
+
+    Args:
+        event: Which, from the table.
+        job: The job that it is about.
+        quietly: At the event's lower level.
+        exception: What belongs to it; logged with its traceback.
+        fields: The event's data; those that are None are left out.
+    """
+    level = event.level if event.quiet is None or not quietly else event.quiet
+    logger = _loggers.get(event.logger) or _loggers.setdefault(event.logger, logging.getLogger(event.logger))
+    if logger.disabled:
+        logger.disabled = False
+    heard = logger.isEnabledFor(level)
+    if not (heard or _subscribers):
+        return
+    said = {name: value for name, value in fields.items() if value is not None}
+    if job is not None:
+        said = job_fields(job, **said)
+    if heard:
+        logger.log(level, event.name, extra=said, exc_info=exception, stacklevel=2)
+    for subscriber in _subscribers:
+        subscriber(event, level, said, exception)
