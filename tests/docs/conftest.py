@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from tests.storage.database import database
+
+__all__ = ["database"]
