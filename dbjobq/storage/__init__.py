@@ -1,1 +1,1 @@
-"""Where jobs are kept: the port (`base`) and what implements it."""
+"""Where jobs are kept: the port (`base`, `worker_port`) and the storages that implement it."""

@@ -1,6 +1,6 @@
-"""SQLAlchemy's side: what its URLs say of a database, and the Connection that a caller's object is, or works on.
+"""SQLAlchemy's URLs as DSNs, and the Connection behind a caller's Connection or Session.
 
-Imports nothing of it unless there is something of it.
+SQLAlchemy is imported only where the caller has imported it, or hands over an object of it.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ __all__ = [
 R = TypeVar("R")
 
 Database: TypeAlias = "str | URL | Engine | AsyncEngine"
-"""What names a database to SQLAlchemy."""
+"""A database as SQLAlchemy names it: a URL, or an engine."""
 
 
 def url_of(database: Database) -> URL:
-    """Return a URL as it is, read, or an engine's.
+    """Return the URL of a database, whether given as text, as a URL or as an engine.
 
     Raises:
-        ConfigError: It cannot be read.
-        TypeError: It is none of these.
+        ConfigError: The text cannot be read.
+        TypeError: The value is none of these.
     """
     from sqlalchemy import URL, exc, make_url
 
@@ -48,15 +48,15 @@ def url_of(database: Database) -> URL:
         raise TypeError(f"database={database!r}: must be a URL or an engine of SQLAlchemy")
     try:
         return make_url(given)
-    except (exc.ArgumentError, ValueError):  # what they quote may hold a password
+    except (exc.ArgumentError, ValueError):  # these errors may quote a password
         raise ConfigError("the URL cannot be read: write sqlite:///jobs.db, or postgresql://…") from None
 
 
 def conninfo_of(url: URL) -> str:
-    """Return what a URL says of PostgreSQL as libpq takes it; the driver is not ours.
+    """Return a PostgreSQL URL of SQLAlchemy as a DSN for libpq, without the driver that it names.
 
     Raises:
-        ConfigError: It has options that libpq does not know.
+        ConfigError: The URL has options that libpq does not know.
     """
     options: dict[str, Any] = {name: ",".join(values) for name, values in url.normalized_query.items()}
     try:
@@ -66,7 +66,7 @@ def conninfo_of(url: URL) -> str:
 
 
 def sqlalchemy_connection(given: object) -> Connection | None:
-    """Return a Connection as it is, and the one a Session works on; None for anything else."""
+    """Return a Connection as it is, and for a Session the Connection it works on; None for anything else."""
     if "sqlalchemy" not in sys.modules:
         return None
     from sqlalchemy import Connection
@@ -78,7 +78,7 @@ def sqlalchemy_connection(given: object) -> Connection | None:
 
 
 async def sqlalchemy_async_connection(given: object) -> AsyncConnection | None:
-    """Return the same for their async kinds."""
+    """Return the AsyncConnection of an AsyncConnection or AsyncSession; None for anything else."""
     if "sqlalchemy" not in sys.modules:
         return None
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
@@ -96,7 +96,7 @@ def is_two_phase(connection: Connection | None) -> bool:
 
 
 def awaited(call: Awaitable[R]) -> R:
-    """Return what a call returns, on the sync side of an async engine, where `await` cannot be said."""
+    """Return the result of an awaitable on the sync side of an async engine, where there is no `await`."""
     from sqlalchemy.util import await_only
 
     return await_only(call)

@@ -42,22 +42,22 @@ JOB = jobs.JOBS.c
 class SQLAlchemyStorage(BaseStorage):
     """Jobs in SQLite; or, with a URL or an engine of PostgreSQL, a `PostgresStorage` in its place (contract §7).
 
-    Several threads and processes may work on one file. Its table, `dbjobq_jobs`, is made when it is
-    first needed. Close it when done, or use it as a context manager.
+    Several threads and processes may work on one file. The table, `dbjobq_jobs`, is made when it is first needed. Close
+    the storage when done, or use it as a context manager.
 
     Args:
-        database: A URL (`sqlite:///jobs.db`, `sqlite:///:memory:`, `postgresql://…`); or an engine, which is asked for
-            its URL and left as it is. Only a database in memory is reached through the engine that it lives in.
+        database: A URL (`sqlite:///jobs.db`, `sqlite:///:memory:`, `postgresql://…`); or an engine, of which only the
+            URL is used. A database in memory is the exception: it is reached through the engine that it lives in.
 
     Raises:
-        ConfigError: The URL cannot be read, or is one of another database.
+        ConfigError: The URL cannot be read, or names another kind of database.
     """
 
     name: ClassVar[str] = "SQLAlchemyStorage on SQLite"
     supports: ClassVar[frozenset[Feature]] = frozenset({"connection"})
 
     def __new__(cls, database: Database) -> Self:
-        """Return a storage for the database that the URL names."""
+        """Return a storage for the URL's database: not of this class for PostgreSQL, as the contract asks (§7)."""
         url = url_of(database)
         backend = url.get_backend_name()
         if backend in {"postgres", "postgresql"}:
@@ -70,7 +70,7 @@ class SQLAlchemyStorage(BaseStorage):
         super().__init__()
         self._sqlite = Sqlite(url_of(database), getattr(database, "sync_engine", database), jobs.JOBS)
         self.engine = self._sqlite.engine
-        """The engine it works with: for a Session of yours on the same database in memory."""
+        """The storage's engine, for a Session of yours on the same database in memory."""
 
     def __repr__(self) -> str:
         return f"SQLAlchemyStorage({self._sqlite.path})"
@@ -111,7 +111,7 @@ class SQLAlchemyStorage(BaseStorage):
         """See `BaseStorage.dequeue`."""
 
         def call(db: sa.Connection) -> Claim | None:
-            jobs.rescue(db)  # there may be no worker to do it
+            jobs.rescue(db)  # perhaps no worker runs that would rescue jobs
             return next(iter(jobs.claim(db, 1, [queue], worker_id=self.dequeuer, expires_at=jobs.NOW + lease)), None)
 
         return self._write(call)
@@ -169,7 +169,7 @@ class SQLAlchemyStorage(BaseStorage):
         return self._read(lambda db: (jobs.ids(db, **wanted), None))
 
     def glance(self) -> Request[Glance]:
-        """See `BaseStorage.glance`: these are small databases, and their jobs are counted."""
+        """See `BaseStorage.glance`: SQLite databases are small, so all jobs are counted."""
 
         def call(db: sa.Connection) -> Glance:
             queues = [
@@ -201,5 +201,5 @@ class SQLAlchemyStorage(BaseStorage):
 
 
 def _due_after(delay: float) -> Any:
-    """When a revived job is due: after the delay, and not before its own time."""
+    """Return when a revived job is due: after the delay, and not before its own `execute_at`."""
     return sa.func.max(jobs.NOW + delay, sa.func.coalesce(JOB.execute_at, 0))

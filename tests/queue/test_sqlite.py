@@ -303,7 +303,7 @@ def test_an_event_loop_does_not_wait_for_another_writer(storage: SQLAlchemyStora
 
 
 def test_a_lock_that_is_never_given_up_is_unavailable(url: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "PATIENCE", 0.1)
+    monkeypatch.setattr(engine, "WRITER_WAIT", 0.1)
     with made(url) as queue:
         queue.count()
         with writing(path), pytest.raises(StorageUnavailable, match="locked"):

@@ -12,7 +12,7 @@ import pytest
 
 from dbjobq import AsyncJobQueue, PostgresStorage, job
 from dbjobq.errors import StorageUnavailable
-from dbjobq.storage.postgres.connect.group_commit import MOST
+from dbjobq.storage.postgres.connect.group_commit import LARGEST_GROUP
 from tests.storage.database import Database, database
 from tests.support.faultproxy import proxied
 from tests.support.waiting import until
@@ -46,7 +46,7 @@ def test_a_thousand_at_once_are_a_few_transactions_on_one_connection(dsn: str, d
     stored = database.rows("select id::text, (data->>'number')::int from dbjobq.job where data->>'number' <> '-1'")
     assert dict(stored) == {i: n for n, i in enumerate(ids)}
     assert database.value("select count(*) from dbjobq.ready") == 1001
-    assert database.value("select count(distinct xmin::text) from dbjobq.job") <= 1000 // MOST + 4
+    assert database.value("select count(distinct xmin::text) from dbjobq.job") <= 1000 // LARGEST_GROUP + 4
 
 
 def test_one_that_is_refused_does_not_harm_the_others(dsn: str, database: Database) -> None:

@@ -61,7 +61,7 @@ async def on_guard(connections: Connections) -> AsyncGenerator[Guard]:
 def test_a_connection_is_left_alone_that_only_one_look_finds_idle(
     dsn: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watchdog, "PATIENCE", 0.2)
+    monkeypatch.setattr(watchdog, "ANSWER_PATIENCE", 0.2)
 
     async def main() -> None:
         looks = Looks(dsn)
@@ -82,7 +82,7 @@ def test_a_connection_is_given_up_of_whose_exchange_the_server_has_not_got_the_r
     dsn: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server calls it active; but what was sent after that went nowhere."""
-    monkeypatch.setattr(watchdog, "PATIENCE", 0.2)
+    monkeypatch.setattr(watchdog, "ANSWER_PATIENCE", 0.2)
 
     async def main() -> None:
         connections = Connections(dsn, **SETTINGS)

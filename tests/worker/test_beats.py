@@ -145,7 +145,7 @@ def test_a_frozen_connection_costs_no_lease(  # noqa: PLR0917 - fixtures
     start: Start, queue: JobQueue, dsn: str, database: Database, events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing comes back over those that are open; a new one works at once."""
-    monkeypatch.setattr(watchdog, "PATIENCE", 1e9)
+    monkeypatch.setattr(watchdog, "ANSWER_PATIENCE", 1e9)
     proxy, through = proxied(dsn)
     with proxy, PostgresStorage(through) as storage:
         held = Held(queue, partial(start, JobQueue(storage)), lease=6.0)
@@ -168,7 +168,7 @@ def test_an_answer_is_given_up_while_there_is_time_for_another_heartbeat(lease: 
     again = given_up + min(heartbeat.LOOK, lease * heartbeat.BEAT / 2)
     assert until_next + again + given_up / 2 < life * 0.98
     assert until_next + life * pulse.ANSWERED_BY_A_POOLER < life * 0.98
-    assert until_next + min(watchdog.PATIENCE, life * watchdog.SHARE) * 1.5 < life
+    assert until_next + min(watchdog.ANSWER_PATIENCE, life * watchdog.ANSWER_SHARE) * 1.5 < life
 
 
 @pytest.mark.parametrize("alive", [True, False])

@@ -96,7 +96,7 @@ def test_a_service_that_raises_ends_its_worker_which_says_so_and_hands_its_jobs_
     kind, method = SERVICES[service]
     fault = Fault(SystemExit("injected") if service in THREADS else Injected())
     fault.into(monkeypatch, kind, method)
-    monkeypatch.setattr("dbjobq.storage.postgres.connect.watchdog.PATIENCE", 0.4)
+    monkeypatch.setattr("dbjobq.storage.postgres.connect.watchdog.ANSWER_PATIENCE", 0.4)
     worker, job_id = request.getfixturevalue("running")
     fault.on = True
     with database.connection.transaction():

@@ -32,7 +32,7 @@ OURS = "select count(*) from pg_stat_activity where datname = current_database()
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers are waited for half a second, not 20; a silent listener is asked after one, not 60."""
-    monkeypatch.setattr(watchdog, "PATIENCE", 0.5)
+    monkeypatch.setattr(watchdog, "ANSWER_PATIENCE", 0.5)
     monkeypatch.setattr(session, "SILENCE", 1.0)
 
 

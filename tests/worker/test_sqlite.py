@@ -119,7 +119,7 @@ def test_a_database_that_stays_locked_costs_time_and_no_job(
         return "kept"
 
     job_id = queue.enqueue(hold)
-    monkeypatch.setattr(engine, "PATIENCE", 0.1)
+    monkeypatch.setattr(engine, "WRITER_WAIT", 0.1)
     with SQLAlchemyStorage(f"sqlite:///{tmp_path}/jobs.db") as impatient:
         worker = start(JobQueue(impatient), lease=60.0)
         assert began.wait(60)

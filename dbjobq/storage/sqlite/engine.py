@@ -1,4 +1,4 @@
-"""How this process reaches a SQLite database: one writer at a time, errors in our words, and word of what it does."""
+"""This process's access to a SQLite database: one writer at a time, errors translated, workers of the process woken."""
 
 from __future__ import annotations
 
@@ -20,29 +20,30 @@ __all__ = ["WAKES_WORKERS", "Sqlite", "SqliteRequest"]
 
 R = TypeVar("R")
 
-# Set in a connection's `info` once a job waits that did not before: the workers of this process are woken.
 WAKES_WORKERS: Final = "dbjobq: a job waits"
+"""A key in a connection's `info`, set once a job waits that did not before: the process's workers are woken then."""
 
-PATIENCE: Final = 60.0  # seconds to wait while another process writes
+WRITER_WAIT: Final = 60.0
+"""Seconds to wait while another process writes."""
 
 
 class Sqlite:
     """Makes transactions. A file gets connections of its own; a database in memory has the one that it lives in.
 
     Args:
-        url: Its URL.
-        theirs: The user's engine for it, if it is one; it stays as it is.
-        table: What is made there when it is first needed.
+        url: The database's URL.
+        theirs: The user's engine for it, if there is one; it is not changed.
+        table: The table, which is made when it is first needed.
 
     Raises:
-        ConfigError: It is in memory, and the engine gives each thread another one.
+        ConfigError: The database is in memory, and the engine gives each thread another one.
     """
 
     def __init__(self, url: URL, theirs: object, table: Table) -> None:
         self.path, self._table, self._has_table = url.database or ":memory:", table, False
         self._in_memory = ":memory:" in self.path or url.query.get("mode") == "memory"
         self.url = None if self._in_memory else url.render_as_string(hide_password=False)
-        """For other processes; None if it is in this one's memory."""
+        """The path by which other processes reach the database; None if it is in this process's memory."""
         self._is_theirs = self._in_memory and isinstance(theirs, Engine)
         self.engine = _in_memory(url, theirs) if self._in_memory else _on_file(url)
         self._turn, self._pid = threading.RLock(), os.getpid()
@@ -50,7 +51,7 @@ class Sqlite:
         self.sleepers: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}  # what wakes this process's workers
 
     def run(self, work: Callable[[Connection], R], *, writes: bool = True) -> R:
-        """Do all of `work` or nothing; while it writes, nobody else does. Durable when this returns."""
+        """Do `work` in a transaction of its own, as the only writer if it writes. Durable when this returns."""
         self._leave_parent()
         writes = writes or not self._has_table
         turn = self._turn if writes or self._in_memory else nullcontext()
@@ -65,9 +66,9 @@ class Sqlite:
         return answer
 
     def join(self, connection: Connection | None, work: Callable[[Connection], R]) -> R:
-        """Do it in a transaction that is begun, or the caller's own, which may be writing already: nothing waits here.
+        """Do `work` in a transaction that is open already: one begun here, or the caller's own, which may be writing.
 
-        Wakes workers before the commit: their next claim has to wait for that anyway.
+        Workers are woken before the commit: their next claim has to wait for it anyway.
         """
         if connection is None or connection.dialect.name != "sqlite":
             raise TypeError("connection must be SQLAlchemy's Connection or Session on SQLite, async for AsyncJobQueue")
@@ -82,9 +83,9 @@ class Sqlite:
             return answer
 
     def join_callers(self, connection: Connection | None, work: Callable[[Connection], R]) -> R:
-        """Do it in the caller's own transaction. Raises ValueError if there is none to be part of."""
+        """Do `work` in the caller's own transaction. Raises ValueError if the connection has none."""
         if connection is not None and connection.dialect.name == "sqlite":
-            connection.exec_driver_sql("select 1")  # whereupon an engine's events may begin one
+            connection.exec_driver_sql("select 1")  # an engine's events may begin a transaction at this
             driver: Any = connection.connection.driver_connection
             if driver.isolation_level is None and not driver.in_transaction:
                 raise ValueError(
@@ -100,7 +101,7 @@ class Sqlite:
             self._has_table = False
 
     def _leave_parent(self) -> None:
-        """In a forked child, have connections of its own; the parent's are not to be closed here."""
+        """Begin anew in a forked child, with connections of its own; the parent's must not be closed here."""
         if self._pid != os.getpid():
             if self._in_memory:
                 raise ConfigError("a database in memory belongs to the process that made it: use a file")
@@ -124,7 +125,7 @@ class Sqlite:
 
 
 def _on_file(url: URL) -> Engine:
-    engine = create_engine(url.set(drivername="sqlite"), max_overflow=-1, connect_args={"timeout": PATIENCE})
+    engine = create_engine(url.set(drivername="sqlite"), max_overflow=-1, connect_args={"timeout": WRITER_WAIT})
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: object) -> None:
@@ -135,7 +136,7 @@ def _on_file(url: URL) -> Engine:
 
 
 def _in_memory(url: URL, theirs: object) -> Engine:
-    """One connection for everybody: what a user has begun on it is not ours to roll back."""
+    """Return the engine of a database in memory. Everybody shares its one connection: nothing is rolled back on it."""
     how: dict[str, Any] = {"connect_args": {"check_same_thread": False}}
     if isinstance(theirs, Engine):
         if not isinstance(theirs.pool, StaticPool):
@@ -154,10 +155,10 @@ class SqliteRequest(NamedTuple, Generic[R]):
     work: Callable[[Connection], R]
     writes: bool = True
     connection: object | None = None
-    """The caller's own, in whose transaction it is made."""
+    """The caller's own connection, in whose transaction the call is made."""
 
     def run(self) -> R:
-        """Make the call. Raises ConfigError, SchemaError or StorageUnavailable for what is not its own fault."""
+        """Make the call. Raises ConfigError, SchemaError or StorageUnavailable for errors of the database."""
         if self.connection is None:
             return self.sqlite.run(self.work, writes=self.writes)
         return self.sqlite.join_callers(sqlalchemy_connection(self.connection), self.work)

@@ -1,8 +1,7 @@
-"""Jobs on SQLite, in SQLAlchemy's words: one wide table, a row a job, and the moves it makes (docs/decisions/0007).
+"""Jobs on SQLite, by SQLAlchemy Core: one wide table, a row a job, and its moves (docs/decisions/0007).
 
-Where a job stands is its `status`. Times are seconds since 1970, by the database's clock. The order of jobs is that of
-PostgresStorage: priority, then when due, then when enqueued. A job that runs has its own lease, which is renewed with
-those of all jobs that its worker has.
+Times are seconds since 1970, by the database's clock. The order of jobs is that of PostgresStorage: priority, then when
+due, then when enqueued. A running job has its own lease, which is renewed with those of all jobs that its worker has.
 """
 
 from __future__ import annotations
@@ -92,7 +91,7 @@ _MOVES: Final[dict[Event, Mapping[str, Any]]] = {
     "retry": {**_WAITS, "attempts": JOBS.c.attempts + 1, "unknown_since": None},
     "unknown": {**_WAITS, "claim": None, "unknown_since": sa.func.coalesce(JOBS.c.unknown_since, NOW)},
     "fail": {**_ENDS, "attempts": JOBS.c.attempts + 1},
-    # to its old place, and nobody's result
+    # A released job goes back to its old place, and its claim counts no more.
     "release": {**_WAITS, "claim": None, "due_at": _DUE, "suspect": JOBS.c.suspect},
     "cancel": {**_ENDS, "claim": None},
     "revive": {**_WAITS, "attempts": 0, "suspect": False, "held_key": _KEY_IF_FREE},
@@ -100,14 +99,14 @@ _MOVES: Final[dict[Event, Mapping[str, Any]]] = {
 
 
 def move(db: sa.Connection, event: Event, *which: Any, **values: Any) -> Sequence[str]:
-    """Move those of the jobs that `TRANSITIONS` lets go this way, and return their ids.
+    """Move those of the jobs for which `TRANSITIONS` has this event, and return their ids.
 
-    `values` are what comes with it, as far as `_MOVES` does not say.
+    `values` are further columns to set, beyond those that `_MOVES` has for the event.
     """
     ends = {before: after for (before, moved), after in TRANSITIONS.items() if moved == event}
     (status,) = set(ends.values())
     changed = {**_LEFT, **values, **_MOVES[event], "status": status}
-    # `likely`: the rows are found by `which`, not by going through all of that status.
+    # `likely` makes SQLite find the rows by `which`, not by going through all rows of that status.
     moved = sa.update(JOBS).where(*which, sa.func.likely(JOBS.c.status.in_(ends))).values(changed)
     ids = db.scalars(moved.returning(JOBS.c.id)).all()
     if ids and status == "pending":
@@ -124,7 +123,7 @@ def move_by_hand(db: sa.Connection, event: Event, job_id: str, **values: Any) ->
 
 
 def add(db: sa.Connection, like: NewJob, data: Mapping[str, str]) -> Sequence[str]:
-    """Write jobs, the data of each by its id; return the ids of those that are there, perhaps from before."""
+    """Write jobs, given the data of each by its id; return the ids that are there now, perhaps from before."""
     row = {name: getattr(like, name) for name in ("type", "queue", "priority", "max_retries", "timeout", "unique_key")}
     at = like.execute_at.timestamp() if like.execute_at else like.delay and NOW + like.delay
     row |= {"execute_at": at, "due_at": sa.func.max(NOW, sa.func.coalesce(at, 0)), "held_key": like.unique_key}
@@ -139,7 +138,7 @@ def add(db: sa.Connection, like: NewJob, data: Mapping[str, str]) -> Sequence[st
 
 
 def claim(db: sa.Connection, want: int, queues: Sequence[str] | None, **holder: Any) -> list[Claim]:
-    """Pending → running, for at most `want` due jobs, the queues in the order given; `holder` says who has them."""
+    """Pending → running, for at most `want` due jobs, the queues in the order given, for `holder`."""
     first = [(JOBS.c.queue == name).desc() for name in (queues or ())[:-1]]
     order = (*first, JOBS.c.priority.desc(), JOBS.c.due_at, JOBS.c.number)
     due = sa.select(JOBS.c.number).where(READY, _served(queues)).order_by(*order).limit(want)
@@ -151,7 +150,7 @@ def claim(db: sa.Connection, want: int, queues: Sequence[str] | None, **holder: 
 
 
 def finish(db: sa.Connection, outcomes: Sequence[Outcome]) -> set[str]:
-    """Write how attempts ended, each if its claim holds the job; return the ids of those that did."""
+    """Write how attempts ended, each if its claim still holds the job; return the ids of the accepted ones."""
 
     def written(it: Outcome) -> bool:
         values = {"result": it.result, "error": sa.func.coalesce(it.error, JOBS.c.error), "suspect": False}
@@ -162,7 +161,7 @@ def finish(db: sa.Connection, outcomes: Sequence[Outcome]) -> set[str]:
 
 
 def _again(db: sa.Connection, it: Outcome) -> tuple[Event, float]:
-    """Decide on a job whose type is not known: how long it waits, or that it has waited long enough; see finish.sql."""
+    """Decide how long a job of unknown type waits, or that it fails since it has waited long enough; see finish.sql."""
     lasted = db.scalar(sa.select(NOW - sa.func.coalesce(JOBS.c.unknown_since, NOW)).where(_of(it.claim))) or 0.0
     return (
         ("fail", 0.0) if lasted >= it.delay else ("unknown", min(max(lasted, 1.0), max(it.delay - lasted, 0.05), 60.0))
@@ -170,24 +169,24 @@ def _again(db: sa.Connection, it: Outcome) -> tuple[Event, float]:
 
 
 def rescue(db: sa.Connection) -> list[Rescued]:
-    """Running → pending, or failed where no retry is left, for jobs whose lease is over; some hundreds at a time."""
+    """Running → pending, or failed without a retry left, for jobs whose lease is over; some hundreds at a time."""
     lost = db.execute(sa.select(JOBS).where(OVER).limit(500)).all()
     for row in lost:
         error = f"{_LOST.format(row.worker_id)}; this was attempt {row.attempts + 1} of {row.max_retries + 1}"
         back = {"error": error, "due_at": _DUE, "claim": None, "suspect": True, "worker": row.worker}
-        # `worker` stays until the next claim: so its heartbeat learns of it.
+        # `worker` stays until the next claim, so that the old worker's heartbeat learns of the loss.
         move(db, after_failure(row.attempts, row.max_retries), JOBS.c.number == row.number, **back)
     return [Rescued(row.id, row.type, row.queue, row.attempts, row.attempts >= row.max_retries) for row in lost]
 
 
 def release(db: sa.Connection, worker: str, keep: Iterable[Claim]) -> Sequence[str]:
-    """Running → pending, for what a worker holds beyond `keep`."""
+    """Running → pending, for the jobs that a worker holds beyond `keep`."""
     kept = sa.tuple_(JOBS.c.id, JOBS.c.claim).in_([(claim.id, claim.claim) for claim in keep])
     return move(db, "release", JOBS.c.worker == worker, ~kept)
 
 
 def found(db: sa.Connection, limit: int | None = None, **wanted: Any) -> list[Job]:
-    """Return jobs, newest first; `wanted` has values of columns, None for any."""
+    """Return jobs, newest first; `wanted` has the values of columns to look for, None for any."""
     return _read(db, JOBS.c, _which(wanted), limit)
 
 
@@ -202,7 +201,7 @@ def _read(db: sa.Connection, columns: Iterable[Any], which: Iterable[Any], limit
 
 
 def looked(db: sa.Connection, limit: int, bounds: Bounds, **wanted: Any) -> Listing:
-    """Return jobs among the newest, as far as the bounds allow."""
+    """Return jobs, searched among the newest ones as far as the bounds allow."""
     oldest = sa.select(JOBS.c.number).order_by(JOBS.c.number.desc()).offset(bounds.jobs - 1).limit(1)
     first = db.scalar(oldest)
     which = [*_which(wanted), *([] if first is None else [JOBS.c.number >= first])]
@@ -238,7 +237,7 @@ def stats(db: sa.Connection) -> dict[Status, int]:
 
 
 def queue_stats(db: sa.Connection) -> list[QueueStats]:
-    """Count what waits and runs in the queues that have jobs."""
+    """Count the jobs that wait and run in each queue that has jobs."""
     counts = [sa.func.count().filter(which) for which in (READY, SCHEDULED, RUNNING)]
     oldest = NOW - sa.func.min(JOBS.c.due_at).filter(READY)
     queues = sa.select(JOBS.c.queue, *counts, oldest).group_by(JOBS.c.queue).order_by(JOBS.c.queue)
@@ -254,12 +253,12 @@ def _served(queues: Sequence[str] | None) -> Any:
 
 
 def _status(db: sa.Connection, claim: Claim) -> str | None:
-    """Return where the job of a claim stands, if that holds it, or was the last to and its result was written."""
+    """Return the status of a claim's job if the claim holds it, or was the last to hold it and wrote its result."""
     return db.scalar(sa.select(JOBS.c.status).where(_of(claim)))
 
 
 class SqliteSession(Session):
-    """See `Session`. A thread makes its steps."""
+    """See `Session`. The steps are made on a thread."""
 
     def __init__(self, sqlite: Sqlite, worker_id: str, queues: Sequence[str] | None, ttl: float) -> None:
         self.worker_id, self.sqlite, self._queues, self._ttl = worker_id, sqlite, queues, ttl
@@ -267,7 +266,7 @@ class SqliteSession(Session):
         self.forget()
 
     async def _run(self, work: Callable[[sa.Connection], R]) -> R:
-        """Make a step when those asked for before are made: a release comes after the claim that it is about."""
+        """Make a step after those that were asked for before, so that a release comes after its claim."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self.sqlite.run, work)
 
     async def open(self) -> bool:
@@ -306,7 +305,7 @@ class SqliteSession(Session):
         return list(await self._run(lambda db: release(db, self.worker, keep)))
 
     async def notices(self) -> AsyncIterator[Notice]:
-        """See `Session.notices`: what happens in this process."""
+        """See `Session.notices`: only for events of this process."""
         woken = asyncio.Event()
         self.sqlite.sleepers[woken] = asyncio.get_running_loop()
         try:
@@ -329,7 +328,7 @@ class SqlitePulse(Pulse):
         self._session, self._sqlite = session, session.sqlite
 
     def beat(self, seconds: float) -> bool:
-        """See `Pulse.beat`: its life is that of the leases that it has, or had until they were over."""
+        """See `Pulse.beat`: the worker lives as long as the leases that it has, or had until they were over."""
         holds = RUNNING & (JOBS.c.expires_at > NOW)
         ends = sa.case((holds, NOW + seconds), else_=JOBS.c.expires_at)
         renewed = sa.update(JOBS).where(JOBS.c.worker == self._session.worker).values(expires_at=ends)

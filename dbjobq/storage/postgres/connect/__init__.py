@@ -1,1 +1,1 @@
-"""How a connection to PostgreSQL is had, shared, bounded in time and given up."""
+"""Connections to PostgreSQL: made, shared, bounded in time and given up."""

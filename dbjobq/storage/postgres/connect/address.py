@@ -1,4 +1,4 @@
-"""Where the tables are when a call does not say: the environment, read in one way by programs and the command line."""
+"""The environment variables that name the database and the schema, for programs and the command line alike."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = [
 ]
 
 DSN_VARIABLES: Final = ("DBJOBQ_DSN", "DATABASE_URL")
-"""The first that is not empty counts; without any, libpq's `PG*` variables do."""
+"""The variables for the DSN. The first that is not empty counts; without any, libpq's `PG*` variables do."""
 SCHEMA_VARIABLE: Final = "DBJOBQ_SCHEMA"
 LISTEN_DSN_VARIABLE: Final = "DBJOBQ_LISTEN_DSN"
 DEFAULT_SCHEMA: Final = "dbjobq"
@@ -33,7 +33,7 @@ def named_dsn() -> tuple[str, str | None]:
 
 
 def named_schema(given: str | None) -> str:
-    """Return the schema that is given; for None the one that the environment names, or the default."""
+    """Return the given schema; for None the schema that the environment names, or the default."""
     return os.environ.get(SCHEMA_VARIABLE) or DEFAULT_SCHEMA if given is None else given
 
 
@@ -41,7 +41,7 @@ def libpq_form(dsn: str) -> str:
     """Return a DSN as libpq takes it: without the driver that SQLAlchemy's URLs name (`postgresql+psycopg://`).
 
     Raises:
-        ConfigError: It is the URL of something else than PostgreSQL.
+        ConfigError: The URL is not one of PostgreSQL.
     """
     found = _URL.match(dsn)
     if found is None:

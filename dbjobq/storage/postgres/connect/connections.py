@@ -1,4 +1,4 @@
-"""How this process reaches PostgreSQL: the pools for the sync and the async side, and connections beside them."""
+"""This process's connections to PostgreSQL: the pools for the sync and the async side, and connections beside them."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ KEPT_ALIVE: Final = {
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
-    "tcp_user_timeout": "30000",  # longer than theirs: it counts, too, while a worker is too busy to read
+    "tcp_user_timeout": "30000",  # longer than the client's: it counts, too, while a worker is too busy to read
 }
-"""Much the same for the server's end of a worker's connection, which by default keeps what a machine that vanished had
-locked for two hours. A DSN's own options win."""
+"""Keepalives for the server's end of a worker's connection. By default the server keeps the locks of a machine that
+vanished for two hours. A DSN's own options win."""
 
 _WHO: Final = "select pg_backend_pid()"
 _UNTOLD: Final = (
@@ -45,12 +45,12 @@ class Connections:
     """Pools, made when first needed: one for threads, one for each event loop; made anew in a forked child.
 
     Args:
-        conninfo: A DSN, a function of one, a pool whose connections are used and never closed here, or None (see
-            `resolve_conninfo`).
-        listen_conninfo: A direct DSN where `conninfo` leads to a pooler such as PgBouncer: then nothing is kept in a
-            session, no statement is prepared.
-        schema: For the errors' words.
-        timeout: Seconds to wait for a connection; all that a producer's call has.
+        conninfo: A DSN, a function that returns one, a pool whose connections are used and never closed here, or None
+            (see `resolve_conninfo`).
+        listen_conninfo: A direct DSN where `conninfo` leads to a pooler such as PgBouncer. Then nothing is kept in a
+            session, and no statement is prepared.
+        schema: The tables' schema, for the text of errors.
+        timeout: Seconds to wait for a connection; also the time that a producer's whole call has.
         max_size: Connections in each pool.
     """
 
@@ -75,7 +75,7 @@ class Connections:
         self._pinned: weakref.WeakSet[SyncConnection | AsyncConnection] = weakref.WeakSet()
         self._parents: object = None
         self._reached = False
-        """Whether this process has reached the server: if so, an outage is waited out."""
+        """Whether this process has ever reached the server: if so, an outage is waited out."""
         self._theirs: ConnectionPool[Any] | AsyncConnectionPool[Any] | None = None
         self._their_loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
         if isinstance(conninfo, ConnectionPool | AsyncConnectionPool):
@@ -88,18 +88,18 @@ class Connections:
                 f"conninfo={conninfo!r}: must be a DSN, a function that returns one, or a psycopg_pool pool"
             )
         self.pooled = listen_conninfo is not None
-        """Whether it was said that a pooler is on the way."""
+        """Whether the settings say that a pooler is on the way."""
         self.way = Way(conninfo, pooled=self.pooled)
         self.direct = self.way if listen_conninfo is None else Way(listen_conninfo)
         _all.add(self)
 
     @property
     def says_its_needs(self) -> bool:
-        """Whether connections have `way.NEEDED`: not those of a pooler, nor of a user's own pool."""
+        """Whether connections have the settings of `way.NEEDED`: not those of a pooler, nor of a user's own pool."""
         return self._theirs is None and not self.way.pooled
 
     def arguments(self) -> dict[str, Any]:
-        """Return what makes the same for another process, with pools of its own."""
+        """Return the arguments by which another process makes the same, with pools of its own."""
         return {
             "conninfo": self.way.given,
             "listen_conninfo": self.direct.given if self.pooled else None,
@@ -118,9 +118,9 @@ class Connections:
 
         Args:
             deadline: When to cut it; None for never.
-            alone: Make a new one instead, in autocommit, and close it afterwards.
-            pinned: Whether its plans are to be pinned (`PINNED`), as a worker's are; None if that does not matter. Only
-                on connections of our own, and not behind a pooler.
+            alone: Make a new connection instead, in autocommit, and close it afterwards.
+            pinned: Whether its plans are to be pinned (`PINNED`), as a worker's are; None if that does not matter. Not
+                on connections of a user's own pool, and not behind a pooler.
         """
         pool = None if alone else self._sync_pool()
         if pool is None:
@@ -138,10 +138,13 @@ class Connections:
         finally:
             if deadline is not None:
                 watchman.dismiss(deadline)
-            connection.close() if pool is None else pool.putconn(connection)
+            if pool is None:
+                connection.close()
+            else:
+                pool.putconn(connection)
 
     def _pinning(self, connection: SyncConnection | AsyncConnection, *, pinned: bool | None) -> bytes | None:
-        """Return what makes a connection as it is wanted; None if it is, or cannot be."""
+        """Return the statement that pins or unpins a connection's plans; None if that is not needed or possible."""
         if pinned is None or self.way.pooled or pinned is (connection in self._pinned):
             return None
         (self._pinned.add if pinned else self._pinned.discard)(connection)
@@ -156,7 +159,7 @@ class Connections:
         return self._pool
 
     def _open(self, seconds: float) -> SyncConnection:
-        """Make a connection for the pool; the first one tells whether a pooler answers."""
+        """Make a connection for the pool; the first one finds out whether a pooler answers."""
         connection = self.connect(deadline := Deadline(seconds))
         if not self._reached:
             try:
@@ -165,14 +168,14 @@ class Connections:
             except BaseException:
                 connection.close()
                 raise
-        elif self.way.pooled:  # as another has found out while this one was made
+        elif self.way.pooled:  # another connection has found that out while this one was made
             connection.prepare_threshold = None
         return connection
 
     def heal(self, since: float) -> None:
-        """Let go of the pool's connections, unless that was done since then: one is gone, so the others may be, too.
+        """Close the pool's connections, unless that was done since then: if one is dead the others may be.
 
-        They are not asked: one that leads nowhere would not answer.
+        They are not probed first, because a black-holed connection would hang the probe.
         """
         if self._drained_at < since:
             self._drained_at = time.monotonic()
@@ -180,11 +183,11 @@ class Connections:
                 pool.drain()
 
     def connect(self, deadline: Deadline | None = None) -> SyncConnection:
-        """Return a new connection of one's own."""
+        """Return a new connection, which no pool shares."""
         return self.way.connect(**self._within(deadline))
 
     def connect_directly(self, deadline: Deadline | None = None) -> SyncConnection:
-        """Return a new connection of one's own that goes past the pooler."""
+        """Return a new connection past the pooler, which no pool shares."""
         return self.direct.connect(**self._within(deadline))
 
     def pooler(self) -> bool:
@@ -218,10 +221,12 @@ class Connections:
                 async with connection if pool is not None and pool is self._theirs else nullcontext():
                     yield connection
         finally:
-            if isinstance(pool, AsyncPool):
+            if pool is None:
+                await connection.close()
+            elif isinstance(pool, AsyncPool):
                 pool.putconn(connection)
             else:
-                await (connection.close() if pool is None else pool.putconn(connection))
+                await pool.putconn(connection)
 
     async def _async_pool(self) -> AsyncPool | AsyncConnectionPool[AsyncConnection]:
         return self._their_pool(asyncio.get_running_loop()) or (await self._loops_own()).pool
@@ -233,7 +238,7 @@ class Connections:
         return self._theirs if self._their_loop() is loop else None  # a worker in this process has a loop of its own
 
     async def _loops_own(self) -> _LoopsOwn:
-        """Return what the running loop has of ours; what loops have left that were closed goes."""
+        """Return the running loop's pool, made when first needed; close the pools that closed loops have left."""
         loop = asyncio.get_running_loop()
         own = self._loops.get(loop)
         if own is None or own.pool.closed:
@@ -256,7 +261,7 @@ class Connections:
             except BaseException:
                 await connection.close()
                 raise
-        elif self.way.pooled:  # as another has found out while this one was made
+        elif self.way.pooled:  # another connection has found that out while this one was made
             connection.prepare_threshold = None
         return connection
 
@@ -278,14 +283,14 @@ class Connections:
                 await pool.drain()
 
     async def async_connect(self, **kwargs: Any) -> AsyncConnection:
-        """Return a new connection of one's own."""
+        """Return a new connection, which no pool shares."""
         return await self.way.aconnect(**kwargs)
 
     async def connect_session(self) -> AsyncConnection:
         """Return a worker's connection, its plans pinned (behind a pooler they are pinned by each transaction).
 
         Raises:
-            ConfigError: A pooler answers, and it was not said that there is one.
+            ConfigError: A pooler answers, and the settings name no direct DSN.
         """
         if self.pooled:
             return await self.async_connect()
@@ -306,14 +311,14 @@ class Connections:
             await own.end.aclose()
 
     def _within(self, deadline: Deadline | None) -> dict[str, Any]:
-        """Return what bounds a connection's making: libpq and psycopg give as much time to each host."""
+        """Return arguments that bound the making of a connection: libpq and psycopg give as much time to each host."""
         if deadline is None:
             return {}
         hosts = str(conninfo_to_dict(self.way.conninfo).get("host") or "").count(",") + 1
         return {"connect_timeout": max(ceil(deadline.left / hosts), 2)}
 
     def _heed(self, connection: SyncConnection | AsyncConnection, row: tuple[Any, ...] | None) -> None:
-        """Know that the server was reached. Prepare nothing if a pooler answers: others' statements may be there."""
+        """Note that the server was reached. Prepare nothing if a pooler answers: others' statements may be there."""
         if _is_pooler(connection, row):
             self.way.pooled = True
             connection.prepare_threshold = None
@@ -323,9 +328,9 @@ class Connections:
         return {"most": self._max_size, "timeout": self.timeout, "patient": lambda: self._reached}
 
     def forget_parents(self) -> None:
-        """Begin anew in a forked child: the sockets are its parent's, and locks may be held by threads that it has not.
+        """Begin anew in a forked child: the sockets are the parent's, and its locks may be held by threads not there.
 
-        The parent's connections are kept: a child must not end them.
+        References to the parent's connections are kept: a child must not end them by collecting them.
         """
         self._parents = (self._parents, self._pool, self._loops)
         self._lock, self._watchman = threading.Lock(), Watchman(self.timeout)
@@ -356,7 +361,7 @@ class _LoopsOwn(NamedTuple):
     pool: AsyncPool
     lane: Lane
     end: AsyncGenerator[None]
-    """Closes the pool when it is closed itself."""
+    """An asynchronous generator that closes the pool when it is closed itself."""
 
 
 async def _close_with_the_loop(pool: AsyncPool) -> AsyncGenerator[None]:
@@ -373,6 +378,6 @@ def _is_pooler(connection: SyncConnection | AsyncConnection, row: tuple[Any, ...
 
 
 def _libpq_options(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Return those of `psycopg.connect`'s arguments that belong in a connection string."""
+    """Return those of `psycopg.connect`'s arguments that belong into a connection string."""
     ours = {"autocommit", "row_factory", "cursor_factory", "prepare_threshold", "context"}
     return {name: value for name, value in kwargs.items() if name not in ours}

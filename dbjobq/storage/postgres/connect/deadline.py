@@ -1,7 +1,7 @@
-"""How long a producer's call may take. When its time is over its connection is cut, and the call fails.
+"""Deadlines of calls: when a call's time is over its connection is cut, and the call fails.
 
-Nothing else bounds the wait for an answer: a server that is stopped, a pooler that hangs and a commit that waits for
-its standby go on acknowledging what they are sent, so neither keepalives nor `tcp_user_timeout` notice.
+Nothing else bounds the wait for an answer. A stopped server, a pooler that hangs and a commit that waits for its
+standby go on acknowledging packets, so neither keepalives nor `tcp_user_timeout` notice.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NEVER: Final = float("inf")
 def cut(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any] | None) -> None:
     """Make a call that waits on this connection fail now, from any thread.
 
-    Cancelling does not do it while the network swallows packets: it asks the server first, and waits for an answer.
+    Cancelling would not do while the network swallows packets: it asks the server first, and waits for an answer.
     """
     if connection is None or connection.closed:
         return
@@ -37,7 +37,7 @@ class Deadline:
     """The end of one call's time.
 
     Args:
-        seconds: How long it may take from now on; infinity for a call that nothing bounds.
+        seconds: How long the call may take from now on; infinity for a call without a bound.
     """
 
     __slots__ = ("at", "seconds")
@@ -45,17 +45,17 @@ class Deadline:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.at = time.monotonic() + seconds
-        """When it is over; later, if it is renewed meanwhile."""
+        """The moment at which the time is over; it moves when the deadline is renewed."""
 
     @property
     def left(self) -> float:
-        """Seconds until then, 0 afterwards."""
+        """Seconds until the deadline, 0 after it."""
         return max(self.at - time.monotonic(), 0.0)
 
     def renewed_by(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
-        """Hand on what a COPY sends; each piece that goes out renews the deadline.
+        """Yield the pieces of a COPY; each piece that goes out renews the deadline.
 
-        While a piece is made it stands still: how long the caller takes to produce its jobs is the caller's business.
+        The deadline stands still while a piece is made: a caller may take as long as it likes to produce its jobs.
         """
         making = iter(pieces)
         while True:
@@ -70,9 +70,9 @@ class Deadline:
 
 
 class Watchman:
-    """Cuts connections of threads' calls whose time is over: one thread, which ends when there is nothing to watch.
+    """Cuts the connections of threads' calls whose time is over, by one thread, which ends when no call is left.
 
-    It sleeps until the first deadline, or for as long as a new call has: it need not be told of new ones.
+    The thread sleeps until the first deadline, but no longer than a new call has: so no new call need wake it.
 
     Args:
         seconds: How long a call has.
@@ -92,12 +92,12 @@ class Watchman:
                 self._thread = threading.Thread(target=self._run, name="dbjobq-watchman", daemon=True)
                 try:
                     self._thread.start()
-                except RuntimeError:  # at the interpreter's exit no thread starts any more: what ends a call is TCP
+                except RuntimeError:  # at the interpreter's exit no thread starts any more; TCP's timeouts remain
                     self._thread = None
 
     def dismiss(self, deadline: Deadline) -> None:
-        """The call has ended, or was never watched."""
-        with self._lock:  # so that nobody who has this connection next is cut instead
+        """Stop watching a call, if it was watched."""
+        with self._lock:  # so that the connection's next call is not cut instead
             self._calls.pop(deadline, None)
 
     @contextmanager
@@ -130,7 +130,7 @@ def watched(connection: psycopg.AsyncConnection[Any], deadline: Deadline) -> Gen
     def look() -> None:
         if not deadline.left:
             cut(connection)
-        else:  # it was renewed
+        else:  # the deadline was renewed
             timers[0] = loop.call_later(min(deadline.left, deadline.seconds), look)
 
     timers = [loop.call_later(deadline.left, look)]

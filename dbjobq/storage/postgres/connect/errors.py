@@ -1,4 +1,4 @@
-"""psycopg's errors in our words: which are worth another try, which are for people."""
+"""Translates psycopg's errors into dbjobq's, and tells which of them are worth another try."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ _UNAVAILABLE: Final = (
 )
 POOL_IS_FULL: Final = (PoolTimeout, TooManyRequests)
 _NOT_NOW: Final = frozenset({"57P03", "25006"})
-"""The server starts, or ends; it is a standby, or takes no writes."""
+"""SQLSTATEs of a server that starts or ends, is a standby, or takes no writes."""
 _ENDED: Final = frozenset({"25P03", "25P04"})
-"""Timeouts of a transaction, which end the session: InternalErrors to psycopg, where it has a name for both."""
-# OperationalErrors, too, but the connection is well: the transaction was in the way of others, or took too long.
+"""SQLSTATEs of a transaction's timeouts, which end the session. psycopg makes them InternalErrors, if it knows them."""
+# These are OperationalErrors, too, but the connection is well: the transaction met others, or took too long.
 _CONFLICTS: Final = (pg.SerializationFailure, pg.DeadlockDetected)
 _CANCELLED: Final = (pg.QueryCanceled, pg.LockNotAvailable)
 _REFUSED: Final = re.compile(
@@ -49,37 +49,38 @@ _REFUSED: Final = re.compile(
     r"|server does not support SSL|permission denied for database|is not permitted to log in"
     r"|is not currently accepting connections"
 )
-"""Servers' and poolers' words: while a connection is made there is no SQLSTATE to be had. Where a server speaks another
-language, a refusal is taken for an outage, which says why."""
+"""Messages of servers and poolers that refuse a connection: there is no SQLSTATE while a connection is made. Where a
+server speaks another language, a refusal is taken for an outage, whose message says why."""
 _SEVERITY: Final = ":  "
-"""Stands in what a server says itself, in any language: `FATAL:  sorry, too many clients already`."""
+"""Part of every message of the server itself, in any language: `FATAL:  sorry, too many clients already`."""
 _ANSWERED: Final = "answered"
 _LEFT: Final = frozenset({"57P01", "57P02", "57P04", "57P05", *_ENDED})
-"""A server's last words on a connection."""
+"""SQLSTATEs with which a server ends a connection."""
 _HINDERED: Final = "55000"
-"""A table is not in the state that a statement needs: it is published, say, and its rows cannot be named."""
+"""The SQLSTATE of a table in a state that a statement cannot use: it is published without a replica identity, say."""
 _BROKEN: Final = "XX"
-"""The class of errors inside the server: a page or an index that is corrupted, a bug."""
+"""The class of errors inside the server: a corrupted page or index, a bug."""
 _MIXED_UP: Final = (pg.DuplicatePreparedStatement, pg.InvalidSqlStatementName)
-"""Only on connections of the user's own: ours prepare nothing behind a pooler (connections.py)."""
+"""Errors of mixed-up prepared statements. Only a user's own connections meet them: dbjobq's own prepare nothing behind
+a pooler (connections.py)."""
 # A statement that is too large or too deep is an OperationalError to psycopg; sending it again would not help.
 _TOO_MUCH: Final = (pg.StatementTooComplex, pg.ProgramLimitExceeded, pg.TooManyColumns, pg.TooManyArguments)
 
 
 class RefusedForNow(psycopg.OperationalError):
-    """A connection was refused to someone who has had one: a password is being changed, a database swapped, perhaps."""
+    """A process that has been connected before was refused: perhaps a password is being changed, a database swapped."""
 
 
 def first_line(error: BaseException) -> str:
-    """Return what an error says, in one line, without a DSN's password (libpq never prints one)."""
+    """Return the first line of an error's message. It has no password of a DSN: libpq never prints one."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
 
 def is_lost(error: BaseException) -> bool:
-    """Tell whether the connection or the server is gone, so that a fresh connection may do better."""
+    """Tell whether the connection or the server is gone, so that a new connection may do better."""
     if isinstance(error, psycopg.InternalError) and error.sqlstate is None:
-        return True  # psycopg's own: a backend's last words came in place of an answer
+        return True  # psycopg's own error: a backend's last message came in place of an answer
     gone = isinstance(error, _UNAVAILABLE) or (isinstance(error, psycopg.Error) and error.sqlstate in _ENDED)
     return (
         gone
@@ -89,47 +90,47 @@ def is_lost(error: BaseException) -> bool:
 
 
 def _is_hindered(error: BaseException) -> bool:
-    """Tell whether the server cannot do it as things are with a table, or with itself, until somebody mends that."""
+    """Tell whether the state of a table, or of the server, is in the way, until somebody mends that."""
     state = (error.sqlstate if isinstance(error, psycopg.Error) else None) or ""
     return state == _HINDERED or state.startswith(_BROKEN)
 
 
 def is_refused(error: psycopg.OperationalError) -> bool:
-    """Tell whether a connection was refused for what is asked for, or by whom, and not for the state of the server."""
+    """Tell whether a connection was refused for its user, password or database, and not for the server's state."""
     return error.sqlstate is None and _REFUSED.search(str(error)) is not None
 
 
 def is_away(error: BaseException) -> bool:
-    """Tell whether something answers in the place of a server that can write: a pooler, a standby, one that starts.
+    """Tell whether something else answers than a server that can write: a pooler, a standby, a server that starts.
 
-    Nothing has happened, and nothing is broken by asking until there is one.
+    The statement has not run, so it may be sent until there is such a server.
     """
     state = error.sqlstate if isinstance(error, psycopg.Error) else None
     return state is not None and (state in _NOT_NOW or state.startswith("08"))
 
 
 def is_conflict(error: BaseException) -> bool:
-    """Tell whether a transaction was rolled back for what others did at that moment: again, it may do better."""
+    """Tell whether a transaction was rolled back because of others at that moment: a repeat may succeed."""
     return isinstance(error, _CONFLICTS)
 
 
 def is_passing(error: BaseException) -> bool:
-    """Tell whether a statement failed for what happened meanwhile, not for what it says."""
+    """Tell whether a statement failed for events around it, and not for its own text or values."""
     return is_lost(error) or isinstance(error, (*_CONFLICTS, *_CANCELLED))
 
 
 async def forget_prepared(connection: psycopg.AsyncConnection[Any]) -> None:
     """Make a connection usable after a pipeline that failed.
 
-    psycopg believes that statements are prepared which the server never came to. It sees this one, and forgets them,
-    too. Not where nothing is prepared: behind a pooler it would reach the statements of others.
+    psycopg believes that statements are prepared which the server never reached. `deallocate all` makes both forget.
+    Not where nothing is prepared: behind a pooler it would hit the statements of others.
     """
     if connection.prepare_threshold is not None:
         await connection.execute(b"deallocate all")
 
 
 def translate(error: BaseException, schema: str) -> Exception | None:  # noqa: C901, PLR0911 - a table
-    """Return our error for one of psycopg's; None where there is none, such as for broken SQL."""
+    """Return dbjobq's error for one of psycopg's; None where there is none, such as for broken SQL."""
     if isinstance(error, DBJobQError):
         return error
     said = first_line(error)
@@ -167,7 +168,7 @@ def translate(error: BaseException, schema: str) -> Exception | None:  # noqa: C
 
 
 def _did(error: BaseException) -> str:
-    """Tell what a server that gave no result did instead: it may be well, and have said what is in the way."""
+    """Tell whether a server that gave no result ended the connection, answered with an error, or said nothing."""
     state = error.sqlstate if isinstance(error, psycopg.Error) else None
     if state in _LEFT:
         return "ended the connection"
@@ -175,18 +176,22 @@ def _did(error: BaseException) -> str:
 
 
 def cause_of(error: BaseException) -> str:
-    """Return the line that says why: libpq's first ones name each address it tried."""
+    """Return the line of a message that says why; libpq's first lines name each address that it tried."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return first_line(error) if not lines else min(lines, key=lambda line: "FATAL" not in line)
 
 
 class translated:  # noqa: N801 - used as a function is, and in every call: a generator would cost more
-    """Raise our errors in place of psycopg's, the cause kept; also for those that come wrapped in SQLAlchemy's.
+    """Raises dbjobq's errors in place of psycopg's, also of those that SQLAlchemy has wrapped; the cause is kept.
+
+    A class, since a generator would cost more in every call.
 
     Args:
-        schema: Where the tables are.
-        callers: The transaction is a caller's own: whoever repeats it must see a conflict or a timeout as it comes.
-        workers: It is a worker's: what has no error of ours is told in words, too, for there is no caller to see it.
+        schema: The tables' schema.
+        callers: The transaction is a caller's own. A conflict or a timeout is raised as it comes, for the caller to
+            repeat the transaction.
+        workers: The call is a worker's, which has no caller to see an error: also psycopg's other errors become
+            dbjobq's, in words.
     """
 
     __slots__ = ("_callers", "_schema", "_workers")
@@ -215,9 +220,9 @@ class translated:  # noqa: N801 - used as a function is, and in every call: a ge
 
 
 def _drivers(error: Exception) -> Exception | None:
-    """Return the driver's error: this one, or what SQLAlchemy has wrapped in it."""
+    """Return the driver's error: this one, or the one that SQLAlchemy has wrapped in it."""
     cause: object = error
-    sqlalchemy = sys.modules.get("sqlalchemy.exc")  # who has not imported it has no errors of it
+    sqlalchemy = sys.modules.get("sqlalchemy.exc")  # without it there are no errors of SQLAlchemy's
     if sqlalchemy is not None and isinstance(error, sqlalchemy.DBAPIError):
         cause = getattr(error, "orig", None)
     return cause if isinstance(cause, psycopg.Error | PoolTimeout | PoolClosed) else None

@@ -1,6 +1,6 @@
-"""A connection that the calls of one event loop share: what comes while it is busy goes out together.
+"""Group commit: the calls of one event loop share a connection, and those that come while it is busy a transaction.
 
-A hundred tasks that enqueue at once need not have a connection and a flush to disk each. The first statement is sent
+So a hundred tasks that enqueue at once need not have a connection and a flush to disk each. The first statement is sent
 at once; those that come before its answer are sent after it in one pipeline, which is one transaction, and so on.
 """
 
@@ -21,8 +21,8 @@ from dbjobq.storage.postgres.connect.pool import AsyncPool
 
 __all__ = ["Lane"]
 
-MOST: Final = 100
-"""Statements in one pipeline: all of them wait for the last."""
+LARGEST_GROUP: Final = 100
+"""Statements in one pipeline at most: all of them wait for the last."""
 
 
 class _Asked(NamedTuple):
@@ -30,7 +30,7 @@ class _Asked(NamedTuple):
     params: Mapping[str, Any]
     deadline: Deadline
     answer: asyncio.Future[list[tuple[Any, ...]]]
-    """Done early if whoever asked was cancelled."""
+    """The future of the caller; done early if the caller was cancelled."""
 
     def give(self, rows: list[tuple[Any, ...]]) -> None:
         if not self.answer.done():
@@ -45,7 +45,7 @@ class Lane:
     """Executes statements that are a transaction each, wait for no lock, and return rows.
 
     Args:
-        pool: The event loop's, in autocommit: the lane holds one of its connections while there is something to send.
+        pool: The event loop's pool, in autocommit. The lane holds one connection while there is something to send.
     """
 
     def __init__(self, pool: AsyncPool) -> None:
@@ -56,7 +56,7 @@ class Lane:
     async def execute(self, statement: bytes, params: Mapping[str, Any], deadline: Deadline) -> list[tuple[Any, ...]]:
         """Return a statement's rows, once they are committed. Raises what psycopg and its pool raise.
 
-        What goes out together is cut at the first one's deadline; whoever has time left may ask again.
+        Statements that go out together are cut at the first one's deadline; a caller with time left may try again.
         """
         asked = _Asked(statement, params, deadline, asyncio.get_running_loop().create_future())
         self._asked.append(asked)
@@ -71,25 +71,25 @@ class Lane:
                 while batch := self._next():
                     with watched(connection, batch[0].deadline):
                         await _send(connection, batch)
-        except asyncio.CancelledError:  # by somebody who cancels all tasks: those who wait ask again, elsewhere
+        except asyncio.CancelledError:  # somebody has cancelled all tasks; waiting callers try again, elsewhere
             for asked in batch:
                 asked.fail(psycopg.OperationalError("the task that sent this was cancelled"))
             raise
-        except Exception as error:  # it is for those who wait, whatever it is
+        except Exception as error:  # the waiting callers get it, whatever it is
             came, self._asked = self._asked, deque()
             for asked in (*batch, *came):
-                if isinstance(error, PoolTimeout) and asked.deadline.left:  # whose turn for a connection comes
+                if isinstance(error, PoolTimeout) and asked.deadline.left:  # it may still get a connection
                     self._asked.append(asked)
                 else:
                     asked.fail(error)
-        finally:  # somebody may have come while the connection was given back, or the task was cancelled
+        finally:  # a call may have come while the connection was returned, or the task was cancelled
             waits = any(not asked.answer.done() for asked in self._asked)
             self._task = asyncio.create_task(self._work(), name="dbjobq-lane") if waits else None
 
     def _next(self) -> list[_Asked]:
-        """Take what is to be sent, but for what nobody waits for any more."""
+        """Take the statements to send next, without those whose callers have gone."""
         batch: list[_Asked] = []
-        while self._asked and len(batch) < MOST:
+        while self._asked and len(batch) < LARGEST_GROUP:
             asked = self._asked.popleft()
             if not asked.answer.done():
                 batch.append(asked)
@@ -97,7 +97,7 @@ class Lane:
 
 
 async def _send(connection: psycopg.AsyncConnection[Any], batch: list[_Asked]) -> None:
-    """Send statements and give their answers. Raises what ended the connection."""
+    """Send statements and hand out their answers. Raises the error that ended the connection."""
     cursors = [connection.cursor(row_factory=tuple_row) for _ in batch]
     try:
         async with connection.pipeline():
@@ -110,7 +110,7 @@ async def _send(connection: psycopg.AsyncConnection[Any], batch: list[_Asked]) -
             batch[0].fail(error)
             return
         await forget_prepared(connection)
-        for asked in batch:  # one failed, so all were rolled back: each for itself
+        for asked in batch:  # one failed, so all were rolled back: send each by itself
             await _send(connection, [asked])
         return
     for asked, cursor in zip(batch, cursors, strict=True):

@@ -1,9 +1,9 @@
-"""Connections for calls: lent, taken back, and made by the very call that needs one.
+"""Connection pools without threads or tasks of their own: the call that needs a connection makes it.
 
-No thread or task of a pool's own works behind its callers. So there is nothing that a program which ends, or an event
-loop, would have to wait for or to stop, and nothing that a forked child would miss. Whoever finds the server away
-tries again by itself, twice a second, for as long as it has time. The one that was used last is lent first: at rest a
-pool is little more than a lock around a list (docs/decisions/0011).
+So there is nothing that a program which ends, or an event loop, would have to wait for or to stop, and nothing that a
+forked child would miss. A call that finds the server away tries again by itself, twice a second, for as long as it has
+time. The connection that was used last is lent first: at rest a pool is little more than a lock around a list
+(docs/decisions/0011).
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ LIFETIME: Final = 3600.0
 """Seconds after which a connection is not lent again: a server's process grows with what it has seen."""
 UNUSED: Final = 600.0
 """Seconds after which a connection that nobody needed meanwhile is closed."""
-FIRST_WAIT: Final = 0.05
-LONGEST_WAIT: Final = 0.5
-"""Seconds between two tries to reach a server that is away."""
+FIRST_RECONNECT_WAIT: Final = 0.05
+"""Seconds before the second try to reach a server that is away."""
+LONGEST_RECONNECT_WAIT: Final = 0.5
+"""Seconds to which the waits between tries grow."""
 _IDLE: Final = TransactionStatus.IDLE
 
 
 class _Turn(Generic[C]):
-    """Somebody's turn to have a connection; when it has come, there is one, or a place for one that it makes."""
+    """A caller's turn to have a connection. When it has come, the caller gets a connection, or may make one."""
 
     __slots__ = ("come", "given", "wake")
 
@@ -48,20 +49,20 @@ class _Turn(Generic[C]):
 
 
 class _Stock(Generic[C]):
-    """What both pools keep account of. Nothing in here waits; the pool for threads calls it under a lock.
+    """The bookkeeping of both pools. Nothing in here waits; the pool for threads calls it under a lock.
 
     Args:
         most: How many connections there may be.
-        timeout: Seconds to wait for one.
+        timeout: Seconds to wait for a connection.
         patient: Tells whether to wait for a server that cannot be reached.
     """
 
     def __init__(self, most: int, timeout: float, patient: Callable[[], bool]) -> None:
         self._most, self._timeout, self._patient = most, timeout, patient
         self._idle: deque[tuple[C, float]] = deque()
-        """Those that nobody uses, and since when. If there are any, nobody waits."""
+        """The connections that nobody uses, and since when. If there are any, no caller waits."""
         self._made: dict[C, float] = {}
-        """All that there are, and when each was made."""
+        """All connections, and when each was made."""
         self._making = 0
         self._waiting: deque[_Turn[C]] = deque()
         self._drained_at = float("-inf")
@@ -70,7 +71,7 @@ class _Stock(Generic[C]):
 
     @property
     def closed(self) -> bool:
-        """Whether it lends nothing any more."""
+        """Whether the pool lends nothing any more."""
         return self._closed
 
     def _ask(self, wake: Callable[[], object]) -> _Turn[C]:
@@ -82,7 +83,7 @@ class _Stock(Generic[C]):
         return turn
 
     def _serve(self) -> None:
-        """Let those come whose turn it is to make a connection."""
+        """Let as many waiting callers make a connection as there is room for."""
         while self._waiting and len(self._made) + self._making < self._most:
             self._making += 1
             self._come(None)
@@ -93,7 +94,7 @@ class _Stock(Generic[C]):
         turn.wake()
 
     def _give_up(self, turn: _Turn[C]) -> None:
-        """Have nothing of one's turn: it does not come, or what came with it is for others."""
+        """Drop a turn: it does not come any more, or the connection that came with it goes to others."""
         if not turn.come:
             if turn in self._waiting:
                 self._waiting.remove(turn)
@@ -104,7 +105,7 @@ class _Stock(Generic[C]):
             self._serve()
 
     def _keep(self, connection: C) -> C:
-        """Take into account what was just made."""
+        """Count a connection that was just made."""
         self._making -= 1
         self._made[connection] = time.monotonic()
         return connection
@@ -114,7 +115,7 @@ class _Stock(Generic[C]):
         made = self._made[connection]
         well = connection.pgconn.transaction_status == _IDLE
         kept = well and made > self._drained_at and now - made <= LIFETIME
-        if not kept or self._closed or not self._end.alive:  # the program has ended, but for what it has left to do
+        if not kept or self._closed or not self._end.alive:  # the program ends, and runs its last handlers
             self._drop(connection)
         elif self._waiting:
             self._come(connection)
@@ -130,7 +131,7 @@ class _Stock(Generic[C]):
             self._serve()
 
     def _let_go(self) -> None:
-        """Close what nobody uses; what is lent is closed when it comes back."""
+        """Close the idle connections; lent ones are closed when they come back."""
         self._drained_at = time.monotonic()
         while self._idle:
             self._drop(self._idle.pop()[0])
@@ -142,13 +143,13 @@ class _Stock(Generic[C]):
             self._waiting.popleft().wake()
 
     def _none(self, turn: _Turn[C], timeout: float) -> Exception | None:
-        """Return why there is none; None if there is."""
+        """Return the error for a caller whose turn has not come; None if it has."""
         if turn.come:
             return None
         return PoolClosed("the pool is closed") if self._closed else PoolTimeout(f"all are in use for {timeout:.2f} s")
 
     def _wait_after(self, error: psycopg.OperationalError, wait: float, until: float) -> float:
-        """Return how long to wait for a server that could not be reached. Raises what there is to say if no longer."""
+        """Return how long to wait for a server that could not be reached. Raises an error if the time is over."""
         left = until - time.monotonic()
         if not self._patient():
             raise error
@@ -158,8 +159,8 @@ class _Stock(Generic[C]):
 
 
 def _finish_all(pid: int, idle: deque[tuple[Any, float]]) -> None:
-    """Close what a pool leaves behind that nobody closed: when it is collected, or when the program ends."""
-    while idle and os.getpid() == pid:  # a forked child has its parent's pool, too, but must not touch it
+    """Close the connections of a pool that nobody closed, when it is collected or the program ends."""
+    while idle and os.getpid() == pid:  # a forked child has a copy of its parent's pool, but must not touch it
         idle.pop()[0].pgconn.finish()
 
 
@@ -167,9 +168,9 @@ class Pool(_Stock["psycopg.Connection[Any]"]):
     """A pool for threads.
 
     Args:
-        connect: Makes a connection, in so many seconds.
-        most: How many there may be.
-        timeout: Seconds to wait for one, unless a call says otherwise.
+        connect: Makes a connection within a number of seconds.
+        most: How many connections there may be.
+        timeout: Seconds to wait for a connection, unless a call says otherwise.
         patient: Tells whether to wait for a server that cannot be reached.
     """
 
@@ -186,7 +187,7 @@ class Pool(_Stock["psycopg.Connection[Any]"]):
         self._lock = threading.Lock()
 
     def getconn(self, within: float | None = None) -> psycopg.Connection[Any]:
-        """Lend a connection. Raises PoolTimeout, and what `connect` does if there is no patience."""
+        """Lend a connection. Raises PoolTimeout, and the errors of `connect` if there is no patience."""
         with self._lock:
             if self._idle:
                 return self._idle.pop()[0]
@@ -205,13 +206,13 @@ class Pool(_Stock["psycopg.Connection[Any]"]):
             raise
 
     def _make(self, until: float) -> psycopg.Connection[Any]:
-        wait = FIRST_WAIT
+        wait = FIRST_RECONNECT_WAIT
         while True:
             try:
                 connection = self._connect(max(until - time.monotonic(), 0.0))
             except psycopg.OperationalError as error:
                 time.sleep(self._wait_after(error, wait, until))
-                wait = min(2 * wait, LONGEST_WAIT)
+                wait = min(2 * wait, LONGEST_RECONNECT_WAIT)
             else:
                 with self._lock:
                     return self._keep(connection)
@@ -222,7 +223,7 @@ class Pool(_Stock["psycopg.Connection[Any]"]):
             self._take_back(connection)
 
     def drain(self) -> None:
-        """Let go of all connections; new ones are made."""
+        """Close all connections; new ones are made."""
         with self._lock:
             self._let_go()
 
@@ -247,7 +248,7 @@ class AsyncPool(_Stock["psycopg.AsyncConnection[Any]"]):
         self._connect = connect
 
     async def getconn(self, within: float | None = None) -> psycopg.AsyncConnection[Any]:
-        """Lend a connection. Raises PoolTimeout, and what `connect` does if there is no patience."""
+        """Lend a connection. Raises PoolTimeout, and the errors of `connect` if there is no patience."""
         if self._idle:
             return self._idle.pop()[0]
         came = asyncio.Event()
@@ -265,13 +266,13 @@ class AsyncPool(_Stock["psycopg.AsyncConnection[Any]"]):
             raise
 
     async def _make(self, until: float) -> psycopg.AsyncConnection[Any]:
-        wait = FIRST_WAIT
+        wait = FIRST_RECONNECT_WAIT
         while True:
             try:
                 connection = await self._connect(max(until - time.monotonic(), 0.0))
             except psycopg.OperationalError as error:
                 await asyncio.sleep(self._wait_after(error, wait, until))
-                wait = min(2 * wait, LONGEST_WAIT)
+                wait = min(2 * wait, LONGEST_RECONNECT_WAIT)
             else:
                 return self._keep(connection)
 
@@ -289,7 +290,7 @@ class AsyncPool(_Stock["psycopg.AsyncConnection[Any]"]):
             self.putconn(connection)
 
     def drain(self) -> None:
-        """Let go of all connections; new ones are made."""
+        """Close all connections; new ones are made."""
         self._let_go()
 
     def close(self) -> None:

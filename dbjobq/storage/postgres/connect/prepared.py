@@ -1,7 +1,7 @@
-"""A statement that is sent for every job, past psycopg's cursor, which costs more than all else (docs/decisions/0011).
+"""Sends a prepared statement past psycopg's cursor, which would cost more than the rest of `enqueue` (decision 0011).
 
-Only on a connection in autocommit, at rest. There nothing is broken if the server has forgotten what was prepared
-(`DISCARD ALL`): a cursor sends the statement again.
+Only on a connection in autocommit, outside of a transaction. There nothing is broken if the server has forgotten the
+prepared statement (`DISCARD ALL`): a cursor sends it again.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 from weakref import WeakKeyDictionary
 
 import psycopg
@@ -21,10 +21,10 @@ __all__ = ["Express", "numbered"]
 
 _IDLE: Final = TransactionStatus.IDLE
 _NO_PIPELINE: Final = PipelineStatus.OFF
-_NEVER: Final = -(2**62)
-_PREPARED: Final = 2**62
+_Uses: TypeAlias = int | Literal["prepared", "refused"]
+"""How often a connection has sent the statement without preparing it; or that it is prepared there, or cannot be."""
 _FORGOTTEN: Final = (errors.InvalidSqlStatementName, errors.FeatureNotSupported)
-"""The name leads nowhere; or the tables have changed so much that its plan cannot be made again."""
+"""Errors of a prepared statement that is gone, or whose tables have changed so much that it cannot be planned again."""
 
 
 def numbered(statement: bytes) -> tuple[bytes, list[str]]:
@@ -36,22 +36,22 @@ def numbered(statement: bytes) -> tuple[bytes, list[str]]:
 
 
 class Express:
-    """One statement, of whose rows only the number matters.
+    """One statement of which only the number of rows is wanted.
 
     Args:
-        statement: Its text, with parameters that are text, numbers or null.
+        statement: The statement's text, with parameters that are text, numbers or null.
     """
 
     def __init__(self, statement: bytes) -> None:
         self._statement, self._names = numbered(statement)
         self._name = b"dbjobq_" + hashlib.sha256(statement).hexdigest()[:16].encode()
-        self._uses: WeakKeyDictionary[psycopg.Connection[Any], int] = WeakKeyDictionary()
+        self._uses: WeakKeyDictionary[psycopg.Connection[Any], _Uses] = WeakKeyDictionary()
 
     def execute(self, connection: psycopg.Connection[Any], params: Mapping[str, Any]) -> int | None:
-        """Execute it, if that can be done in this way; return how many rows there were. If not, nothing has happened.
+        """Execute the statement and return the number of rows; None if a cursor must do it: then nothing has happened.
 
         Raises:
-            psycopg.Error: As a cursor does.
+            psycopg.Error: As a cursor raises it.
         """
         threshold = connection.prepare_threshold
         if threshold is None:  # behind a pooler
@@ -62,23 +62,25 @@ class Express:
         return None
 
     def _is_prepared(self, connection: psycopg.Connection[Any], threshold: int) -> bool:
-        """Tell whether the server knows it, by now: as with psycopg's own, after so many uses."""
+        """Tell whether the server has the statement prepared; prepare it after `threshold` uses, as psycopg does."""
         uses = self._uses.get(connection, 0)
-        if uses == _PREPARED:
+        if uses == "prepared":
             return True
+        if uses == "refused":
+            return False
         self._uses[connection] = uses + 1
         if uses < threshold:
             return False
         connection.pgconn.send_prepare(self._name, self._statement)
         prepared = _answer(connection).status == ExecStatus.COMMAND_OK  # if not, a cursor will say why
-        self._uses[connection] = _PREPARED if prepared else _NEVER
+        self._uses[connection] = "prepared" if prepared else "refused"
         return prepared
 
     def _send(self, connection: psycopg.Connection[Any], params: Mapping[str, Any]) -> int | None:
         given = map(params.__getitem__, self._names)
         try:
             values = [None if value is None else str(value).encode("ascii") for value in given]
-        except UnicodeEncodeError:  # who knows in which encoding the connection is
+        except UnicodeEncodeError:  # a cursor knows the connection's encoding
             return None
         connection.pgconn.send_query_prepared(self._name, values)
         answer = _answer(connection)

@@ -1,8 +1,8 @@
-"""The way to PostgreSQL by one DSN: what our own connections say they need, whatever the defaults of role and database.
+"""Makes connections to PostgreSQL by one DSN, with the settings that dbjobq needs, whatever role and database have.
 
-`NEEDED` is the one table of settings. They are sent as startup parameters: no round trip, and nothing resets them
-(`DISCARD ALL`, `RESET`). A pooler such as PgBouncer refuses startup parameters; behind one, settings go with each
-transaction, or are part of a statement, and nothing is prepared.
+The settings (`NEEDED`, `WANTED`) are sent as startup parameters: no round trip, and nothing resets them (`DISCARD ALL`,
+`RESET`). A pooler such as PgBouncer refuses startup parameters; behind one, settings go with each transaction, or are
+part of a statement, and nothing is prepared.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["AsyncConnection", "Conninfo", "SyncConnection", "Way", "resolve_conn
 SyncConnection: TypeAlias = psycopg.Connection[Any]
 AsyncConnection: TypeAlias = psycopg.AsyncConnection[Any]
 Conninfo: TypeAlias = str | Callable[[], str]
-"""A DSN; or a function that returns one, asked for each new connection: for passwords that change."""
+"""A DSN; or a function that returns one and is called for each new connection, for passwords that change."""
 
 BOUNDED: Final = {
     "connect_timeout": 10,
@@ -44,24 +44,24 @@ BOUNDED: Final = {
     "tcp_user_timeout": 15_000,  # milliseconds; keepalives do not run while data is unacknowledged
     "application_name": "dbjobq",
 }
-"""What libpq leaves unbounded. A DSN's own values win."""
+"""Timeouts and keepalives that libpq leaves unbounded. A DSN's own values win."""
 
 WANTED: Final = {
     "idle_session_timeout": "0",  # a listener has nothing to say for minutes
     "lock_timeout": "0",
-    "statement_timeout": "0",  # calls are bounded otherwise, and what takes long takes as long the next time
+    "statement_timeout": "0",  # calls have deadlines, and a slow statement would be as slow the next time
 }
-"""What every connection of our own sets for itself, whatever role and database have. A DSN's own options win."""
+"""Settings of every connection that dbjobq makes, whatever role and database have. A DSN's own options win."""
 
 NEEDED: Final = {
     "datestyle": "iso",
     "extra_float_digits": "1",
     "default_transaction_isolation": "read committed",  # SKIP LOCKED, and a statement that follows a wait, need it
 }
-"""What every connection of our own sets for itself. These win over a DSN's own options."""
+"""Settings of every connection that dbjobq makes. These win over a DSN's own options."""
 
 _ONE_BYTE: Final = re.compile(r"(LATIN|ISO_8859_|WIN|KOI8)(\w+)")
-"""The names of encodings that Python has, too, and of whose letters it thinks the same."""
+"""The names of encodings that Python has, too, with the same letters."""
 
 _NOTHING: Final[Mapping[str, str]] = {}
 
@@ -73,7 +73,7 @@ def resolve_conninfo(conninfo: str | None) -> str:
         conninfo: A DSN or URL; None reads `DBJOBQ_DSN`, `DATABASE_URL`, then libpq's `PG*` variables (contract §4).
 
     Raises:
-        ConfigError: It cannot be parsed, or what is its password ends too soon.
+        ConfigError: The DSN cannot be parsed, or its password ends too soon.
     """
     given = libpq_form(named_dsn()[0] if conninfo is None else conninfo)
     if _is_cut_short(given):
@@ -84,12 +84,12 @@ def resolve_conninfo(conninfo: str | None) -> str:
         known: dict[str, Any] = {**BOUNDED, **conninfo_to_dict(given)}
         return make_conninfo(**known)
     except psycopg.ProgrammingError as error:
-        said = re.sub(r'"[^"]*"', '"…"', str(error).strip())  # libpq quotes what it cannot read: perhaps a password
+        said = re.sub(r'"[^"]*"', '"…"', str(error).strip())  # libpq quotes the part it cannot read: maybe a password
         raise ConfigError(f"the DSN cannot be read: {said}") from None
 
 
 def _is_cut_short(dsn: str) -> bool:
-    """Tell whether a URL has an @ or a / in its password, of which libpq would take the rest for a host, and say it."""
+    """Tell whether a URL's password has an @ or a /: libpq would take the rest for a host, and print it."""
     where, _, path = dsn.partition("://")[2].partition("?")[0].partition("/")
     return where.count("@") > 1 or ("@" not in where and ":" in where and "@" in path)
 
@@ -99,7 +99,7 @@ class Way:
 
     Args:
         conninfo: The DSN, or a function that returns it; None as in `resolve_conninfo`.
-        pooled: A pooler is known to be there.
+        pooled: Whether a pooler is known to be on the way.
 
     Raises:
         ConfigError: The DSN cannot be parsed.
@@ -107,24 +107,24 @@ class Way:
 
     def __init__(self, conninfo: Conninfo | None, *, pooled: bool = False) -> None:
         self.given: Conninfo = conninfo if callable(conninfo) else resolve_conninfo(conninfo)
-        """What makes the same for another process."""
+        """The DSN or the function, by which another process makes the same connections."""
         self.conninfo = "" if callable(self.given) else self.given
-        """The DSN; of a function, what it has returned last."""
+        """The DSN; of a function, the DSN that it has returned last."""
         self.pooled = pooled
         """Whether a pooler is on the way, as far as is known by now."""
         self.prepare_after = 5
-        """How often a statement is sent before psycopg prepares it; where there is a pooler none is."""
+        """How often a statement is sent before psycopg prepares it; behind a pooler none is prepared."""
         self.codec: str | None = None
-        """Of what the database can hold, as Python calls it; None if that is everything, as far as is known by now."""
+        """Python's name of the database's encoding; None if it can hold all letters, or is not known yet."""
         self._worked = False
-        self._encoding = "UTF8"  # whatever PGCLIENTENCODING, role or database have: a pooler takes it, too
+        self._encoding = "UTF8"  # whatever PGCLIENTENCODING, role or database have; a pooler accepts it, too
 
     def dsn(self) -> str:
         """Return the DSN for a new connection.
 
         Raises:
             ConfigError: The function has returned something else.
-            StorageUnavailable: The function has raised: whoever it asks for a password does not answer, perhaps.
+            StorageUnavailable: The function has raised. Perhaps the service that it asks for a password is down.
         """
         if callable(self.given):
             name = getattr(self.given, "__qualname__", repr(self.given))
@@ -141,7 +141,7 @@ class Way:
         return self.conninfo
 
     async def adsn(self) -> str:
-        """See `dsn`: a function is called beside the running event loop, in a thread that may outlive it."""
+        """See `dsn`. A function is called in a thread beside the running event loop, which may outlive the loop."""
         if not callable(self.given):
             return self.conninfo
         answer: Future[str] = Future()
@@ -157,7 +157,7 @@ class Way:
         return await asyncio.wrap_future(answer)
 
     def kwargs(self, first: Mapping[str, str] = _NOTHING, last: Mapping[str, str] = _NOTHING) -> dict[str, Any]:
-        """Return what `psycopg.connect` is given beside the DSN.
+        """Return the arguments of `psycopg.connect` beside the DSN.
 
         Args:
             first: More settings, over which a DSN's own options win.
@@ -179,7 +179,7 @@ class Way:
 
         Raises:
             ConfigError, StorageUnavailable: As `dsn`.
-            psycopg.Error: It cannot be made; RefusedForNow where there has been one before.
+            psycopg.Error: The connection cannot be made; RefusedForNow where there has been one before.
         """
         dsn = self.dsn()
         try:
@@ -210,9 +210,10 @@ class Way:
         return await self.aconnect(first, last, **more)
 
     def _fits(self, connection: SyncConnection | AsyncConnection) -> bool:
-        """Learn from a new connection what the database can hold; tell whether it was made in the right encoding.
+        """Learn the database's encoding from a new connection; tell whether the connection was made in the right one.
 
-        A database in SQL_ASCII holds any bytes, and would refuse to send those that are no UTF-8 if that was asked for.
+        A database in SQL_ASCII holds any bytes, and refuses to send those that are no UTF-8 to a client that asks for
+        UTF-8. So that client must ask for SQL_ASCII.
         """
         self._worked = True
         encoding = connection.info.parameter_status("server_encoding") or "UTF8"
@@ -225,25 +226,25 @@ class Way:
         return before == self._encoding
 
     def _judged(self, error: psycopg.OperationalError) -> psycopg.OperationalError:
-        """Return an error as what it is: where there has been a connection, a refusal passes as an outage does."""
+        """Return the error to raise: after an earlier connection, a refusal is taken for something that passes."""
         return RefusedForNow(*error.args) if self._worked and is_refused(error) else error
 
     def _told(self, more: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what a connection is made with once a pooler is known to be there: nothing is prepared on it."""
+        """Return the arguments for a connection once a pooler is known to be there: nothing is prepared on it."""
         told: dict[str, Any] = {**self.kwargs(), **more}
         told["prepare_threshold"] = None
         return told
 
     def _met_a_pooler(self, error: psycopg.OperationalError) -> bool:
-        """Tell whether a connection was refused by a pooler that nobody told of, for what it was to say."""
-        if self.pooled or "unsupported startup parameter" not in str(error):  # PgBouncer's words
+        """Tell whether an unexpected pooler refused a connection for its startup parameters."""
+        if self.pooled or "unsupported startup parameter" not in str(error):  # PgBouncer's message
             return False
         self.pooled = True
         return True
 
 
 class _AnyBytes(Loader):
-    """Text that somebody may have written in another encoding: what is not UTF-8 becomes escapes."""
+    """Loads text that somebody may have written in another encoding: bytes that are not UTF-8 become escapes."""
 
     def load(self, data: Buffer) -> str:
         return bytes(data).decode("utf-8", "backslashreplace")
@@ -254,7 +255,7 @@ class _AnyBytesBinary(_AnyBytes):
 
 
 def _codec(encoding: str) -> str:
-    """Return Python's name of a server's encoding, ASCII where the two may not agree on every letter."""
+    """Return Python's name of a server's encoding; ASCII where the two may not agree on every letter."""
     found = _ONE_BYTE.fullmatch(encoding)
     if found is None:
         return "ascii"
