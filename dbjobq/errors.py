@@ -1,4 +1,4 @@
-"""Every error that dbjobq raises (contract §8).
+"""Every error that dbjobq raises.
 
     DBJobQError
     ├── ConfigError           settings that cannot work: a wrong DSN, a bad schema name, no server binaries
@@ -43,11 +43,11 @@ class SchemaError(DBJobQError):
     """The tables are missing, or older or newer than this library. The message says which, and what to do."""
 
 
-class NotSupported(DBJobQError):  # noqa: N818 - the contract's name (§7)
+class NotSupported(DBJobQError):  # noqa: N818 - its public name
     """The storage in use cannot do what was asked of it."""
 
 
-class StorageUnavailable(DBJobQError):  # noqa: N818 - a state, as in the contract's LeaseLost
+class StorageUnavailable(DBJobQError):  # noqa: N818 - a state, as LeaseLost is
     """The database did not answer, could not do it, or the connection was lost. The call may be repeated."""
 
     def __init__(self, message: str, *, answered: bool = False) -> None:
@@ -56,7 +56,7 @@ class StorageUnavailable(DBJobQError):  # noqa: N818 - a state, as in the contra
         """Whether the server itself answered so: it can be reached, and something else is in the way."""
 
 
-class JobNotFound(DBJobQError):  # noqa: N818 - the contract's name (§4)
+class JobNotFound(DBJobQError):  # noqa: N818 - its public name
     """No job has this id."""
 
     def __init__(self, job_id: str) -> None:
@@ -76,8 +76,8 @@ class IllegalTransition(DBJobQError):  # noqa: N818 - as in h11, whose table mod
         self.status, self.event = status, event
 
 
-class LeaseLost(DBJobQError):  # noqa: N818 - the contract's name (§4)
-    """A result was refused and nothing was written: the caller does not hold the job (contract §6)."""
+class LeaseLost(DBJobQError):  # noqa: N818 - its public name
+    """A result was refused and nothing was written: the caller does not hold the job."""
 
     def __init__(
         self,

@@ -48,14 +48,14 @@ def after_failure(attempts: int, max_retries: int) -> Literal["retry", "fail"]:
 
     Args:
         attempts: Attempts that had failed before this one.
-        max_retries: How many retries the job has; it starts at most `max_retries + 1` times (contract §3).
+        max_retries: How many retries the job has; it starts at most `max_retries + 1` times.
     """
     return "retry" if attempts < max_retries else "fail"
 
 
 @dataclass
 class Job:
-    """A job as the database has it (contract §2). Times are aware, UTC, and the database's."""
+    """A job as the database has it. Times are aware, UTC, and the database's."""
 
     id: str
     """UUIDv7 as text, which sorts by creation."""

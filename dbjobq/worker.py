@@ -1,4 +1,4 @@
-"""`Worker`: a daemon thread around an event loop on which jobs run (contract §5 and the page on `Worker`)."""
+"""`Worker`: a daemon thread around an event loop on which jobs run (docs/workers.md)."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Worker:
         unknown_within: Seconds for which jobs whose type this worker cannot find are put off, for growing delays and
             without an attempt, since other workers may know the type, or will soon. Then they fail
             (docs/changing-jobs.md).
-        imports: Modules to import, whose functions may be run (contract §3).
+        imports: Modules to import, whose functions may be run.
 
     Raises:
         TypeError: A setting has the wrong type.

@@ -27,7 +27,7 @@ MAX_DELAY: Final = 100 * 366 * 86400.0
 def completed(claim: Claim, result: Any) -> Outcome:
     """Return the outcome of an attempt that returned `result`.
 
-    A result that JSON cannot hold is dropped, and the error says so; the job is completed all the same (contract §3).
+    A result that JSON cannot hold is dropped, and the error says so; the job is completed all the same.
     """
     try:
         return Outcome(claim, "complete", None, dump_result(result))
@@ -55,7 +55,7 @@ def failed_with(claim: Claim, error: str, policy: RetryPolicy = DEFAULT_RETRY) -
 def unfinished(claim: Claim) -> Outcome:
     """Return the outcome of an attempt that is not over when its worker stops: handed back, at no charge.
 
-    But one with `max_retries=0` has failed: it may start once, and has (contract §6).
+    But one with `max_retries=0` has failed: it may start once, and has.
     """
     if claim.max_retries > 0:
         return Outcome(claim, "release")

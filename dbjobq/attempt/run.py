@@ -1,4 +1,4 @@
-"""Runs a job's function: within its timeout and, if it is transactional, in its transaction (contract §6).
+"""Runs a job's function: within its timeout and, if it is transactional, in its transaction.
 
 Here alone it is said what is the function's failure: whatever it raises, SystemExit and a CancelledError of its own
 making included. A KeyboardInterrupt, and the cancellation of whoever awaits it, are not, and pass through.
@@ -107,7 +107,7 @@ def is_final(result: object) -> bool:
 
 
 async def settled(result: Any, task: Task) -> Any:
-    """Return what is left when all of a function's result that can be awaited has been (contract §3).
+    """Return what is left when all of a function's result that can be awaited has been.
 
     A decorator may hide from `@job` that a function is an `async def`.
 

@@ -1,4 +1,4 @@
-"""`JobContext`: a running function gets one in the parameter that is annotated with it (contract §3)."""
+"""`JobContext`: a running function gets one in the parameter that is annotated with it."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ def job(  # noqa: PLR0913 - the options of a job type
     executor: Literal["inline", "process"] = "inline",
     aliases: Iterable[str] | str = (),
 ) -> F | Callable[[F], F]:
-    """Register a function, sync or async, as a job type; it stays callable as itself (contract §3).
+    """Register a function, sync or async, as a job type; it stays callable as itself.
 
     Args:
         function: The function, when used as `@job` without parentheses.
@@ -336,7 +336,7 @@ def known(name: str, imports: Iterable[str] = ()) -> Task | None:
 
 
 def openable(name: str, imports: Iterable[str]) -> list[str]:
-    """Return the modules that may be imported for a job type, the innermost first (contract §3).
+    """Return the modules that may be imported for a job type, the innermost first.
 
     Such a module lies below a name of `imports` that is a package, has a plain name (never `__main__`, nor `__init__` a
     second time), and is not loaded: a loaded module has registered its functions already.
@@ -363,7 +363,7 @@ def _plain(part: str) -> bool:
 
 
 def find(name: str, imports: Iterable[str] = ()) -> Task:
-    """Return the task of a job type, for a worker that was named some modules (contract §3).
+    """Return the task of a job type, for a worker that was named some modules.
 
     A row in the table must not make a worker call whatever it names. A worker calls only functions that are registered,
     that were enqueued by reference in this process, or that a module named to the worker defines. Another module is

@@ -38,7 +38,7 @@ class Discard(Exception):  # noqa: N818 - an instruction, not an error
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How long a job waits before each retry, and which exceptions are worth one (contract §3).
+    """How long a job waits before each retry, and which exceptions are worth one.
 
     The wait before the n-th retry is `base * factor ** (n - 1)` seconds, at most `max_delay`, plus up to
     `jitter` of itself, so that jobs which failed together do not come back together.
@@ -91,4 +91,4 @@ class RetryPolicy:
 
 
 DEFAULT_RETRY: Final = RetryPolicy()
-"""Waits of 2, 4, 8 … seconds, at most an hour, plus up to ten per cent (contract §3)."""
+"""Waits of 2, 4, 8 … seconds, at most an hour, plus up to ten per cent."""

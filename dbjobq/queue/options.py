@@ -65,7 +65,7 @@ def _check_moment(value: object) -> datetime:
     if not 1970 <= value.year < 9000:  # beyond that a time zone's offset may lead out of Python's calendar
         raise ValueError(f"execute_at={value}: must be between the years 1970 and 9000")
     try:
-        return value.astimezone() if value.tzinfo is None else value  # naive is local time (contract §4)
+        return value.astimezone() if value.tzinfo is None else value  # naive is local time
     except (OverflowError, ValueError, OSError) as error:
         raise ValueError(f"execute_at={value!r}: {error}") from None
 

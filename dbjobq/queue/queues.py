@@ -24,7 +24,7 @@ __all__ = ["AsyncJobQueue", "AsyncWithOptions", "JobQueue", "WithOptions"]
 
 
 class JobQueue(Calls):
-    """A queue for threads and plain code (contract §4). Safe to share between threads.
+    """A queue for threads and plain code. Safe to share between threads.
 
     Args:
         storage: Where the jobs are: a storage; a DSN of PostgreSQL; or nothing, which is `PostgresStorage()`, the
@@ -35,7 +35,7 @@ class JobQueue(Calls):
     """
 
     def options(self, **options: Unpack[EnqueueOptions]) -> WithOptions:
-        """Return this queue with options for the jobs that are enqueued through it (contract §4).
+        """Return this queue with options for the jobs that are enqueued through it.
 
         Args:
             **options: `queue`; `delay` (seconds or a timedelta) or `execute_at` (naive is local time); `priority`;
@@ -256,7 +256,7 @@ class JobQueue(Calls):
 
 
 class AsyncJobQueue(Calls):
-    """A queue for event loops: `JobQueue`'s methods, awaited (contract §4)."""
+    """A queue for event loops: `JobQueue`'s methods, awaited."""
 
     def options(self, **options: Unpack[EnqueueOptions]) -> AsyncWithOptions:
         """See `JobQueue.options`."""

@@ -8,7 +8,7 @@ __all__ = ["PollBackoff", "ReconnectBackoff", "Rush"]
 
 
 class PollBackoff:
-    """The waits between polls (contract §5): doubling while nothing comes, from the beginning when something did.
+    """The waits between polls: doubling while nothing comes, from the beginning when something did.
 
     Args:
         first: Seconds; the wait when the queue has just run dry.

@@ -34,7 +34,7 @@ class WorkerConfig:
     unknown_within: float
     """How long jobs whose type this worker does not know go back before they fail."""
     imports: tuple[str, ...]
-    """Modules whose functions may be run (contract §3)."""
+    """Modules whose functions may be run."""
 
     @classmethod
     def made(  # noqa: PLR0913 - the settings

@@ -79,7 +79,7 @@ class _How(TypedDict, total=False):
 
 
 class PostgresStorage(BaseStorage):
-    """Jobs in PostgreSQL, 15 or later (contract §7).
+    """Jobs in PostgreSQL, 15 or later.
 
     Args:
         conninfo: A DSN or URL; a function that returns one, called for each new connection, in some thread that is no

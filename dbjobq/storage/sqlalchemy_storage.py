@@ -40,7 +40,7 @@ JOB = jobs.JOBS.c
 
 
 class SQLAlchemyStorage(BaseStorage):
-    """Jobs in SQLite; or, with a URL or an engine of PostgreSQL, a `PostgresStorage` in its place (contract §7).
+    """Jobs in SQLite; or, with a URL or an engine of PostgreSQL, a `PostgresStorage` in its place.
 
     Several threads and processes may work on one file. The table, `dbjobq_jobs`, is made when it is first needed. Close
     the storage when done, or use it as a context manager.
@@ -57,7 +57,7 @@ class SQLAlchemyStorage(BaseStorage):
     supports: ClassVar[frozenset[Feature]] = frozenset({"connection"})
 
     def __new__(cls, database: Database) -> Self:
-        """Return a storage for the URL's database: not of this class for PostgreSQL, as the contract asks (§7)."""
+        """Return a storage for the URL's database: not of this class for PostgreSQL."""
         url = url_of(database)
         backend = url.get_backend_name()
         if backend in {"postgres", "postgresql"}:

@@ -1,4 +1,4 @@
-"""Read by mypy and pyright, never run: options(…).enqueue takes the function's own parameters (contract §4).
+"""Read by mypy and pyright, never run: options(…).enqueue takes the function's own parameters.
 
 Every line that is wrong says so; a checker that does not find it wrong reports the needless `ignore`.
 """

@@ -1,4 +1,4 @@
-"""Jobs that are cancelled while they run (contract §4)."""
+"""Jobs that are cancelled while they run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many jobs run at once, and in which order (contract §5)."""
+"""How many jobs run at once, and in which order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a job finds in its context, and in context variables (contract §3)."""
+"""What a job finds in its context, and in context variables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Delivery (contract §6), shown on processes that are killed and paused."""
+"""Delivery, shown on processes that are killed and paused."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def test_two_hundred_idle_workers_are_no_load_and_one_of_them_takes_a_job(meter:
         assert (len(meter.statements()) - statements) / SECONDS / MANY < 0.5  # 0.33
         assert meter.wal() - wal < 1000
         assert (meter.cpu() - cpu) / SECONDS < 0.05  # 0.011 of one core
-        # A notification goes to all who listen: each looks at once, and then again after 1 and 2 seconds (contract §5).
+        # A notification goes to all who listen: each looks at once, and then again after 1 and 2 seconds.
         statements, cpu = len(meter.statements()), meter.cpu()
         ended(queue, [queue.enqueue(note)])
         lasting(lambda: len(ran) == 1, 4.0, "one run of the job")

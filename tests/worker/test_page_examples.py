@@ -275,7 +275,7 @@ def test_the_signal_handler_of_the_page_stops_the_worker_and_the_process(address
 
 
 def test_the_waits_are_those_of_the_pages_timeline(start: Start, queue: JobQueue, claims: list[float]) -> None:
-    """At a fortieth of the time; when the queue has run dry, the first wait is the first interval (contract §5)."""
+    """At a fortieth of the time; when the queue has run dry, the first wait is the first interval."""
     scale = 1 / 40
     timeline = the_block("# Timeline:")
     waits = [scale * float(seconds) for seconds in re.findall(r"\(empty\) → wait (\d+)s", timeline)]

@@ -1,4 +1,4 @@
-"""Adaptive polling, exactly as contract §5 has it."""
+"""Adaptive polling, exactly."""
 
 # pyright: reportPrivateUsage=false
 

@@ -1,4 +1,4 @@
-"""What runs, how often, and what becomes of what it returns (contract §3)."""
+"""What runs, how often, and what becomes of what it returns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a job may run, and what becomes of one that overruns (contract §3)."""
+"""How long a job may run, and what becomes of one that overruns."""
 
 from __future__ import annotations
 

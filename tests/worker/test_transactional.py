@@ -252,7 +252,7 @@ def test_more_transactional_jobs_at_once_than_the_pool_has_connections_all_get_t
 def test_a_transactional_job_without_retries_is_not_started_again_though_its_connection_broke(
     start: Start, queue: JobQueue, database: Database, kind: str
 ) -> None:
-    """It has started, and may have done more than write here (contract §6)."""
+    """It has started, and may have done more than write here."""
     ran: list[int] = []
 
     @job(transactional=True, max_retries=0)

@@ -1,4 +1,4 @@
-"""Jobs whose type a worker does not know: a deploy is under way, and others know it, or will soon (contract §3)."""
+"""Jobs whose type a worker does not know: a deploy is under way, and others know it, or will soon."""
 
 from __future__ import annotations
 

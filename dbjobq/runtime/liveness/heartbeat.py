@@ -28,7 +28,7 @@ BEAT: Final = 0.14
 PROBE: Final = 0.25
 """The pause between looks for dead workers: with a lease's `TTL`, and half a beat until it is noticed, less than it."""
 DEAF_EVERY: Final = 0.4
-"""Seconds between looks for cancelled jobs while no notice can tell of them (contract §4: within a second)."""
+"""Seconds between looks for cancelled jobs while no notice can tell of them."""
 LOOK: Final = 0.5
 """Seconds until the next look, at most: a heartbeat that failed is sent again by then."""
 

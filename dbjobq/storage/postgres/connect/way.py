@@ -70,7 +70,7 @@ def resolve_conninfo(conninfo: str | None) -> str:
     """Return a connection string that has bounded timeouts.
 
     Args:
-        conninfo: A DSN or URL; None reads `DBJOBQ_DSN`, `DATABASE_URL`, then libpq's `PG*` variables (contract §4).
+        conninfo: A DSN or URL; None reads `DBJOBQ_DSN`, `DATABASE_URL`, then libpq's `PG*` variables.
 
     Raises:
         ConfigError: The DSN cannot be parsed, or its password ends too soon.
