@@ -140,8 +140,8 @@ BREAKS: Final = (
     Break(
         "a notification that comes during a claim is forgotten",
         RUNTIME + "poller.py",
-        "space=self._executor.space\n        )\n",
-        "space=self._executor.space\n        )\n        self._told = self._told and not want\n",
+        "rush, space=self._executor.space)\n        )\n",
+        "rush, space=self._executor.space)\n        )\n        self._told = self._told and not want\n",
         _POLLING,
     ),
     Break(

@@ -36,8 +36,8 @@ __all__ = ["BaseStorage", "Feature", "JobFilter", "Recipe", "Request"]
 R_co = TypeVar("R_co", covariant=True)
 
 Feature = Literal["connection", "listen", "transactional"]
-"""What only some storages can do: write in a caller's transaction, tell a worker what other processes do, and let a job
-write in the transaction that completes it."""
+"""Features that only some storages have: to write in a caller's transaction, to tell a worker what other processes do,
+and to let a job write in the transaction that completes it."""
 
 
 class Request(Protocol[R_co]):
@@ -53,20 +53,20 @@ class Request(Protocol[R_co]):
 
 
 class Recipe(NamedTuple):
-    """How another process on this machine makes a storage for the same jobs: plain values, a password among them."""
+    """Plain values by which another process on this machine makes a storage for the same jobs, a password included."""
 
     module: str
     name: str
     arguments: dict[str, Any]
     functions: tuple[tuple[str, str, str], ...] = ()
-    """Arguments that are functions: the argument's name, the function's module and its name there."""
+    """The arguments that are functions: each argument's name, the function's module and its name there."""
 
     @classmethod
     def of(cls, module: str, name: str, arguments: Mapping[str, Any]) -> Recipe:
         """Return the recipe with these arguments, functions among them.
 
         Raises:
-            ConfigError: Another process would not find one of the functions.
+            ConfigError: Another process could not import one of the functions.
         """
         plain = {key: value for key, value in arguments.items() if not callable(value)}
         functions = [(key, *_home(key, value)) for key, value in arguments.items() if callable(value)]
@@ -97,7 +97,7 @@ def _found(module: str, name: str, *otherwise: Any) -> Any:
 
 
 class JobFilter(TypedDict):
-    """Which jobs are listed; None for any."""
+    """The status, queue and type of jobs to be listed; None for any."""
 
     status: Status | None
     queue: str | None
@@ -105,7 +105,7 @@ class JobFilter(TypedDict):
 
 
 class BaseStorage(ABC):
-    """What every storage does. Times are the database's; every step is atomic and fenced by its claim."""
+    """The operations of every storage. Times are the database's; every step is atomic and fenced by its claim."""
 
     name: ClassVar[str]
     supports: ClassVar[frozenset[Feature]]
@@ -113,7 +113,7 @@ class BaseStorage(ABC):
     def __init__(self) -> None:
         self._dequeued: dict[str, Claim] = {}
         self.dequeuer = f"{socket.gethostname()}:{os.getpid()}:dequeue"
-        """`Job.worker_id` of what `dequeue` hands out."""
+        """The `Job.worker_id` of jobs that `dequeue` returns."""
 
     def __enter__(self) -> Self:
         return self
@@ -122,10 +122,10 @@ class BaseStorage(ABC):
         self.close()
 
     def require(self, feature: Feature) -> None:
-        """Refuse what this storage cannot do.
+        """Refuse a feature that this storage lacks.
 
         Raises:
-            NotSupported: It cannot; the message names the storage.
+            NotSupported: The storage lacks it. The message names the storage.
         """
         if feature not in self.supports:
             raise self._unsupported(feature)
@@ -134,10 +134,10 @@ class BaseStorage(ABC):
         return NotSupported(f"{self.name} does not support {feature!r}: use PostgresStorage for it")
 
     def recipe(self) -> Recipe | None:
-        """Return how another process reaches the same jobs; None if it cannot."""
+        """Return the recipe by which another process reaches the same jobs; None if it cannot."""
         return None
 
-    # What `dequeue` handed to this process, so that `complete(job.id)` knows which claim is meant.
+    # The claims that `dequeue` returned in this process, so that `complete(job.id)` knows which claim is meant.
 
     def remember(self, claim: Claim) -> None:
         """Keep a claim that `dequeue` returned. At most 10,000 are kept; the oldest go first."""
@@ -182,9 +182,9 @@ class BaseStorage(ABC):
         """Write many jobs in one transaction; return their ids.
 
         Args:
-            like: What they have in common; its id and data are not used.
-            data: The data of each, as JSON text, consumed as they are sent.
-            connection: The caller's, whose transaction they are part of.
+            like: A job with all that they have in common; its id and data are not used.
+            data: The data of each job, as JSON text, consumed as they are sent.
+            connection: The caller's connection, if they are to be part of its transaction.
         """
 
     @abstractmethod
@@ -205,13 +205,13 @@ class BaseStorage(ABC):
 
     @abstractmethod
     def retry_many(self, ids: Sequence[str], delay: float) -> Request[int]:
-        """Do what `retry` does to some hundred jobs at once; return how many have become pending."""
+        """Do to some hundred jobs at once what `retry` does to one; return how many have become pending."""
 
     @abstractmethod
     def cancel_many(self, ids: Sequence[str]) -> Request[int]:
-        """Do what `cancel` does to some hundred jobs at once; return how many were cancelled.
+        """Do to some hundred jobs at once what `cancel` does to one; return how many were cancelled.
 
-        Those that are being claimed or finished at that moment may be left.
+        Jobs that are being claimed or finished at that moment may be left.
         """
 
     @abstractmethod
@@ -223,8 +223,8 @@ class BaseStorage(ABC):
         """Return how a job's last attempts failed, in their order; nothing where a storage keeps the last error alone.
 
         Args:
-            job_id: The job's.
-            limit: How many at most.
+            job_id: The job's id.
+            limit: How many attempts at most.
         """
 
     @abstractmethod
@@ -236,40 +236,40 @@ class BaseStorage(ABC):
         """Return jobs, newest first.
 
         Args:
-            limit: How many at most; None for all.
-            **wanted: Which; None for any.
+            limit: How many jobs at most; None for all.
+            **wanted: The filter; None for any.
         """
 
     @abstractmethod
     def look(self, limit: int, bounds: Bounds, **wanted: Unpack[JobFilter]) -> Request[Listing]:
-        """Return jobs as far as a bound allows, newest first: for people, beside whom others work.
+        """Return jobs as far as a bound allows, newest first: for people, who must not slow down the database.
 
         Args:
-            limit: How many at most.
-            bounds: How far the search goes, and how much it brings.
-            **wanted: Which; None for any.
+            limit: How many jobs at most.
+            bounds: How far the search goes, and how much it returns.
+            **wanted: The filter; None for any.
         """
 
     @abstractmethod
     def ids(self, before: str | None, **wanted: Unpack[JobFilter]) -> Request[tuple[list[str], str | None]]:
-        """Return the ids of some jobs, and from where to go on; None at the end.
+        """Return the ids of some jobs, and the id from which to go on; None at the end.
 
         Args:
-            before: Only those older than this id; None for all.
-            **wanted: Which; None for any.
+            before: Only jobs older than this id; None for all.
+            **wanted: The filter; None for any.
         """
 
     @abstractmethod
     def glance(self) -> Request[Glance]:
-        """Count jobs by status and by queue, as far as that can be done soon, whatever there is of them."""
+        """Count jobs by status and by queue, as far as that can be done soon, however many jobs there are."""
 
     @abstractmethod
     def stats(self) -> Request[dict[Status, int]]:
-        """Count the jobs of each status, whatever it takes."""
+        """Count the jobs in each status, exactly, however long it takes."""
 
     @abstractmethod
     def queue_stats(self) -> Request[list[QueueStats]]:
-        """Return every queue at a glance."""
+        """Return the counts of every queue."""
 
     @abstractmethod
     def session(self, worker_id: str, queues: Sequence[str] | None, ttl: float) -> Session:
@@ -285,7 +285,7 @@ class BaseStorage(ABC):
         """Return a connection in a transaction of its own, for a transactional job.
 
         Raises:
-            NotSupported: This storage has none; "transactional" is not among what it supports.
+            NotSupported: The storage does not support "transactional".
         """
         raise self._unsupported("transactional")
 
@@ -298,7 +298,7 @@ class BaseStorage(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Give up all connections that are not an event loop's."""
+        """Close all connections that are not an event loop's."""
 
     async def aclose(self) -> None:  # noqa: B027 - nothing to do is an answer, too
-        """Give up the running event loop's connections; nothing where no loop has any."""
+        """Close the running event loop's connections, if it has any."""

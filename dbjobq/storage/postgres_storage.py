@@ -1,4 +1,4 @@
-"""`PostgresStorage`: every step of a queue as a statement in `sql/`, described here and made by `drive`."""
+"""`PostgresStorage`: every step of a queue is a statement in `sql/`, described here and made by `PostgresRequest`."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ __all__ = ["PostgresStorage"]
 R = TypeVar("R")
 
 _TRIES: Final = 50
-"""How often a statement is sent again when what it looked at was moving at that moment."""
+"""How often a statement is sent again if the job that it looked at was moving at that moment."""
 
 
 _REPEAT: Final = "Make it again with the same id or unique_key, and it has happened once"
 _LOOK: Final = "Look at the job, or make it again"
-"""What to do when it is not known whether a call has happened."""
+"""Advice for callers who cannot know whether a call has happened."""
 
 
 class _How(TypedDict, total=False):
@@ -82,19 +82,20 @@ class PostgresStorage(BaseStorage):
     """Jobs in PostgreSQL, 15 or later.
 
     Args:
-        conninfo: A DSN or URL; a function that returns one, called for each new connection, in some thread that is no
+        conninfo: A DSN or URL; a function that returns one, called for each new connection in a thread that is no
             event loop's, for passwords that change (docs/production.md); or a psycopg_pool pool to share. None reads
             `DBJOBQ_DSN`, then `DATABASE_URL`, then libpq's `PG*` variables; and `DBJOBQ_LISTEN_DSN` with them.
-        schema: Where the tables are; None reads `DBJOBQ_SCHEMA`, and is `dbjobq` without it.
+        schema: The tables' schema; None reads `DBJOBQ_SCHEMA`, and is `dbjobq` without it.
         listen_conninfo: A direct DSN where `conninfo` leads to a pooler such as PgBouncer in transaction mode.
-        timeout: Seconds that a call has, waiting for a connection, repeats and all; in bulk, that each piece of 250
-            jobs has (docs/producers.md). Not those of the doctor, and not what a job does on `ctx.connection`.
-        max_size: Connections in each pool: one for threads, one for each event loop.
-        durable: What is acknowledged (enqueue, enqueue_many, cancel, retry, complete, fail) is on disk, even where role
-            or database have `synchronous_commit` off or local; more than that is left as it is. False: as they have
-            it, so a crash of the server may take back the last moments. Workers' results are always durable.
+        timeout: Seconds that a call has, waiting for a connection and repeats included; in bulk, that each piece of 250
+            jobs has (docs/producers.md). Calls of the doctor, and of a job on `ctx.connection`, have no such bound.
+        max_size: Connections in each pool. There is one pool for threads, and one for each event loop.
+        durable: Whether acknowledged calls (enqueue, enqueue_many, cancel, retry, complete, fail) are on disk even if
+            role or database have `synchronous_commit` off or local; higher levels are left as they are. If False, those
+            settings count, so a crash of the server may take back the last moments. Workers' results are always
+            durable.
 
-    Nothing is connected before the first call. Close it when done, or use it as a context manager.
+    Nothing is connected before the first call. Close the storage when done, or use it as a context manager.
 
     Raises:
         ConfigError: The DSN cannot be parsed, or the schema's name cannot be used.
@@ -128,11 +129,11 @@ class PostgresStorage(BaseStorage):
         self._dequeuer: int | None = None
 
     def __repr__(self) -> str:
-        where = conninfo_to_dict(self.connections.way.conninfo)  # none before a function was asked
+        where = conninfo_to_dict(self.connections.way.conninfo)  # empty before a function was called
         return f"PostgresStorage({where.get('host', 'local')}/{where.get('dbname', '')}, schema={self.schema!r})"
 
     def recipe(self) -> Recipe:
-        """See `BaseStorage.recipe`: where this one shares a pool, the other has one of its own."""
+        """See `BaseStorage.recipe`. A storage that shares a user's pool has a pool of its own in the other process."""
         return Recipe.of(__name__, "PostgresStorage", {**self.connections.arguments(), "durable": self.durable})
 
     def _request(
@@ -152,13 +153,13 @@ class PostgresStorage(BaseStorage):
         self._queue_ids[name] = number
 
     def know_queues(self, rows: Iterable[tuple[int, str]], wanted: str) -> bool:
-        """Remember queues that were read; return whether one of them is the wanted one."""
+        """Remember queues that were read; tell whether the wanted one is among them."""
         for number, name in rows:
             self.know_queue(number, name)
         return wanted in self._queue_ids
 
     def knows_queue(self, name: str) -> bool:
-        """Tell whether a queue's number is remembered. Whoever uses it says the name, too, and may find it wrong."""
+        """Tell whether a queue's number is remembered. A statement that uses it checks the name, too."""
         return name in self._queue_ids
 
     def _number(self, name: str) -> int:
@@ -168,15 +169,15 @@ class PostgresStorage(BaseStorage):
         return number
 
     def forget_queues(self) -> None:
-        """Forget all numbers: one was wrong, so the database was put back, and others may be wrong, too."""
+        """Forget all numbers: one was wrong, so the database was put back, and the others may be wrong."""
         self._queue_ids = {}
 
     def look_for_queue(self, name: str) -> Send:
-        """Return the statement that `know_queues` takes the rows of."""
+        """Return the statement whose rows `know_queues` takes."""
         return self._send("queues_named", {"names": [name]})
 
     def intern(self, name: str, *, alone: bool = False) -> PostgresRequest[int]:
-        """Describe how a queue gets its number; `alone`: see `PostgresRequest`."""
+        """Describe the call that gives a queue its number; `alone`: see `PostgresRequest`."""
 
         def call(_: bool) -> Call[int]:
             for _try in range(_TRIES):
@@ -199,7 +200,7 @@ class PostgresStorage(BaseStorage):
     def enqueue(self, job: NewJob, connection: object | None = None) -> PostgresRequest[str]:
         """See `BaseStorage.enqueue`.
 
-        The id is made before the call: sent again after a lost connection, the job is there once.
+        The id is made before the call, so that a repeat after a lost connection makes no second job.
         """
         sure = False
 
@@ -237,7 +238,7 @@ class PostgresStorage(BaseStorage):
                 found, new = str(rows[0][0]), rows[0][1]
                 if new or again or job.own_id or found != params["id"]:
                     return found
-                params["id"] = new_id()  # just made here, and not sent before: this is no repeat, but another's job
+                params["id"] = new_id()  # the id was just made and never sent, so the job that has it is another's
             raise StorageUnavailable(f"unique_key={job.unique_key!r}: its holder changes too fast; try again")
 
         return self._request(
@@ -281,7 +282,7 @@ class PostgresStorage(BaseStorage):
     # Work by hand.
 
     def dequeue(self, queue: str, lease: float) -> PostgresRequest[Claim | None]:
-        """See `BaseStorage.dequeue`. The claim's lease is the row's own: no heartbeat goes with it."""
+        """See `BaseStorage.dequeue`. The lease's row has an end of its own: no heartbeat renews it."""
         numbers: list[int] = []
 
         def call(again: bool) -> Call[Claim | None]:
@@ -289,21 +290,21 @@ class PostgresStorage(BaseStorage):
             ((due, drawn, number, registered),) = yield self._send("dequeue_begin", known)
             if number is None:  # nobody has enqueued there
                 return None
-            if again and numbers:  # what was claimed, and not told
+            if again and numbers:  # a first try may have claimed a job, and its answer was lost
                 before = yield self._send("claimed", {"claims": numbers, "queue": number})
                 if before:
                     return claims_of(before, {number: queue})[0]
             if not registered:
                 ((self._dequeuer, _durable),) = yield self._send("register", {"name": self.dequeuer, "ttl": 0.0})
             numbers.append(drawn)
-            more, left = due is not None and due <= 0, _TRIES  # so many thousands that are due are compared
+            more, left = due is not None and due <= 0, _TRIES  # at most that many thousands of due jobs are made ready
             while more and left:
                 left -= 1
                 ((more, _woken),) = yield self._send("promote", {"since": None})
             params = {"queues": [number], "limit": 1, "lease": lease, "beat": None, "claim": drawn}
             params |= {"worker": self._dequeuer, "name": self.dequeuer}
             rows = yield from self._claim_one(params)
-            if not rows and (yield self._send("rescue_needed"))[0][0]:  # there may be no worker to do it
+            if not rows and (yield self._send("rescue_needed"))[0][0]:  # perhaps no worker runs that would rescue
                 yield self._send("rescue")
                 rows = yield from self._claim_one(params)
             return next(iter(claims_of(rows, {number: queue})), None)
@@ -349,7 +350,7 @@ class PostgresStorage(BaseStorage):
                     if ended is None:
                         return False
                 ((revived, *_more),) = yield self._send("retry", {"id": known, "delay": delay, "ended": ended})
-                if revived or sent:  # if not now, then when it was sent before: nobody told
+                if revived or sent:  # if not by this statement, then by an earlier one whose answer was lost
                     return True
             raise StorageUnavailable(f"job {job_id} moves too fast to be retried; try again")
 
@@ -386,7 +387,7 @@ class PostgresStorage(BaseStorage):
 
         def call(_: bool) -> Call[int]:
             cancelled = 0
-            for _again in range(3):  # what others move for longer than that is left
+            for _again in range(3):  # jobs that others keep moving for longer are left
                 params = {"ids": list(ids), "mark": mark}
                 ((cancelled, exist, ended, *_more),) = yield self._send("cancel_many", params)
                 if cancelled + ended >= exist:
@@ -464,7 +465,7 @@ class PostgresStorage(BaseStorage):
         return self._request(call, pinned=False)
 
     def diagnose(self, statement: str, *, pinned: bool = False) -> PostgresRequest[list[dict[str, Any]]]:
-        """Describe one of the doctor's looks: the rows of the statement of that name; `pinned`: see `LOOKING_UP`."""
+        """Describe the call for the rows of one of the doctor's statements; `pinned`: see `LOOKING_UP`."""
 
         def call(_: bool) -> Call[list[dict[str, Any]]]:
             if pinned:
@@ -492,7 +493,7 @@ class PostgresStorage(BaseStorage):
             with translated(self.schema):
                 connection = stack.enter_context(self.connections.connection(pinned=False))
                 stack.enter_context(connection.transaction())
-            yield connection  # what is raised here is the caller's, and not translated
+            yield connection  # errors that are raised here are the caller's, and not translated
             with translated(self.schema):
                 stack.close()
 
@@ -517,14 +518,14 @@ class PostgresStorage(BaseStorage):
 
 
 def _new_mark() -> int:
-    """Return what tells a call's own cancellations from those of others; claims' numbers are above zero."""
+    """Return a number that marks a call's own cancellations; it is below zero, unlike the numbers of claims."""
     return -1 - secrets.randbits(62)
 
 
 class _Knowing:
-    """Learns the number of a queue (`Beforehand`): it is made, and committed, before the transaction that uses it.
+    """Learns the number of a queue (`Beforehand`), which is made and committed before the transaction that uses it.
 
-    For a call in a caller's transaction no connection of the pool is waited for: the caller may hold the last one.
+    For a call in a caller's transaction it waits for no connection of the pool: the caller may hold the last one.
     """
 
     __slots__ = ("_queue", "_storage")

@@ -1,6 +1,6 @@
-"""What passes through the port: jobs to be written, claims, outcomes, and what one is told. Data, and no more.
+"""The values that pass through the port: jobs to be written, claims, outcomes, exchanges and their answers. Data only.
 
-Tuples where a worker makes tens of thousands a second.
+Values of which a worker makes tens of thousands a second are tuples.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
 
 @dataclass(slots=True, kw_only=True)
 class NewJob:
-    """A job to be written: every value is checked, none is missing."""
+    """A job to be written: every value is checked, and none is missing."""
 
     id: str
     type: str
@@ -52,18 +52,18 @@ class NewJob:
     delay: float | None = None
     unique_key: str | None = None
     own_id: bool = False
-    """The caller chose the id: it may be there already."""
+    """Whether the caller chose the id, so that there may be such a job already."""
     notify: bool = True
-    """Wake a worker that is asleep."""
+    """Whether to wake a sleeping worker."""
 
     @property
     def plain(self) -> bool:
-        """Whether nothing has to be looked up or computed to write it."""
+        """Whether the job can be written without looking up or computing anything."""
         return self.execute_at is None and self.delay is None and self.unique_key is None and not self.own_id
 
 
 class Claim(NamedTuple):
-    """A job somebody holds, as the claim returned it. A tuple: a worker makes tens of thousands a second."""
+    """A job that somebody holds, as its claim returned it. A tuple: a worker makes tens of thousands a second."""
 
     id: str
     claim: str
@@ -81,15 +81,15 @@ class Claim(NamedTuple):
     execute_at: float | None
     claimed_at: float
     suspect: bool = False
-    """A worker died while it held this job: perhaps of it."""
+    """Whether a worker died while it held this job, perhaps because of it."""
 
     @property
     def fragile(self) -> bool:
-        """Whether it must not be held without being started: it may take others with it, or end with its holder."""
+        """Whether it must not be held unstarted: it may kill its worker and others with it, or has no retry left."""
         return self.suspect or self.attempts >= self.max_retries
 
     def job(self, worker_id: str | None) -> Job:
-        """Return it as a `Job`, as `complete(job)` and `fail(job, …)` take it."""
+        """Return the `Job`, as `complete(job)` and `fail(job, …)` take it."""
         claimed = _time(self.claimed_at)
         job = Job(
             id=self.id,
@@ -122,11 +122,11 @@ class Outcome(NamedTuple):
     """`complete`, `retry`, `fail`, `release` or `unknown`."""
     error: str | None = None
     result: str | None = None
-    """JSON text."""
+    """The result as JSON text; None for none."""
     delay: float = 0.0
-    """Seconds until the retry; for `unknown`, after which the job fails instead of going back."""
+    """Seconds until the retry; for `unknown`, the time after which the job fails instead of going back."""
     exception: BaseException | None = None
-    """What the function raised, where the job has failed for good: for the log."""
+    """The exception of a job that has failed for good, for the log."""
 
     @property
     def plain(self) -> bool:
@@ -135,7 +135,7 @@ class Outcome(NamedTuple):
 
 
 class Exchange(NamedTuple):
-    """What a worker sends to the database at once: results, a wish for jobs, and what else there is to say."""
+    """One message of a worker to the database: results, how many jobs it wants, and what else goes with them."""
 
     outcomes: Sequence[Outcome] = ()
     """Results to write. They are durable when the exchange has been answered."""
@@ -144,17 +144,17 @@ class Exchange(NamedTuple):
     beat: float | None = None
     """Seconds by which a claim prolongs the worker's life; None for not at all."""
     promote: bool = False
-    """Scheduled jobs may be due: they are made ready before jobs are claimed."""
+    """Whether scheduled jobs may be due: they are made ready before jobs are claimed."""
     progress: Mapping[Claim, str] = {}
-    """What running jobs say of themselves, as JSON text."""
+    """The progress of running jobs, as JSON text."""
     rush: bool = False
-    """This worker will look again soon, whatever it finds: enqueues need not notify."""
+    """Whether the worker will claim again soon, whatever it gets, so that enqueues need not notify."""
     space: Callable[[], int] | None = None
-    """Tells how many bytes of large data there is room for; asked where there are any. One job comes all the same."""
+    """Tells how many bytes of large arguments there is room for; called only if there are any. One job always comes."""
 
 
 class Answer(NamedTuple):
-    """What one exchange with the database brought."""
+    """The database's answer to one exchange."""
 
     claims: list[Claim]
     refused: list[Outcome]
@@ -166,14 +166,14 @@ class Answer(NamedTuple):
 
 
 class Idle(NamedTuple):
-    """What is to be known before going to sleep."""
+    """The database's answer to a worker that is about to sleep."""
 
     look_in: float | None
-    """Claim once more after so many seconds, before sleeping: somebody may have enqueued without notifying."""
+    """Seconds after which to claim once more before sleeping: somebody may have enqueued without notifying. Or None."""
     next_due: float | None
     """Seconds until the next scheduled job is due."""
     registered: bool = True
-    """Whether the database still knows this worker; if not, it gives it nothing."""
+    """Whether the database still knows this worker; an unknown one gets no jobs."""
 
 
 class Rescued(NamedTuple):
@@ -183,15 +183,16 @@ class Rescued(NamedTuple):
     type: str
     queue: str
     attempts: int
-    """Before this one, which failed with its worker."""
+    """The failed attempts before this one, which failed with its worker."""
     dead: bool
-    """No retry was left."""
+    """Whether no retry was left."""
 
 
 class Notice(NamedTuple):
-    """Something a worker is told between two polls.
+    """A notification to a worker, between two polls.
 
-    `echo` comes back from a worker's own question whether it hears anything, or another's; `deaf` says that none came.
+    `echo` is the answer to a worker's own question whether notifications arrive, or to another worker's; `deaf` says
+    that no answer came.
     """
 
     kind: Literal["work", "cancel", "echo", "deaf"]
@@ -199,7 +200,7 @@ class Notice(NamedTuple):
 
 
 class QueueStats(NamedTuple):
-    """One queue at a glance; `oldest_ready` in seconds."""
+    """The counts of one queue, and how many seconds its oldest ready job has waited."""
 
     queue: str
     ready: int
@@ -209,18 +210,18 @@ class QueueStats(NamedTuple):
 
 
 class Count(NamedTuple):
-    """A number of jobs, as far as it was counted."""
+    """A number of jobs, and whether it is exact, a lower bound or an estimate."""
 
     jobs: int
     how: Literal["exactly", "at least", "about"] = "exactly"
 
     def __str__(self) -> str:
-        """`12`, `100,000+` or `~3,000,000`."""
+        """Return `12`, `100,000+` or `~3,000,000`."""
         return f"{'~' * (self.how == 'about')}{self.jobs:,}{'+' * (self.how == 'at least')}"
 
 
 class QueueGlance(NamedTuple):
-    """One queue, as far as it was counted; `oldest_ready` in seconds."""
+    """The counts of one queue within bounds, and how many seconds its oldest ready job has waited."""
 
     queue: str
     ready: Count
@@ -230,25 +231,25 @@ class QueueGlance(NamedTuple):
 
 
 class Glance(NamedTuple):
-    """How many jobs there are, as far as that can be counted soon."""
+    """The counts of jobs by status and by queue, as far as they can be had soon."""
 
     statuses: Mapping[Status, Count]
     queues: Sequence[QueueGlance]
     more: bool
-    """There are more queues."""
+    """Whether there are more queues than these."""
 
 
 class Bounds(NamedTuple):
-    """How far a look goes."""
+    """The bounds of a search for jobs."""
 
     jobs: int
-    """To be looked at, at most."""
+    """The most jobs that are looked at."""
     size_bytes: int | None
-    """Of arguments and results together; None for neither: jobs are read without them."""
+    """The most bytes of arguments and results together; None to read jobs without either."""
 
 
 class Failure(NamedTuple):
-    """What one attempt has left behind; `attempt` is its number, None if none was counted for it."""
+    """The error of one attempt; `attempt` is its number, None if it was not counted as one."""
 
     attempt: int | None
     at: datetime
@@ -256,17 +257,17 @@ class Failure(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """Jobs that were found within a bound."""
+    """The jobs that were found within bounds."""
 
     jobs: list[Job]
     unsearched: bool
-    """There are older jobs that were not looked at."""
+    """Whether there are older jobs that were not looked at."""
     cut: bool
-    """Some that were found are left out: they are too large together."""
+    """Whether jobs that were found are left out, since they are too large together."""
 
 
 def known_id(job_id: str) -> str | None:
-    """Return an id's canonical text; None for what cannot be an id."""
+    """Return an id's canonical text; None if the text cannot be an id."""
     try:
         return as_uuid(job_id)
     except ValueError:
@@ -274,7 +275,7 @@ def known_id(job_id: str) -> str | None:
 
 
 def known_form(job_id: str) -> str:
-    """Return an id's canonical text. Raises JobNotFound for what cannot be an id."""
+    """Return an id's canonical text. Raises JobNotFound if the text cannot be an id."""
     if (known := known_id(job_id)) is None:
         raise JobNotFound(job_id)
     return known
@@ -283,9 +284,9 @@ def known_form(job_id: str) -> str:
 def job_from_row(row: Mapping[str, Any]) -> Job:
     """Return a `Job` from a row that has its fields as columns, JSON as text.
 
-    Times are seconds since 1970, or aware; they become UTC, whatever the zone.
+    Times are seconds since 1970, or aware datetimes; they become UTC.
 
-    What was written by hand and is not to be read does not keep the other jobs from being listed: `error` says so.
+    A row that was written by hand and cannot be read does not keep other jobs from being listed: its `error` says so.
     """
     values = {k: v.astimezone(UTC) if isinstance(v, datetime) else v for k, v in row.items()}
     values |= {k: _time(v) for k, v in values.items() if isinstance(v, float) and k.endswith("_at")}

@@ -1,7 +1,7 @@
-"""Many jobs as COPY has them: text, made piece by piece while the server works on what it was sent before.
+"""Rows for COPY: text, made piece by piece while the server works on the piece before.
 
-A chunk of jobs goes into two tables, so into two COPYs: the bodies, then the rows that say where they stand. The
-latter cost little to make, so meanwhile the next chunk's bodies are begun: neither side waits for the other.
+A chunk of jobs goes into two tables, so by two COPYs: the bodies, then the rows that place them in a queue. The latter
+cost little to make, so the next chunk's bodies are begun meanwhile: neither client nor server waits for the other.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from dbjobq.storage.values import NewJob
 __all__ = ["BulkRows"]
 
 PIECE: Final = 250
-"""Jobs that are sent at once: some 50 kB, about what a socket holds."""
+"""Jobs in a piece, which is sent at once: some 50 kB, about as much as a socket's buffer holds."""
 PIECES: Final = 20
 """Pieces in one COPY."""
 AHEAD: Final = 8
-"""Pieces of bodies made while the other rows of the chunk before are written."""
+"""Pieces of bodies that are made while the places of the chunk before are written."""
 
 _NULL: Final = "\\N"
 _SLASH: Final = "\\"
@@ -34,15 +34,15 @@ class _Piece(NamedTuple):
 
 
 class BulkRows:
-    """The rows of a bulk: `bodies` makes the next chunk's, `places` the rows that go with them.
+    """The rows of many jobs: `bodies` makes the next chunk's bodies, `places` the rows that place them in a queue.
 
     Args:
-        like: What the jobs have in common.
+        like: A job with all that they have in common.
         queue: The number of their queue.
-        position: The first's; each of the others is one more.
+        position: The first job's position; each of the others has the next one.
         due: When they are due, as text; None for at once.
-        later: That is in the future.
-        data: The data of each: JSON, so ASCII without control characters.
+        later: Whether `due` is in the future.
+        data: The data of each job: JSON, so ASCII without control characters.
     """
 
     BODY: ClassVar = "position, id, execute_at, queue, priority, max_retries, type, timeout, data"
@@ -53,7 +53,7 @@ class BulkRows:
         self, like: NewJob, *, queue: int, position: int, due: str | None, later: bool, data: Iterable[str]
     ) -> None:
         self.ids = JobIds.new()
-        """Of all jobs that were made into rows; when there is no more, of all."""
+        """The ids of all jobs whose rows were made; at the end the ids of all jobs."""
         self._position, self._data, self._chunk = position, iter(data), range(0)
         self._ahead: deque[_Piece] = deque()
         place = f"\t{queue}\t{like.priority}"
@@ -64,11 +64,11 @@ class BulkRows:
 
     @property
     def more(self) -> bool:
-        """Whether there may be another chunk after the last."""
+        """Tell whether there may be another chunk."""
         return len(self._chunk) == PIECE * PIECES
 
     def bodies(self) -> Iterator[bytes]:
-        """Make a chunk's rows of `job`, as they are taken."""
+        """Yield a chunk's rows of `job`, made as they are taken."""
         begin = end = self._chunk.stop
         for _ in range(PIECES):
             piece = self._ahead.popleft() if self._ahead else self._make()
@@ -79,7 +79,7 @@ class BulkRows:
         self._chunk = range(begin, end)
 
     def places(self) -> Iterator[bytes]:
-        """Make the rows of `ready` or `scheduled` that go with them."""
+        """Yield the rows of `ready` or `scheduled` for the chunk's bodies."""
         for begin in self._chunk[::PIECE]:
             ids = self.ids[begin : min(begin + PIECE, self._chunk.stop)]
             yield "".join([f"{at}\t{i}{self._place}\n" for at, i in enumerate(ids, self._position + begin)]).encode()

@@ -1,7 +1,7 @@
-"""Callers' own connections (`connection=`): which kinds there are, and what can be done on each.
+"""Callers' own connections (`connection=`): the kinds that there are, and how steps are performed on each.
 
-The transaction is the caller's: it is begun if need be, never ended. SQLAlchemy's connections are driven through
-SQLAlchemy, so that it knows of the transaction that begins.
+The transaction is the caller's: it is begun if need be, and never ended here. SQLAlchemy's connections are used through
+SQLAlchemy, so that SQLAlchemy knows of a transaction that begins.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Caller(NamedTuple):
 
     perform: Callable[[Send | CopyIn], Any]
     block: Callable[[], AbstractContextManager[Any]]
-    """What is performed in it happens together or not at all, if that was asked for."""
+    """A block whose steps happen together or not at all, if `atomic` was asked for."""
 
 
 class AsyncCaller(NamedTuple):
@@ -52,15 +52,15 @@ class AsyncCaller(NamedTuple):
 
 
 def sync_caller(connection: object, *, atomic: bool) -> Caller:
-    """Return what can be done on a connection.
+    """Return how steps are performed on a caller's connection.
 
     Args:
-        connection: The caller's.
-        atomic: There will be several steps, which happen together or not at all.
+        connection: The caller's connection.
+        atomic: Whether several steps are to happen together or not at all.
 
     Raises:
-        TypeError: It is of a kind that jobs cannot be written on.
-        ValueError: It is in a state in which they cannot.
+        TypeError: The connection is of a kind on which jobs cannot be written.
+        ValueError: The connection is in a state in which jobs cannot be written.
     """
     if _is_sync(connection):
         _check_state(connection, atomic=atomic)
@@ -91,7 +91,7 @@ def sync_caller(connection: object, *, atomic: bool) -> Caller:
 
 
 async def async_caller(connection: object, *, atomic: bool) -> AsyncCaller:
-    """Return what can be done on an async connection; see `sync_caller`."""
+    """Return how steps are performed on a caller's async connection; see `sync_caller`."""
     if _is_async(connection):
         _check_state(connection, atomic=atomic)
 
@@ -130,18 +130,18 @@ def _check_state(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[A
     pipeline = connection.pgconn.pipeline_status != PipelineStatus.OFF
     if atomic and pipeline:
         raise ValueError(_PIPELINE.format(type(connection).__name__))
-    # What a pipeline sends until it is synced is one transaction; whether there is another about it is not known.
+    # The statements of a pipeline are one transaction until it is synced; whether there is one around it is unknown.
     if connection.autocommit and not pipeline and connection.info.transaction_status == TransactionStatus.IDLE:
         raise ValueError(_AUTOCOMMIT.format(type(connection).__name__, "with connection.transaction()"))
 
 
 def _is_two_phase(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
-    """Tell whether the transaction was begun by `tpc_begin`: psycopg says so in no other way."""
+    """Tell whether the transaction was begun by `tpc_begin`; psycopg has no public way to ask."""
     return getattr(connection, "_tpc", None) is not None
 
 
 def _quiet(step: Send) -> Send:
-    """Return a step that notifies nobody: PostgreSQL prepares no transaction for a two-phase commit that has."""
+    """Return the step without NOTIFY: PostgreSQL prepares no transaction for a two-phase commit that has notified."""
     return step._replace(params={**step.params, "notify": False}) if "notify" in step.params else step
 
 
@@ -161,7 +161,7 @@ def _driver_connection(fairy: Any) -> Any:
 
 
 def _begins(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
-    """Whether the next statement begins a transaction; `transaction()` would end what it begins itself."""
+    """Tell whether the next statement begins a transaction. `transaction()` would end a transaction that it begins."""
     return not connection.autocommit and connection.info.transaction_status == TransactionStatus.IDLE
 
 

@@ -1,7 +1,7 @@
-"""How jobs are looked for in PostgreSQL: by pages of a bounded search, so that no look reads history in one piece.
+"""Searches for jobs in PostgreSQL, page by page, so that no statement reads all of history.
 
-`listed` answers as it is asked, however much it has to read for it; `looked` stops after so many jobs, or so many
-bytes, and says so.
+`listed` finds all that was asked for, however much it has to read; `looked` stops after a number of jobs, or of bytes,
+and says so.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from dbjobq.storage.values import Bounds, Count, Glance, Listing, QueueGlance, j
 __all__ = ["PAGE", "chosen", "glanced", "listed", "looked"]
 
 PAGE: Final = 10_000
-"""Jobs that one statement looks at: some tens of thousands of pages, a tenth of a second."""
-MANY: Final = 2**62
-"""As a limit: none."""
-QUEUES: Final = 1_000
-"""Queues that a glance is at, at most; as glance_queues.sql has it."""
+"""Jobs that one statement looks at: some tens of thousands of the server's pages, a tenth of a second."""
+NO_LIMIT: Final = 2**62
+"""A limit that stands for none."""
+MOST_QUEUES: Final = 1_000
+"""The most queues that are counted, as glance_queues.sql has it."""
 
 
 class Sender(Protocol):
-    """Makes the steps: see `PostgresStorage`."""
+    """Makes the steps of a call; see `PostgresStorage`."""
 
     def __call__(
         self, name: str, params: Mapping[str, Any] | None = None, *, as_dicts: bool = False, binary: bool = False
@@ -38,10 +38,10 @@ class _Search:
 
     Args:
         send: Makes the steps.
-        wanted: Which jobs.
-        limit: How many at most; None for all.
-        within: How many to look at, at most; None for all.
-        before: Only those that are older than this one.
+        wanted: The filter.
+        limit: How many jobs to find at most; None for all.
+        within: How many jobs to look at, at most; None for all.
+        before: Only jobs that are older than this one.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class _Search:
         """The id from which to search on."""
         self._looked = self._found = 0
         self.ended = limit == 0
-        """Nothing is left that could be found, or need be."""
+        """Whether nothing is left that could be found, or has to be."""
 
     @property
     def spent(self) -> bool:
@@ -63,9 +63,9 @@ class _Search:
         return self._within is not None and self._looked >= self._within
 
     def choose(self) -> Call[None]:
-        """Choose how jobs that wait are looked for: sorted, where they are few; or among the newest of all.
+        """Choose how waiting jobs are looked for: sorted if they are few, else among the newest of all jobs.
 
-        They have no index by age. Where many wait, the newest of all jobs are likely to be among them.
+        Waiting jobs have no index by age. Where many wait, the newest of all jobs are likely to be among them.
         """
         if self._status == "pending":
             ((waiting,),) = yield self._send("waiting")
@@ -75,8 +75,8 @@ class _Search:
     def page(self) -> Call[list[str]]:
         """Return the ids of the next page."""
         left = None if self._limit is None else self._limit - self._found
-        if self._form == "waiting":  # all that are left at once: each page would have to sort them again
-            scan, want = None, MANY if left is None else left
+        if self._form == "waiting":  # all remaining jobs at once: each page would have to sort them again
+            scan, want = None, NO_LIMIT if left is None else left
         else:
             scan = PAGE if self._within is None else min(PAGE, self._within - self._looked)
             want = PAGE if left is None else min(PAGE, left)
@@ -86,12 +86,12 @@ class _Search:
         self._found += len(ids)
         self.ended = self.before is None or self._found == self._limit
         if self._form == "pending" and self._within is None:
-            self._form = "waiting"  # what is left of it is not among the newest jobs
+            self._form = "waiting"  # the rest is not among the newest jobs
         return list(ids)
 
 
 def chosen(send: Sender, before: str | None, wanted: JobFilter) -> Call[tuple[list[str], str | None]]:
-    """Return the ids of jobs older than one that are found on a page; and from where to search on."""
+    """Return the ids of the jobs on one page, older than `before`, and the id from which to search on."""
     search = _Search(send, wanted, None, None, before)
     yield from search.choose()
     ids = yield from search.page()
@@ -99,7 +99,7 @@ def chosen(send: Sender, before: str | None, wanted: JobFilter) -> Call[tuple[li
 
 
 def listed(send: Sender, limit: int | None, wanted: JobFilter) -> Call[list[Job]]:
-    """Return all jobs that are wanted, up to a limit, newest first."""
+    """Return all jobs that match, up to a limit, newest first."""
     search = _Search(send, wanted, limit, None)
     yield from search.choose()
     jobs: list[Job] = []
@@ -110,7 +110,7 @@ def listed(send: Sender, limit: int | None, wanted: JobFilter) -> Call[list[Job]
 
 
 def looked(send: Sender, limit: int, wanted: JobFilter, bounds: Bounds) -> Call[Listing]:
-    """Return jobs as far as the bounds allow, newest first."""
+    """Return jobs that match as far as the bounds allow, newest first."""
     search = _Search(send, wanted, limit, bounds.jobs)
     yield from search.choose()
     ids: list[str] = []
@@ -122,7 +122,7 @@ def looked(send: Sender, limit: int, wanted: JobFilter, bounds: Bounds) -> Call[
 
 
 def glanced(send: Sender) -> Call[Glance]:
-    """Return how many jobs there are, of each status and in each queue, as far as that can be counted soon."""
+    """Return the number of jobs in each status and in each queue, as far as that can be counted soon."""
     yield Send(LOOKING_UP, {})
     (row,) = yield send("glance", as_dicts=True)
     statuses: dict[Status, Count] = {
@@ -135,9 +135,9 @@ def glanced(send: Sender) -> Call[Glance]:
         QueueGlance(
             row["name"], _count(row, "ready"), _count(row, "scheduled"), _count(row, "running"), row["oldest_ready"]
         )
-        for row in rows[:QUEUES]
+        for row in rows[:MOST_QUEUES]
     ]
-    return Glance({status: statuses[status] for status in STATUSES}, queues, more=len(rows) > QUEUES)
+    return Glance({status: statuses[status] for status in STATUSES}, queues, more=len(rows) > MOST_QUEUES)
 
 
 def _count(row: Mapping[str, Any], what: str) -> Count:
@@ -145,7 +145,7 @@ def _count(row: Mapping[str, Any], what: str) -> Count:
 
 
 def _rows(send: Sender, form: str, wanted: JobFilter, params: Mapping[str, Any]) -> Call[tuple[list[Job], str | None]]:
-    """Return jobs by their ids, and which was the last; those that have just left the wanted status are left out."""
+    """Return jobs by their ids, and the last one's id; jobs that have just left the wanted status are left out."""
     if not params["ids"]:
         return [], None
     rows = yield send(form, params, as_dicts=True, binary=True)

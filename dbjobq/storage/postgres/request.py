@@ -27,32 +27,34 @@ __all__ = ["Beforehand", "Outdated", "PostgresRequest"]
 R = TypeVar("R")
 
 TRIES: Final = 3
-"""How often a call is made whose connection is lost: the next one out of the pool may be about to end, too."""
-SHORTEST_PAUSE: Final = 0.05
-LONGEST_PAUSE: Final = 1.0
-"""Seconds between tries while something answers that the server is away: they go on for as long as the call has."""
+"""How often a call is tried whose connection is lost: the pool's next connection may be about to end, too."""
+SHORTEST_AWAY_PAUSE: Final = 0.05
+"""Seconds before the second try while something answers that the server is away."""
+LONGEST_AWAY_PAUSE: Final = 1.0
+"""Seconds to which the pauses between such tries grow. They go on for as long as the call has time."""
 LAST_TRY: Final = 0.5
-"""Seconds that the last of those tries has, at most a quarter of the call's."""
+"""Seconds that the last of those tries has, at most a quarter of the call's time."""
 CHANGES: Final = 5
-"""How often what a call needs to know is learned: more than once only where the database was put back meanwhile."""
+"""How often a call learns what it needs to know: more than once only if the database was put back meanwhile."""
 _CHANGES_TOO_FAST: Final = "the numbers of queues change faster than they can be learned; nothing was stored, try again"
 
 
 class Outdated(Exception):  # noqa: N818 - never seen by a caller
-    """What this process remembered for a call is not so any more. Nothing has happened: learn it again, and repeat."""
+    """Something that this process remembers of the database is wrong; nothing has happened: learn it anew, and repeat."""
 
 
 class Beforehand(Protocol):
-    """What must be known, or made and committed, before a call.
+    """Something that must be known, or made and committed, before a call.
 
     Args:
-        deadline: The call's own.
-        perform: Looks on the caller's connection, if the call is made on one: what is seen there needs no other.
-        anew: What is remembered of it has turned out to be wrong.
+        deadline: The call's deadline.
+        perform: Performs a step on the caller's connection, if the call is made on one: that may make another
+            connection unnecessary.
+        anew: Whether what is remembered has turned out to be wrong.
     """
 
     def run_by(self, deadline: Deadline | None, perform: Callable[[Send], Any] | None, *, anew: bool) -> None:
-        """Make it."""
+        """Learn it, or make it."""
         ...
 
     async def arun_by(
@@ -66,19 +68,20 @@ class PostgresRequest(Generic[R]):
     """A call to PostgreSQL, not yet made (see `storage.base.Request`).
 
     Args:
-        connections: Where to take a connection from.
-        make: Starts the call; its argument says that it was started before, on a connection that was then lost, so that
-            what it asks for may have happened.
+        connections: Lends the connection.
+        make: Starts the call. Its argument says whether the call was started before, on a connection that was then
+            lost: then it may have happened.
         connection: The caller's own connection, in whose transaction the call is made.
-        first: What must be known before. Made again if the call raises `Outdated`.
-        atomic: The call has several steps, which happen together or not at all.
-        repeat: Tells, when its connection is lost or others were in its way, whether it may be made again.
-        bounded: It must end, one way or the other, within the storage's timeout: repeats, connecting and all. A COPY
-            has as much for each piece. False for what may take as long as it takes.
-        pinned: Whether its plans are pinned, as a worker's are (`Connections`); None if that does not matter.
-        unsure: What to do when it is not known whether it has happened; nothing to say for a look.
-        alone: On a connection of its own: whoever waits for it may hold the pool's last one.
-        shared: May go out with others on an event loop (group_commit.py): no step waits for a lock; bounded.
+        first: Something to be known before the call. Learned again if the call raises `Outdated`.
+        atomic: Whether the steps of the call happen together or not at all.
+        repeat: Tells whether the call may be repeated after a lost connection, or a conflict with others.
+        bounded: Whether the call must end within the storage's timeout, repeats and connecting included. A COPY has as
+            much for each piece.
+        pinned: Whether the plans are pinned, as a worker's are (`Connections`); None if that does not matter.
+        unsure: Advice for a caller who cannot know whether the call has happened; empty for a call that only reads.
+        alone: Use a new connection, not the pool's: the caller may already hold the pool's last one, and would wait
+            for itself.
+        shared: Whether it may go out with others on an event loop (group_commit.py): no step waits for a lock; bounded.
     """
 
     __slots__ = (
@@ -116,14 +119,14 @@ class PostgresRequest(Generic[R]):
         self._pinned = pinned
 
     def run(self) -> R:
-        """Make the call. Raises ConfigError, SchemaError or StorageUnavailable for what is not its own fault.
+        """Make the call. Raises ConfigError, SchemaError or StorageUnavailable for errors of the database.
 
-        In a caller's transaction, which that has ended, a conflict with others is raised as it comes.
+        In a caller's transaction a conflict with others, which ends that transaction, is raised as it comes.
         """
         return self.run_by(self._deadline())
 
     def run_by(self, deadline: Deadline | None) -> R:
-        """Make the call by then."""
+        """Make the call by the deadline."""
         with translated(self._connections.schema, callers=self._connection is not None):
             caller = None if self._connection is None else sync_caller(self._connection, atomic=self._atomic)
             anew, changes = False, CHANGES
@@ -170,7 +173,7 @@ class PostgresRequest(Generic[R]):
         return await self.arun_by(self._deadline())
 
     async def arun_by(self, deadline: Deadline | None) -> R:
-        """Make the call by then."""
+        """Make the call by the deadline."""
         with translated(self._connections.schema, callers=self._connection is not None):
             caller = None if self._connection is None else await async_caller(self._connection, atomic=self._atomic)
             anew, changes = False, CHANGES
@@ -218,22 +221,22 @@ class _Tries:
     """Decides after a failed try whether there is to be another.
 
     Args:
-        deadline: The call's.
-        repeat: Tells whether it may be made again.
+        deadline: The call's deadline.
+        repeat: Tells whether the call may be repeated.
         unsure: See `PostgresRequest`.
     """
 
     def __init__(self, deadline: Deadline | None, repeat: Callable[[], bool], unsure: str) -> None:
         self._deadline, self._repeat, self._unsure = deadline, repeat, unsure
         self._left = TRIES
-        self._pause = SHORTEST_PAUSE
+        self._pause = SHORTEST_AWAY_PAUSE
         self.again = False
-        """Whether a connection was lost, so that what was asked for may have happened: to be made as if it had."""
+        """Whether a connection was lost, so that the next try must reckon with the call having happened."""
         self._perhaps = False
-        """Whether it was, and not by an answer that says that nothing happened."""
+        """Whether a connection was lost without an answer that rules out that the call has happened."""
 
     def after(self, error: psycopg.Error) -> float:
-        """Return how many seconds to wait before the next try. Raises the error, or what it means, if there is none."""
+        """Return the seconds to wait before the next try. Raises the error, or what it means, if there is no other."""
         deadline, lost = self._deadline, is_lost(error)
         away = deadline is not None and is_away(error)
         if deadline is not None and (isinstance(error, POOL_IS_FULL) or (lost and not deadline.left)):
@@ -247,16 +250,16 @@ class _Tries:
         if deadline is None or not away:
             return 0.0
         spare = deadline.left - min(LAST_TRY, deadline.seconds / 4)
-        if spare <= 0:  # a try that has no time would be cut, and nobody could say whether it had happened
+        if spare <= 0:  # a try without time would be cut, and nobody could say whether the call had happened
             raise self._out_of_time(deadline, error, perhaps=self._perhaps) from error
-        pause, self._pause = self._pause, min(self._pause * 2, LONGEST_PAUSE)
+        pause, self._pause = self._pause, min(self._pause * 2, LONGEST_AWAY_PAUSE)
         return min(pause, spare)
 
     def _out_of_time(self, deadline: Deadline, error: psycopg.Error, *, perhaps: bool) -> StorageUnavailable:
         within = f"within {deadline.seconds:g} s"
         said = f"PostgreSQL answered: {cause_of(error)}" if is_away(error) else ""
         if not perhaps:
-            away = error.__cause__  # why the pool could make none
+            away = error.__cause__  # why the pool could make no connection
             why = said or (
                 f"PostgreSQL cannot be reached ({cause_of(away)})"
                 if away

@@ -1,4 +1,4 @@
-"""Which migration this library is made for, and which tables it works on (docs/migrations.md)."""
+"""The migration that this library is made for, and the tables that it works on (docs/migrations.md)."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ HEAD: Final = "0005"
 """The newest file in `migrations/versions` (a test compares them)."""
 
 FIRST: Final = "0001"
-"""The oldest; between the two there is every number."""
+"""The oldest migration; between the oldest and the newest there is every number."""
 
 VERSION_TABLE: Final = "schema_version"
-"""Alembic's version table, in our own schema: never the user's `alembic_version`."""
+"""Alembic's version table for dbjobq, in dbjobq's schema: never the user's `alembic_version`."""
 
 
 def check_version(rows: Sequence[Sequence[Any]], schema: str) -> str:
-    """Refuse tables that this library does not run on: any but those of `HEAD`, and newer ones that say it does.
+    """Refuse tables that this library does not run on: all but those at `HEAD`, and newer ones that say it does.
 
     Args:
-        rows: What `version.sql` found: the revision, and the oldest library's that runs on it; none without tables.
-        schema: The schema that was looked at.
+        rows: The rows of `version.sql`: the revision, and that of the oldest library that runs on it; none without
+            tables.
+        schema: The tables' schema.
 
     Returns:
         The revision.
 
     Raises:
-        SchemaError: The tables are missing, older, too new or none of ours; the message says what to do.
+        SchemaError: The tables are missing, older, too new or not dbjobq's. The message says what to do.
     """
     if not rows:
         raise SchemaError(f"there are no dbjobq tables in schema {schema!r}: run `dbjobq migrate`")

@@ -1,4 +1,4 @@
-"""What a call to PostgreSQL consists of, and how its steps are performed on a psycopg connection."""
+"""The steps that a call to PostgreSQL consists of, and how they are performed on a psycopg connection."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ class Send(NamedTuple):
     statement: bytes
     params: Mapping[str, Any]
     as_dicts: bool = False
-    """By the names of their columns, and JSON as text."""
+    """Whether rows are dictionaries by the names of their columns, with JSON as text."""
     binary: bool = False
-    """Not as text, which depends on the session's DateStyle; only for types that psycopg knows."""
+    """Whether values come in binary form, which the session's DateStyle does not change; for psycopg's types only."""
     express: Express | None = None
-    """A shorter way, for where the statement is a transaction by itself; then its rows are empty."""
+    """A faster way for a statement that is a transaction by itself (prepared.py); its rows are empty then."""
 
 
 class CopyIn(NamedTuple):
-    """A COPY and its text, which may be made while the server reads what was sent before; answered by no rows."""
+    """A COPY and its text, which may be made while the server reads the text before; answered by no rows."""
 
     statement: bytes
     pieces: Iterable[bytes]
 
 
 Call: TypeAlias = Generator[Send | CopyIn, Any, R]
-"""A generator that yields steps, is sent their rows, and returns what they mean."""
+"""A generator that yields steps, is sent their rows, and returns the call's result."""
 
 
 def drive(call: Call[R], perform: Callable[[Send | CopyIn], Any]) -> R:
@@ -69,9 +69,9 @@ async def adrive(call: Call[R], perform: Callable[[Send | CopyIn], Awaitable[Any
 
 
 def perform(connection: psycopg.Connection[Any], step: Send | CopyIn, deadline: Deadline | None = None) -> Any:
-    """Perform a step on a psycopg connection, whatever kind of cursors that makes by itself; return its rows.
+    """Perform a step on a psycopg connection, whatever its `row_factory`, and return the rows.
 
-    What a COPY sends renews the deadline.
+    Each piece that a COPY sends renews the deadline.
     """
     if isinstance(step, CopyIn):
         with psycopg.Cursor(connection).copy(step.statement) as copy:

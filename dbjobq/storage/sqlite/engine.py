@@ -1,4 +1,4 @@
-"""This process's access to a SQLite database: one writer at a time, errors translated, workers of the process woken."""
+"""The process's access to a SQLite database: one writer at a time, errors translated, workers of the process woken."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""This process's connections to PostgreSQL: the pools for the sync and the async side, and connections beside them."""
+"""The process's connections to PostgreSQL: the pools for the sync and the async side, and connections beside them."""
 
 from __future__ import annotations
 
