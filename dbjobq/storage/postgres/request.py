@@ -40,7 +40,7 @@ _CHANGES_TOO_FAST: Final = "the numbers of queues change faster than they can be
 
 
 class Outdated(Exception):  # noqa: N818 - never seen by a caller
-    """Something that this process remembers of the database is wrong; nothing has happened: learn it anew, and repeat."""
+    """Something that this process remembers of the database is wrong. Nothing has happened: learn it, and repeat."""
 
 
 class Beforehand(Protocol):
