@@ -1,4 +1,4 @@
-"""The command line: one module a command. It reads settings, prints, and exits; the work is done below it."""
+"""The command line: one module a command. Commands read settings, print, and exit; the work is done in other rooms."""
 
 from dbjobq.cli.group import main
 

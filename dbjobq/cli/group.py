@@ -1,7 +1,7 @@
-"""`dbjobq`: the group of commands, and what becomes of an error.
+"""`dbjobq`: the group of commands, and how an error ends a command.
 
 An operating error (`DBJobQError`) is one line on standard error and exit code 1. A value that the library refuses
-(`TypeError`, `ValueError`) is a wrong call, and its exit code click's 2.
+(`TypeError`, `ValueError`) is a wrong call, with click's exit code 2.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["main"]
 
 
 class _Commands(click.Group):
-    """A group whose commands fail with one line; listed in the order in which one meets them."""
+    """A group whose commands fail with one line; its help lists them in the order in which one needs them."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

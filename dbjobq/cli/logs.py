@@ -16,16 +16,16 @@ from dbjobq.redact import without_passwords
 __all__ = ["LEVELS", "log_to_stderr"]
 
 TERMINAL_COLUMNS: Final = 80
-"""How wide a terminal is taken to be that does not say."""
+"""The width of a terminal that does not tell its own."""
 
 LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-"""What every record has; all else came by `extra`."""
+"""The attributes of every record; all others came by `extra`."""
 _OWN_LOGGERS: Final = frozenset({"dbjobq.worker", "dbjobq.cli", "dbjobq.schema"})
 """Loggers whose lines are dbjobq's own: the event tells which of them it was."""
 _UNSAID: Final[Mapping[str, object]] = {"queue": "default", "attempt": 1}
-"""Fields with values that a terminal is not told."""
+"""Fields that are left out on a terminal if they have these values."""
 
 
 def log_to_stderr(level: str, *, as_json: bool) -> None:
@@ -59,8 +59,8 @@ class _Formatter(logging.Formatter):
 class _TextFormatter(_Formatter):
     """`2026-01-31T09:30:00.123Z INFO dbjobq.worker job.retry job_id=… delay=2.0`.
 
-    Whoever enqueues a job has a say in what is logged of it: nothing that comes from there can move a terminal's
-    cursor, turn the direction of what follows, or look like another event's line. Tracebacks are indented.
+    Producers choose some of the logged text (names, errors). So nothing in it can move a terminal's cursor, turn the
+    direction of writing, or look like another event's line. Tracebacks are indented.
     """
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
@@ -72,18 +72,18 @@ class _TextFormatter(_Formatter):
         return "\n".join([self._fit(event), *(f"  {printable(line)}" for line in trace)])
 
     def _fit(self, event: str) -> str:
-        """Return an event's line as it is written."""
+        """Return an event's line as it is written to the stream."""
         return event
 
 
 class _TerminalFormatter(_TextFormatter):
     """`09:30:00.123Z INFO job.retry shop.mail.send attempt=2 delay=2.0 job_id=…`, folded where the terminal ends.
 
-    What goes without saying is left out: the date, which of dbjobq's loggers it was, the default queue, the first
-    attempt. The job's type comes first, and its id, which people copy, last.
+    Left out are the date, the name of dbjobq's own loggers, the default queue and the first attempt. The job's type
+    comes first, and its id, which people copy, last.
 
     Args:
-        terminal: The stream that is written to.
+        terminal: The stream that lines are written to.
     """
 
     def __init__(self, terminal: TextIO) -> None:
@@ -104,7 +104,7 @@ class _TerminalFormatter(_TextFormatter):
     def _fit(self, event: str) -> str:
         try:
             columns = os.get_terminal_size(self._terminal.fileno()).columns
-        except (OSError, ValueError):  # it is closed, or no terminal of the system's
+        except (OSError, ValueError):  # the stream is closed, or no terminal
             columns = 0
         return folded("", event, columns or TERMINAL_COLUMNS, indent=4)
 
@@ -122,7 +122,7 @@ class _JsonFormatter(_Formatter):
         line |= {name: value for name, value in _extra(record).items() if name not in line}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        elif record.exc_text:  # of another process, which has no other form of it
+        elif record.exc_text:  # another process has sent the traceback as text
             line["exception"] = record.exc_text
         return json.dumps(line, default=str)
 
@@ -132,7 +132,7 @@ def _time(record: logging.LogRecord) -> str:
 
 
 def _word(value: object) -> str:
-    """Return a value as one word; what has spaces or quotes in it as JSON, but for printable letters."""
+    """Return a value as one word; with spaces or quotes in it as JSON text, in which printable letters stay."""
     text = str(value)
     if text.isprintable() and text and not any(c in text for c in ' "='):
         return text

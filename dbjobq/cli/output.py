@@ -1,4 +1,4 @@
-"""What commands print: tables for people, JSON for programs."""
+"""The output of commands: tables for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ json_option: Final = click.option("--json", "as_json", is_flag=True, help="Print
 
 
 def as_json(job: Job) -> dict[str, Any]:
-    """Return a job as JSON has it, its times as ISO 8601."""
+    """Return a job's fields for JSON, with times in ISO 8601."""
     return {name: v.isoformat() if isinstance(v, datetime) else v for name, v in asdict(job).items()}
 
 
@@ -46,12 +46,12 @@ def echo_json(value: Any) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """Return what an error says, in one line."""
+    """Return an error's message as one line."""
     return printable(" ".join(str(error).split())) or type(error).__name__
 
 
 def printable(text: str) -> str:
-    """Return text with what could move a terminal's cursor written as escapes: it comes from the database."""
+    """Return text with unprintable characters as escapes: text of the database might move a terminal's cursor."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
@@ -63,18 +63,18 @@ def moment(at: datetime | None) -> str:
 
 
 def width() -> int | None:
-    """Return how many columns the terminal has; None where what is printed goes elsewhere, to a file or a program."""
+    """Return how many columns the terminal has; None if standard output is a file or a program."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def cut(text: str, to: int) -> str:
-    """Return the first line of a text, cut to so many characters."""
+    """Return the first line of a text, cut to `to` characters."""
     line = printable(text.partition("\n")[0])
     return line if len(line) <= to else f"{line[: max(0, to - 1)]}…"
 
 
 def folded(name: str, text: str, to: int | None, *, indent: int) -> str:
-    """Return a text behind a name, folded between words where it is wider than `to`."""
+    """Return a text behind a name, folded between words if it is wider than `to` columns."""
     line = name + printable(text)
     if to is None or len(line) <= to:
         return line
@@ -82,19 +82,19 @@ def folded(name: str, text: str, to: int | None, *, indent: int) -> str:
 
 
 def plural(number: int, what: str) -> str:
-    """Return a number of things."""
+    """Return a number of things in words."""
     return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return rows as aligned columns: numbers to the right, all else to the left."""
+    """Return rows as aligned columns: numbers to the right, text to the left."""
     rows = list(rows)
     columns = [_column(name, [row[at] for row in rows]) for at, name in enumerate(header)]
     return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
 
 
 def fitted(header: Sequence[str], rows: Iterable[Sequence[object]], to: int | None) -> str:
-    """Return a table; where it is wider than `to`, each row as a block: its name, then a line for each figure."""
+    """Return a table; if it is wider than `to` columns, each row as a block: its name, then a line for each figure."""
     rows = list(rows)
     whole = table(header, rows)
     if to is None or max(map(len, whole.splitlines())) <= to:

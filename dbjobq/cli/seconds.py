@@ -11,12 +11,12 @@ __all__ = ["Seconds"]
 
 
 class Seconds(click.FloatRange):
-    """A number of seconds in a range. NaN is in every range for click, and nothing here takes for ever."""
+    """A finite number of seconds in a range; click itself would take NaN and infinity."""
 
     name = "seconds"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return what was written as a number."""
+        """Return the given text as a number."""
         seconds = super().convert(value, param, ctx)
         if not math.isfinite(seconds):
             self.fail(f"{value} is no number of seconds", param, ctx)

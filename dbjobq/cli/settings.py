@@ -1,4 +1,4 @@
-"""Which database a command works on: options, then the environment, then libpq's own variables."""
+"""The options that name a command's database; without them the environment's and libpq's own variables count."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """Where the tables are."""
+    """The database, and the schema of the tables in it."""
 
     dsn: str
-    """As libpq takes it; empty for its `PG*` variables."""
+    """The DSN, as libpq takes it; empty for libpq's `PG*` variables."""
     schema: str
     listen_dsn: str | None
-    """A direct way to the server where `dsn` leads through a pooler."""
+    """A direct DSN of the server, where `dsn` leads through a pooler."""
 
     def storage(self) -> PostgresStorage:
         """Return a storage, not connected yet, to be closed by the caller."""
@@ -45,7 +45,7 @@ class Database:
 
     @contextmanager
     def queue(self) -> Generator[JobQueue]:
-        """Lend a queue on tables that are as this library needs them. Raises SchemaError for others."""
+        """Lend a queue on tables that this library runs on. Raises SchemaError for others."""
         from dbjobq.queue.queues import JobQueue
 
         with self.storage() as storage:
@@ -53,7 +53,7 @@ class Database:
             yield JobQueue(storage)
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that make a child process use the same: its command line would show a password."""
+        """Return variables that name the same database to a child process: a command line would show the password."""
         return {
             DSN_VARIABLES[0]: self.dsn,
             SCHEMA_VARIABLE: self.schema,
@@ -84,7 +84,7 @@ listen_dsn_option: Final = click.option(
 
 
 def database_options(command: Callable[..., R]) -> Callable[..., R]:
-    """Give a command the options that say which database it works on; it gets them as a `Database`, first."""
+    """Give a command the options that name its database; the command gets them as a `Database`, first."""
 
     @wraps(command)
     def with_database(dsn: str | None, schema: str, listen_dsn: str | None, **others: Any) -> R:

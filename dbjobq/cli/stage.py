@@ -1,4 +1,4 @@
-"""What the commands have in common that set a stage (`dbjobq.rig`), and clear it away however they end."""
+"""Common parts of `demo` and `bench`: they need rich, and clear their stage away however they end."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["leave_on_sigterm", "require_rich"]
 
 
 def require_rich(command: str) -> None:
-    """Refuse to go on without rich. Raises ConfigError, which names the extra of the command's name."""
+    """Raise ConfigError if rich is not installed; the message names the extra, which is called like the command."""
     if importlib.util.find_spec("rich") is None:
         raise ConfigError(f"dbjobq {command} needs rich: pip install 'dbjobq[{command}]'")
 
 
 def leave_on_sigterm() -> None:
-    """Have SIGTERM unwind, so that what was started is ended; SIGINT does so by itself."""
+    """Have SIGTERM raise SystemExit, so that everything that was started is ended; SIGINT does so by itself."""
     signal.signal(signal.SIGTERM, _leave)
 
 

@@ -182,7 +182,7 @@ def test_each_signal_is_passed_on_and_the_parent_waits(family: Family) -> None:
 
 
 def test_one_that_does_not_end_in_time_is_killed(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parent, "GRACE", 0.05)
+    monkeypatch.setattr(parent, "KILL_AFTER", 0.05)
     family.start(1)
     (child,) = family.count(1)
     family.stop()
@@ -192,7 +192,7 @@ def test_one_that_does_not_end_in_time_is_killed(family: Family, monkeypatch: py
 
 def test_a_kill_is_said_once(family: Family, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Also while the process that was killed is not reaped yet, and other things happen."""
-    monkeypatch.setattr(parent, "GRACE", 0.05)
+    monkeypatch.setattr(parent, "KILL_AFTER", 0.05)
     monkeypatch.setattr(FakeProcess, "kill", lambda _self: None)  # pyright: ignore[reportUnknownArgumentType,reportUnknownLambdaType]
     family.start(1)
     (child,) = family.count(1)

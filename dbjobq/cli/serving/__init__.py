@@ -1,1 +1,1 @@
-"""What `dbjobq worker` does with its processes: it starts, watches, reloads and stops them."""
+"""`dbjobq worker`: serves in this process, or starts, watches, reloads and stops several."""

@@ -1,10 +1,11 @@
 """A socket between a worker process and the process that started it.
 
-The worker says through it that it is ready, and is told to stop; when the other end closes, even because the parent was
-killed with -9, the worker stops as if it had been told to. Its number is handed over as `--lifeline`.
+Through the socket the worker says that it is ready, and is told to stop. When the other end closes, even because the
+parent was killed with -9, the worker stops as if it had been told to. The socket's number is handed over as
+`--lifeline`.
 
-What is said here counts: the second time it hands back what runs. Signals tell that it is to stop, however many come: a
-service manager sends them to every process of a service, and the parent has them passed on.
+Each word to stop counts: at the second the worker hands back its running jobs. Signals count as one, however many come:
+a service manager sends them to every process of a service, and the parent passes its own on.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from dbjobq.signals import held_back
 __all__ = ["TOLD", "Lifeline", "WorkerProcess"]
 
 TOLD: Final = 3
-"""The exit code of a worker that was told to stop before it worked: not that it could not."""
+"""The exit code of a worker that was told to stop before it worked, unlike one that could not start."""
 
 
 class Lifeline:
-    """The worker's end.
+    """The worker's end of the lifeline.
 
     Args:
         inherited: The socket that the parent has handed over.
@@ -36,18 +37,18 @@ class Lifeline:
 
     def __init__(self, inherited: socket.socket) -> None:
         self._socket = inherited
-        self._socket.set_inheritable(False)  # what jobs start must not hold it open
+        self._socket.set_inheritable(False)  # programs that jobs start must not hold it open
 
     def ready(self) -> None:
         """Tell the parent that this worker works."""
-        with suppress(OSError):  # the parent is gone; `listen` will say so
+        with suppress(OSError):  # the parent is gone; `listen` notices
             self._socket.sendall(b"r")
 
     def listen(self, *, on_stop: Callable[[], None], on_cut: Callable[[], None]) -> None:
-        """Make calls, in a thread: whenever the parent says to stop, and when it is gone."""
+        """Call, in a thread, `on_stop` whenever the parent says to stop, and `on_cut` when the parent is gone."""
 
         def watch() -> None:
-            with suppress(OSError):  # the parent went without having read what was sent
+            with suppress(OSError):  # the parent ended without having read everything
                 while said := self._socket.recv(16):
                     for _ in said:
                         on_stop()
@@ -60,8 +61,8 @@ class WorkerProcess:
     """The parent's end: a `dbjobq worker` in a process of its own, which does not outlive this one.
 
     Args:
-        arguments: What follows `dbjobq worker`.
-        environment: Variables that it is to have beyond this process's; where the database is, for one.
+        arguments: The words that follow `dbjobq worker`.
+        environment: Variables in addition to this process's own; those that name the database, for example.
     """
 
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -72,34 +73,34 @@ class WorkerProcess:
                 env=os.environ | environment,
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                process_group=0,  # a Ctrl-C in the terminal is the parent's, who passes it on
+                process_group=0,  # a Ctrl-C in the terminal reaches the parent alone, which passes it on
             )
         self.pid = self._process.pid
 
     def wait_ready(self, timeout: float | None = None) -> bool:
-        """Wait until it works; False if it ended before that. Raises TimeoutError."""
+        """Wait until the worker works; False if it ended before that. Raises TimeoutError."""
         self._socket.settimeout(timeout)
         try:
             return self._socket.recv(1) == b"r"
-        except ConnectionResetError:  # it ended without having read what was sent
+        except ConnectionResetError:  # the worker ended without having read everything
             return False
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait until it has ended; return its exit code, or the negative number of the signal that ended it.
+        """Wait until the process has ended; return its exit code, or the negative number of the signal that ended it.
 
         Raises:
-            subprocess.TimeoutExpired: It has not.
+            subprocess.TimeoutExpired: The process has not ended in time.
         """
         code = self._process.wait(timeout)
         self._socket.close()
         return code
 
     def stop(self) -> None:
-        """Tell it to finish what runs and to end; a second time, to hand back what runs."""
-        with suppress(OSError):  # it is gone
+        """Tell the worker to finish its running jobs and end; a second time, to hand them back."""
+        with suppress(OSError):  # the worker is gone
             self._socket.sendall(b"s")
-        self._process.send_signal(signal.SIGTERM)  # it may not listen yet
+        self._process.send_signal(signal.SIGTERM)  # the worker may not listen to the socket yet
 
     def kill(self) -> None:
-        """End it at once, as a crash would."""
+        """Kill the process."""
         self._process.kill()

@@ -1,8 +1,8 @@
 """Several worker processes under one parent, which replaces those that crash or, if asked to, have old code.
 
-The parent touches neither the database nor the jobs' modules. The first process goes ahead: the others are
-started when it is ready, so that what is wrong with all of them is said once. All that happens arrives in one
-queue, `_events`; only `run` changes the parent's state.
+The parent touches neither the database nor the jobs' modules. The first process goes ahead: the others are started when
+it is ready, so that an error which all of them would meet is printed once. All events arrive in one queue, `_events`;
+only `run` changes the parent's state.
 """
 
 from __future__ import annotations
@@ -30,24 +30,26 @@ from dbjobq.signals import STOP_SIGNALS, on_stop_signals
 
 __all__ = ["Processes", "restart_delay", "watch_python_files"]
 
-FIRST_DELAY: Final = 0.5
-LONGEST_DELAY: Final = 30.0
+FIRST_RESTART_DELAY: Final = 0.5
+"""Seconds before a crashed process is replaced, the first time."""
+LONGEST_RESTART_DELAY: Final = 30.0
+"""Seconds to which these delays grow."""
 STEADY: Final = 30.0
-"""Seconds after which a process that crashes is not held to be in a loop of crashes."""
+"""Seconds after which a crash does not count as one more in a row."""
 FAILED_STARTS: Final = 5
-"""How many in a row, with no process at work, end the parent."""
-GRACE: Final = 15.0
-"""Seconds beyond the shutdown timeout that a process gets to end; then it is killed."""
+"""How many failed starts in a row, with no process at work, end the parent."""
+KILL_AFTER: Final = 15.0
+"""Seconds beyond the shutdown timeout after which a process is killed."""
 
 
 def restart_delay(crashes: int, chance: float) -> float:
     """Return the seconds to wait before a crashed process is replaced.
 
     Args:
-        crashes: How many there have been in a row; at least 1.
-        chance: A random number from [0, 1), so that parents on many machines do not act as one.
+        crashes: How many crashes there have been in a row; at least 1.
+        chance: A random number from [0, 1), so that parents on many machines do not act at the same moment.
     """
-    return min(FIRST_DELAY * 2.0 ** min(crashes - 1, 16), LONGEST_DELAY) * (1 - chance / 2)
+    return min(FIRST_RESTART_DELAY * 2.0 ** min(crashes - 1, 16), LONGEST_RESTART_DELAY) * (1 - chance / 2)
 
 
 class Stop(NamedTuple):
@@ -77,26 +79,26 @@ Event = Stop | Ready | Ended | Changed
 
 
 class _Child:
-    """What the parent knows of one process."""
+    """The parent's record of one process."""
 
     def __init__(self, now: float) -> None:
         self.started_at = now
         self.ready = False
         self.kill_at: float | None = None
-        """When it is killed: it was told to end before."""
+        """The moment at which the process is killed, since it was told to end; None before that."""
         self.killed = False
 
 
 class Processes:
-    """The parent.
+    """The parent of several worker processes.
 
     Args:
-        arguments: What follows `dbjobq worker`, in each process.
-        environment: What is added to each process's environment.
-        size: How many processes there are to be.
-        shutdown_timeout: Seconds that each was told to give its jobs.
-        changes: Files as they change; None to keep the code that was started. With them, a process that cannot
-            start does not end the parent: it waits for the next change.
+        arguments: The words that follow `dbjobq worker`, for each process.
+        environment: Variables to add to each process's environment.
+        size: How many processes to run.
+        shutdown_timeout: Seconds that each process gives its jobs when it stops.
+        changes: Files as they change, for --reload; None to keep the code that was started. With --reload, a process
+            that cannot start does not end the parent, which waits for the next change.
     """
 
     def __init__(
@@ -109,7 +111,7 @@ class Processes:
         changes: Iterator[Sequence[str]] | None = None,
     ) -> None:
         self._spawn: Callable[[], WorkerProcess] = lambda: WorkerProcess(arguments, environment)
-        self._size, self._grace, self._changes = size, shutdown_timeout + GRACE, changes
+        self._size, self._grace, self._changes = size, shutdown_timeout + KILL_AFTER, changes
         self._events: Events[Event] = Events()
         self._children: dict[WorkerProcess, _Child] = {}
         self._start_at = 0.0
@@ -149,7 +151,7 @@ class Processes:
                 self._tell_all()
 
     def _fill(self) -> None:
-        """Start what is missing: one while none is ready, then the rest."""
+        """Start the missing processes: one while none is ready, then the rest."""
         wanted = self._size if self._at_work() else 1
         while not self._stopping and time.monotonic() >= self._start_at and len(self._children) < wanted:
             process = self._spawn()
@@ -161,7 +163,7 @@ class Processes:
             return
         now = time.monotonic()
         self._crashes = 1 if now - child.started_at > STEADY else self._crashes + 1
-        told = code == TOLD or -code in STOP_SIGNALS  # so are we, perhaps: a service manager tells all at once
+        told = code == TOLD or -code in STOP_SIGNALS  # a service manager may tell this process at the same moment
         if not (child.ready or told) and self._hopeless():
             self._code = max(code, 1)
             self._stop()
@@ -175,7 +177,7 @@ class Processes:
         emit(PROCESS_DIED, pid=process.pid, code=code, restart_in=round(delay, 2))
 
     def _hopeless(self) -> bool:
-        """One more process could not start, and has said why: tell whether that is how it goes with all of them."""
+        """Count a process that could not start, and has said why; tell whether to give up."""
         self._failed_starts += 1
         if self._changes is not None:
             return False
@@ -190,7 +192,7 @@ class Processes:
         self._tell_all()
 
     def _tell_all(self) -> None:
-        """Tell each to end; who is told a second time hands back what runs."""
+        """Tell each process to end; at the second time it hands back its running jobs."""
         for process, child in self._children.items():
             child.kill_at = child.kill_at or time.monotonic() + self._grace
             process.stop()
@@ -203,14 +205,14 @@ class Processes:
                 process.kill()
 
     def _patience(self) -> float:
-        """Return for how long nothing has to be done."""
+        """Return the seconds until something has to be done."""
         now = time.monotonic()
         times = [child.kill_at for child in self._children.values() if child.kill_at is not None and not child.killed]
         if not self._stopping and now < self._start_at < float("inf"):
             times.append(self._start_at)
         return max(0.01, min(times) - now) if times else float("inf")
 
-    # What threads do: wait, and put what happened.
+    # Threads: each waits for something, and puts an event.
 
     @staticmethod
     def _in_thread(call: Callable[..., None], *args: object) -> None:
@@ -237,6 +239,6 @@ def watch_python_files(directory: Path) -> Iterator[Sequence[str]]:
     except ImportError:
         raise ConfigError("--reload needs watchfiles: pip install 'dbjobq[reload]'") from None
 
-    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # we say ourselves what changed
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # the parent logs the changes itself
     changes = watch(directory, watch_filter=PythonFilter(), raise_interrupt=False)
     return (sorted({str(Path(path).relative_to(directory)) for _, path in found}) for found in changes)

@@ -31,30 +31,30 @@ if TYPE_CHECKING:
 __all__ = ["WorkerSettings", "leave", "serve"]
 
 THREADS_GRACE: Final = 1.0
-"""Seconds that threads which jobs have started get to end when the worker has ended."""
+"""Seconds that the threads of jobs get to end when the worker has ended."""
 
 Event = Literal["stop", "signal", "ended"]
-"""Each `stop` counts. So do signals, but not under a parent, which passes them on: there they are all one."""
+"""Each `stop` counts, and so does each signal. Under a parent, which passes signals on, all signals count as one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSettings:
-    """What `dbjobq worker` was told; durations in seconds. `Worker` checks them."""
+    """The settings of `dbjobq worker`; durations in seconds. `Worker` checks them."""
 
     modules: tuple[str, ...]
     queues: tuple[str, ...]
-    """All if empty."""
+    """The queues to serve; all if empty."""
     concurrency: int
     poll_interval: float
     max_poll_interval: float
     lease: float
     shutdown_timeout: float
     stuck_after: float
-    """0 for never."""
+    """Seconds after which a job counts as stuck; 0 for never."""
     unknown_within: float
 
     def arguments(self) -> list[str]:
-        """Return the words of a command line that says the same."""
+        """Return the words of a command line with these settings."""
         options: dict[str, Any] = {
             "--concurrency": self.concurrency,
             "--poll-interval": self.poll_interval,
@@ -72,19 +72,19 @@ def serve(database: Database, settings: WorkerSettings, lifeline: Lifeline | Non
     """Run a worker until it is told to stop, or cannot go on.
 
     Args:
-        database: Where the jobs are.
-        settings: The worker's.
-        lifeline: To the process that started this one.
+        database: The database of the jobs.
+        settings: The worker's settings.
+        lifeline: The lifeline to the process that started this one, if one did.
 
     Returns:
         The exit code: 0 after a signal or the parent's end.
 
     Raises:
-        DBJobQError: It cannot start: a module, the DSN or the tables are not as they should be. For a server that is
-            away it waits.
+        DBJobQError: The worker cannot start: a module, the DSN or the tables are not as they should be. For a server
+            that is away it waits.
     """
     told = 0 if lifeline is None else TOLD
-    on_stop_signals(lambda: sys.exit(told))  # until there is a worker, there is nothing to finish
+    on_stop_signals(lambda: sys.exit(told))  # without a worker there is nothing to finish
     import_modules(settings.modules, Path.cwd())
     events: Events[Event] = Events()
     if lifeline is not None:
@@ -101,7 +101,7 @@ def serve(database: Database, settings: WorkerSettings, lifeline: Lifeline | Non
             lifeline.ready()
         _call_then(worker.join, lambda: events.put("ended"))
         _wait(worker, events)
-    return 0 if worker.error is None else 1  # it has logged why
+    return 0 if worker.error is None else 1  # the worker has logged why
 
 
 def _reach(storage: PostgresStorage, events: Events[Event]) -> str | None:
@@ -119,7 +119,7 @@ def _reach(storage: PostgresStorage, events: Events[Event]) -> str | None:
 
 
 def _check(storage: PostgresStorage) -> str:
-    """Refuse tables that this library does not run on; return which database it is."""
+    """Refuse tables that this library does not run on; return the database's name and host."""
     storage.check().run()
     with translated(storage.schema), storage.transaction() as connection:
         where = f"{connection.info.dbname}@{connection.info.host or 'local'}"
@@ -172,7 +172,7 @@ def _call_then(call: Callable[[], None], then: Callable[[], None]) -> None:
 
 
 def _wait(worker: Worker, events: Events[Event]) -> None:
-    """Return when the worker has ended, has been given up on by its `stop`, or a third signal came."""
+    """Wait until the worker has ended, its `stop` has given up, or a third signal has come."""
     words = stops = 0
     while stops < 3 and (event := events.get()) != "ended":
         words += event == "stop"
@@ -185,9 +185,9 @@ def _wait(worker: Worker, events: Events[Event]) -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """End this process as usual, but without waiting for what jobs have left: threads that never end.
+    """End this process as usual, but without waiting for threads of jobs that never end.
 
-    The interpreter would wait for those of a `ThreadPoolExecutor` even if they are daemons.
+    The interpreter would wait for the threads of a `ThreadPoolExecutor` even if they are daemons.
     """
     by = time.monotonic() + THREADS_GRACE
     for thread in threading.enumerate():
