@@ -6,7 +6,6 @@
     ├── NotSupported          this storage cannot do that
     ├── StorageUnavailable    the database did not answer, or could not do it; the call may be repeated
     ├── JobNotFound           no job has this id
-    ├── IllegalTransition     a step that the table of a job's life does not have; internal
     ├── LeaseLost             a result was refused: the job is no longer held
     ├── UnknownJobType        no function could be found for a job's type
     └── ProcessDied           the process that a job had to itself ended under it
@@ -20,7 +19,6 @@ from __future__ import annotations
 __all__ = [
     "ConfigError",
     "DBJobQError",
-    "IllegalTransition",
     "JobNotFound",
     "LeaseLost",
     "NotSupported",
@@ -62,18 +60,6 @@ class JobNotFound(DBJobQError):  # noqa: N818 - its public name
     def __init__(self, job_id: str) -> None:
         super().__init__(f"no job has the id {job_id!r}; it was never enqueued here, or its history was pruned")
         self.job_id = job_id
-
-
-class IllegalTransition(DBJobQError):  # noqa: N818 - as in h11, whose table models.TRANSITIONS follows
-    """A status and an event that do not go together, such as `cancel` after `completed`; see `models.transition`.
-
-    Only code that uses the table itself sees this error: the queue's methods answer such a step with False, or
-    `LeaseLost`.
-    """
-
-    def __init__(self, status: str, event: str) -> None:
-        super().__init__(f"a job is {status}, and there is no {event!r} from there")
-        self.status, self.event = status, event
 
 
 class LeaseLost(DBJobQError):  # noqa: N818 - its public name

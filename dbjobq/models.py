@@ -8,9 +8,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Final, Literal, Self, TypeAlias, get_args
 
-from dbjobq.errors import IllegalTransition
-
-__all__ = ["STATUSES", "TRANSITIONS", "Event", "Job", "Status", "after_failure", "transition"]
+__all__ = ["CODES", "STATUSES", "TRANSITIONS", "Event", "Job", "Status", "after_failure"]
 
 Status: TypeAlias = Literal["pending", "running", "completed", "failed", "cancelled"]
 Event: TypeAlias = Literal["claim", "complete", "retry", "fail", "release", "unknown", "cancel", "revive"]
@@ -30,17 +28,8 @@ TRANSITIONS: Final[Mapping[tuple[Status, Event], Status]] = {
     ("cancelled", "revive"): "pending",
 }
 
-
-def transition(status: Status, event: Event) -> Status:
-    """Return the status that follows `event`.
-
-    Raises:
-        IllegalTransition: There is no such move.
-    """
-    try:
-        return TRANSITIONS[status, event]
-    except KeyError:
-        raise IllegalTransition(status, event) from None
+CODES: Final[Mapping[Event, int]] = {"complete": 2, "fail": 3, "cancel": 4, "retry": 5, "release": 6, "unknown": 7}
+"""How the tables, and what is sent to them, number these events; those that end a job also as its status in `done`."""
 
 
 def after_failure(attempts: int, max_retries: int) -> Literal["retry", "fail"]:

@@ -121,19 +121,26 @@ BREAKS: Final = (
         "%(unique_key)s::text is not null",
         _UNIQUE,
     ),
-    Break("finish frees no key", SQL + "finish.sql", "event in (2, 3)\n), again", "false\n), again", _UNIQUE),
+    Break("a tie outlives its job", SQL + "parts/untied.sql", "unique_key.job_id = ending.id", "false", _UNIQUE),
+    Break(
+        "finish frees no key",
+        SQL + "finish.sql",
+        "event in ({complete}, {fail})\n), {untied}",
+        "false\n), {untied}",
+        _UNIQUE,
+    ),
     Break(
         "cancel frees no key",
         SQL + "cancel.sql",
-        "and (select true from gone where",
-        "and (select false from gone where",
+        "where (select true from gone where",
+        "where (select false from gone where",
         _UNIQUE,
     ),
     Break(
         "rescue frees no key",
         SQL + "rescue.sql",
-        "unique_key.job_id = bodies.job_id and attempts >= max_retries",
-        "false",
+        "select job_id as id, unique_key from bodies where attempts >= max_retries",
+        "select job_id as id, unique_key from bodies where false",
         _UNIQUE,
     ),
     # Waking.
@@ -151,8 +158,12 @@ BREAKS: Final = (
         "",
         _POLLING,
     ),
-    Break("a hand-back wakes nobody", SQL + "finish.sql", "event in (5, 6, 7))", "event in (5, 7))", _WAKING),
-    Break("a retry wakes nobody", SQL + "finish.sql", "event in (5, 6, 7))", "event in (6, 7))", _WAKING),
+    Break(
+        "a hand-back wakes nobody", SQL + "finish.sql", "event in ({retry}, {release}, ", "event in ({retry}, ", _WAKING
+    ),
+    Break(
+        "a retry wakes nobody", SQL + "finish.sql", "event in ({retry}, {release}, ", "event in ({release}, ", _WAKING
+    ),
     Break(
         "a hand-back of all wakes nobody",
         SQL + "release_worker.sql",

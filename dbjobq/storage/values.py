@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from dbjobq.codec.json import as_arguments, load_arguments, read_json
 from dbjobq.errors import JobNotFound
@@ -16,6 +16,7 @@ from dbjobq.ids import as_uuid
 from dbjobq.models import Event, Job, Status
 
 __all__ = [
+    "UNIQUE",
     "Answer",
     "Bounds",
     "Claim",
@@ -62,6 +63,10 @@ class NewJob:
         return self.execute_at is None and self.delay is None and self.unique_key is None and not self.own_id
 
 
+UNIQUE: Final = 1
+"""A tie: the job has a unique key, which is free again when the job ends."""
+
+
 class Claim(NamedTuple):
     """A job that somebody holds, as its claim returned it. A tuple: a worker makes tens of thousands a second."""
 
@@ -75,8 +80,8 @@ class Claim(NamedTuple):
     priority: int
     max_retries: int
     timeout: float | None
-    unique: bool
-    """It has a unique key, to be freed when it ends."""
+    ties: int
+    """What hangs on its end, as bits (`UNIQUE`); 0 for most jobs."""
     created_at: float
     execute_at: float | None
     claimed_at: float
@@ -131,7 +136,7 @@ class Outcome(NamedTuple):
     @property
     def plain(self) -> bool:
         """Completed, with nothing to keep and nothing to free: the common case, and the cheapest to write."""
-        return self.event == "complete" and self.result is None and self.error is None and not self.claim.unique
+        return self.event == "complete" and self.result is None and self.error is None and not self.claim.ties
 
 
 class Exchange(NamedTuple):

@@ -1,6 +1,6 @@
 """The life of jobs against a model: whatever is done to them, in whatever order, late, twice or by the wrong worker.
 
-Real databases, a model that knows only `models.transition`, few jobs, many stale claims. `test_a_broken_…` break the
+Real databases, a model that knows only `models.TRANSITIONS`, few jobs, many stale claims. `test_a_broken_…` break the
 statements and see that the machine notices.
 """
 
@@ -28,10 +28,10 @@ from hypothesis.stateful import (
 )
 
 from dbjobq import JobQueue, PostgresStorage
-from dbjobq.errors import IllegalTransition
-from dbjobq.models import Status, after_failure, transition
+from dbjobq.models import TRANSITIONS, Status, after_failure
 from dbjobq.storage.postgres.worker.rows import claims_of
 from dbjobq.storage.sqlite import jobs
+from dbjobq.storage.values import UNIQUE
 from tests.storage.backstage import Backstage
 from tests.storage.workers import BEAT, claim, ended, exchange
 
@@ -197,8 +197,8 @@ class LifeCycle(RuleBasedStateMachine):
             job = self.model[held.id]
             assert held.id in free
             assert held.attempts == job.attempts
-            assert held.unique == (job.key is not None)
-            job.status, job.holder = transition(job.status, "claim"), (worker, held.claim)
+            assert held.ties == (UNIQUE if job.key is not None else 0)
+            job.status, job.holder = TRANSITIONS[job.status, "claim"], (worker, held.claim)
             yield worker, held
 
     def holds(self, held: Claim) -> bool:
@@ -207,7 +207,7 @@ class LifeCycle(RuleBasedStateMachine):
 
     def move(self, job: Known, event: Event) -> None:
         """Follow the table, and keep what hangs on it."""
-        job.status, job.holder = transition(job.status, event), None
+        job.status, job.holder = TRANSITIONS[job.status, event], None
         job.attempts += event in {"retry", "fail"}
         job.later = event == "retry"
 
@@ -263,9 +263,7 @@ class LifeCycle(RuleBasedStateMachine):
     @rule(job_id=jobs | claims.map(lambda held: held[1].id), delay=st.sampled_from([0, 1000]))
     def revive(self, job_id: str, delay: int) -> None:
         job = self.model[job_id]
-        try:
-            after = transition(job.status, "revive")
-        except IllegalTransition:
+        if (after := TRANSITIONS.get((job.status, "revive"))) is None:
             assert self.world.queue.retry(job_id, delay) is False
             return
         taken = self.holder(job.key) is not None
@@ -371,7 +369,11 @@ BREAKS = {
         "body.priority, gone.attempts,",
         "body.priority, gone.attempts + 1,",
     ),
-    "a key that is not freed": ("cancel", "and (select true from gone where", "and (select false from gone where"),
+    "a key that is not freed": ("cancel", "where (select true from gone where", "where (select false from gone where"),
+    **{
+        f"a tie that outlives its job in {name}": (name, "and unique_key.job_id = ending.id", "and false")
+        for name in ("finish", "cancel")
+    },
 }
 
 

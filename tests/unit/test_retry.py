@@ -16,7 +16,7 @@ from dbjobq.storage.values import Claim
 
 CLAIM = Claim(
     id="01a20a8f-9c22-76e4-9219-c1f8944f2bb3", claim="1", attempts=0, type="f", data="{}", queue="default", priority=5,
-    max_retries=3, timeout=None, unique=False, created_at=0.0, execute_at=None, claimed_at=0.0,
+    max_retries=3, timeout=None, ties=0, created_at=0.0, execute_at=None, claimed_at=0.0,
 )  # fmt: skip
 
 

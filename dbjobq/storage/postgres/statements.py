@@ -1,4 +1,7 @@
-"""Loads `sql/*.sql` and puts a schema's quoted names into them. All values are bound, never put in."""
+"""Loads `sql/*.sql`, and puts a schema's quoted names, `sql/parts/` and the numbers of events into them.
+
+All values are bound, never put in.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import Final
 from psycopg import sql
 
 from dbjobq.errors import ConfigError
+from dbjobq.models import CODES
 
 __all__ = [
     "DURABLE",
@@ -64,26 +68,6 @@ _NUMBER: Final = (
 )
 """Draws the number of a claim, which no other ever has: it holds the time (docs/decisions/0002)."""
 
-_ITS_QUEUE: Final = (
-    "select id, wanted or current_setting('transaction_isolation') <> 'read committed' as wake\n"
-    "      from {schema}.queue where id = %(queue)s::int and name = %(name)s::text\n"
-    "    union all\n"
-    "    select %(queue)s::int, true\n"
-    "     where %(sure)s::bool\n"
-    "       and not exists (select from {schema}.queue where id = %(queue)s::int and name = %(name)s::text)"
-)
-"""Reads the queue that a job is for, by the number that is remembered and the name that was meant."""
-
-_ITS_BODY: Final = (
-    "left join lateral (select xmin as written, * from {schema}.job where job.id = place.job_id offset 0) as body\n"
-    "        on place.enqueued is not null or place.written = body.written\n"
-    "        or not {schema}.stands_elsewhere(place.job_id, place.tid, place.queue, place.priority, place.position)"
-)
-"""Reads the body for a `place` in `ready`, unless somebody who may only enqueue has forged that place for a job that
-has another, or has ended (docs/decisions/0013). A job's first place was written by the transaction that wrote its body,
-so that it costs nothing to tell; all later ones (`enqueued`) are a worker's. Where the transactions differ (a dump was
-restored, or it is forged) the job is looked for in all places, and found in one: its own."""
-
 _VARIANTS: Final[Mapping[str, Mapping[str, str]]] = {
     "enqueue": {
         "its_queue": "select id, wanted as wake\n"
@@ -91,7 +75,7 @@ _VARIANTS: Final[Mapping[str, Mapping[str, str]]] = {
         "quiet": "",
     },
     "enqueue_within": {
-        "its_queue": _ITS_QUEUE,
+        "its_queue": "{its_queue}",
         "quiet": " and %(notify)s::bool",
     },
     "claim": {**_ALL, "number": _NUMBER},
@@ -149,11 +133,10 @@ _VARIANTS: Final[Mapping[str, Mapping[str, str]]] = {
     | {"members": "(select job_id from {schema}.ready union all select job_id from {schema}.scheduled) as waiting"},
     "search_running": _SEARCH | {"members": "{schema}.lease"},
     "search_completed": _SEARCH
-    | {"columns": "job_id as id, status", "members": "{schema}.done", "condition": "\n       and status = 2"},
-    **{  # a literal: done_dead is partial
-        f"search_{status}": _SEARCH | {"members": "{schema}.done", "status": f" and status = {code}"}
-        for status, code in {"failed": 3, "cancelled": 4}.items()
-    },
+    | {"columns": "job_id as id, status", "members": "{schema}.done", "condition": "\n       and status = {complete}"},
+    # Literals: done_dead is partial.
+    "search_failed": _SEARCH | {"members": "{schema}.done", "status": " and status = {fail}"},
+    "search_cancelled": _SEARCH | {"members": "{schema}.done", "status": " and status = {cancel}"},
     "listed_whole": _LISTED,
     "listed_within": _LISTED
     | {
@@ -181,9 +164,16 @@ def check_schema_name(schema: str) -> str:
 
 
 @cache
-def _texts() -> dict[str, str]:
-    folder = files("dbjobq.storage") / "sql"
-    return {file.name.removesuffix(".sql"): file.read_text("utf-8") for file in folder.iterdir()}
+def _texts(folder: str) -> dict[str, str]:
+    """Return the SQL of a folder's files by their names, comments stripped."""
+    found = files("dbjobq.storage").joinpath(folder).iterdir()
+    return {
+        file.name.removesuffix(".sql"): "\n".join(
+            line for line in file.read_text("utf-8").splitlines() if not line.startswith("--")
+        )
+        for file in found
+        if file.name.endswith(".sql")
+    }
 
 
 class Statements:
@@ -205,7 +195,9 @@ class Statements:
         def quoted(table: str) -> str:
             return sql.Literal(f"{name}.{table}").as_string().strip()
 
+        numbers: dict[str, str] = {event: str(code) for event, code in CODES.items()}
         self._names = {
+            **numbers,
             "schema": name,
             "channel": literal,
             "claim_sequence": quoted("claim"),
@@ -215,19 +207,18 @@ class Statements:
             "durable": DURABLY,
             "acknowledged": DURABLY if durable else "null",
         }
-        self._names["its_body"] = _ITS_BODY.format_map(self._names)
-        self._names["its_queue"] = _ITS_QUEUE.format_map(self._names)
+        self._names |= {part: text.format_map(self._names) for part, text in _texts("sql/parts").items()}
         self.listen = f"listen {name}"
         self._cache: dict[str, bytes] = {}
 
     def __getitem__(self, name: str) -> bytes:
-        """Return a statement as bytes, comments stripped. Raises KeyError for a name that has no file."""
+        """Return a statement as bytes. Raises KeyError for a name that has no file."""
         found = self._cache.get(name)
         if found is None:
             parts = {part: text.format_map(self._names) for part, text in _VARIANTS.get(name, {}).items()}
-            text = _texts().get(name) or _texts()[name.partition("_")[0]]
-            code = "\n".join(line for line in text.splitlines() if not line.startswith("--"))
-            found = self._cache[name] = code.format_map(self._names | parts).encode()
+            texts = _texts("sql")
+            text = texts.get(name) or texts[name.partition("_")[0]]
+            found = self._cache[name] = text.format_map(self._names | parts).encode()
         return found
 
     def copy(self, table: str, columns: str) -> bytes:

@@ -5,7 +5,7 @@
 select sent.id::text
   from unnest(%(ids)s::uuid[], %(claims)s::bigint[], %(events)s::smallint[]) as sent (id, claim, event)
  where case event
-            when 5 then exists (select from {schema}.failure where failure.job_id = sent.id and failure.claim = sent.claim)
+            when {retry} then exists (select from {schema}.failure where failure.job_id = sent.id and failure.claim = sent.claim)
             else exists (select from {schema}.done
                           where done.job_id = sent.id and done.claim = sent.claim and done.status = event)
        end

@@ -33,21 +33,19 @@ with body as materialized (
     select job_id, attempts, null::timestamptz as claimed_at, null::bigint as claim, null::int as worker from due
     union all select job_id, attempts, null, null, null from later
     union all select job_id, attempts, claimed_at, claim, worker from held
-), freed as (
-    delete from {schema}.unique_key using body
-     where unique_key.key = any (array [body.unique_key]) and unique_key.job_id = body.id
-       and (select true from gone where gone.job_id = body.id limit 1)
-), kept as (
+), ending as (
+    select id, unique_key from body where (select true from gone where gone.job_id = body.id limit 1)
+), {untied}, kept as (
     insert into {schema}.done (started_at, claim, worker, attempts, status, job_id)
-    select claimed_at, %(mark)s::bigint, worker, attempts, 4, job_id from gone order by claim nulls last
+    select claimed_at, %(mark)s::bigint, worker, attempts, {cancel}, job_id from gone order by claim nulls last
         on conflict (job_id) do nothing  -- it stood in a forged place, too
     returning job_id
 ), told as (
     select pg_notify({channel}, 'c' || job_id) from held
 )
 select (select count(*) from kept)
-           + (select count(*) from {schema}.done where job_id {which} and status = 4 and claim = %(mark)s),
+           + (select count(*) from {schema}.done where job_id {which} and status = {cancel} and claim = %(mark)s),
        (select count(*) from body),
-       (select count(*) from {schema}.done where job_id {which} and not (status = 4 and claim is not distinct from %(mark)s)),
+       (select count(*) from {schema}.done where job_id {which} and not (status = {cancel} and claim is not distinct from %(mark)s)),
        (select count(*) from told),
        {acknowledged}

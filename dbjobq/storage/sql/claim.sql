@@ -36,7 +36,7 @@ with {held_queues}picked as materialized (
     returning queue, job_id, attempts, suspect, priority, position, enqueued, ctid as tid, xmin as written
 ), found as materialized (
     select place.queue, place.job_id, place.attempts, place.suspect, place.priority, place.position, place.enqueued,
-           body.type, body.max_retries, body.timeout, body.unique_key is not null as keyed, body.created_at, body.execute_at,
+           body.type, body.max_retries, body.timeout, {ties} as ties, body.created_at, body.execute_at,
            case when pg_column_size(body.data) <= 2048
                   or pg_column_size(body.data) <= 16384 and pg_column_compression(body.data) is null then body.data::text end
                as data
@@ -52,7 +52,7 @@ with {held_queues}picked as materialized (
     update {schema}.worker set expires_at = clock_timestamp() + %(beat)s::float8 * interval '1 second'
      where id = %(worker)s::int and %(beat)s::float8 is not null and exists (select from moved)
 )
-select job_id::text, (select claim from drawn)::text, attempts, type, data, queue, priority, max_retries, timeout, keyed,
+select job_id::text, (select claim from drawn)::text, attempts, type, data, queue, priority, max_retries, timeout, ties,
        position, date_part('epoch', created_at), date_part('epoch', execute_at), date_part('epoch', now()), suspect,
        case when max_retries <= attempts then {durable} end
   from found

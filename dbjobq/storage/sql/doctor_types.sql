@@ -5,7 +5,7 @@ with sample as materialized (
     union all
     (select job_id, true from {schema}.scheduled limit 10000)
     union all
-    (select job_id, false from {schema}.done where status = 3 order by job_id desc limit 1000)
+    (select job_id, false from {schema}.done where status = {fail} order by job_id desc limit 1000)
 )
 select body.type, count(*) filter (where waits) as waiting,
        (select count(*) from sample where waits) >= 10000 as more,

@@ -1,7 +1,6 @@
 -- finish: running → completed, failed or pending, for outcomes of every kind, each fenced by its claim's number.
--- `event`: 2 complete, 3 fail, 5 retry, 6 release, 7 unknown. Returns the ids accepted and what came of them; the others are
--- no longer held.
--- A job of a type that no worker knows (7) goes back at no charge, to be looked at again after as long as this has lasted
+-- `event` is a number (models.CODES). Returns the ids accepted and what came of them; the others are no longer held.
+-- A job of a type that no worker knows goes back at no charge, to be looked at again after as long as this has lasted
 -- already (a second to a minute), and fails when that is longer than its `delay`. It is counted from a note in `failure`,
 -- whose claim is 0, as long as that is the last thing to be said of the job.
 -- index: lease's, job's and unique_key's primary keys, failure_job. locks: the leases.
@@ -15,33 +14,34 @@ with sent as materialized (
     returning sent.*, lease.claimed_at, lease.worker, least(lease.attempts, 1000000000) as attempts, lease.suspect
 ), met as (
     select taken.*,
-           case when event = 7 then (
+           case when event = {unknown} then (
                select case when failure.claim = 0 then at end from {schema}.failure
                 where failure.job_id = any (array [taken.id]) order by job_id desc, at desc limit 1
            ) end as since
       from taken
 ), gone as materialized (
     select id, claim, error, result, claimed_at, worker, attempts, suspect, since,
-           case when event = 7 and coalesce(since, now()) <= now() - delay * interval '1 second' then 3 else event end as event,
-           case when event = 7 then least(greatest(lasted, 1), greatest(delay - lasted, 0.05), 60) else delay end as delay
+           case when event = {unknown} and coalesce(since, now()) <= now() - delay * interval '1 second' then {fail}
+                else event end as event,
+           case when event = {unknown} then least(greatest(lasted, 1), greatest(delay - lasted, 0.05), 60) else delay end as delay
       from met, lateral (select coalesce(date_part('epoch', now() - since), 0) as lasted) as so_far
 ), kept as (
     insert into {schema}.done (started_at, claim, worker, attempts, status, job_id, result)
-    select claimed_at, claim, worker, attempts + (event = 3)::int, event, id, result::json from gone where event in (2, 3)
+    select claimed_at, claim, worker, attempts + (event = {fail})::int, event, id, result::json
+      from gone where event in ({complete}, {fail})
 ), noted as (
     insert into {schema}.failure (claim, attempts, job_id, error)
-    select case when event = 7 then 0 else claim end, attempts + (event in (3, 5))::int, id, error
-      from gone where error is not null and (event <> 7 or since is null)
+    select case when event = {unknown} then 0 else claim end, attempts + (event in ({fail}, {retry}))::int, id, error
+      from gone where error is not null and (event <> {unknown} or since is null)
 ), bodies as materialized (
     select gone.*, body.queue, body.priority, body.position, body.execute_at, body.unique_key
       from gone, lateral (select * from {schema}.job where job.id = gone.id offset 0) as body
-), freed as (
-    delete from {schema}.unique_key using bodies
-     where unique_key.key = any (array [bodies.unique_key]) and unique_key.job_id = bodies.id and event in (2, 3)
-), again as (
+), ending as (
+    select id, unique_key from bodies where event in ({complete}, {fail})
+), {untied}, again as (
     insert into {schema}.scheduled (run_at, enqueued, queue, priority, attempts, job_id)
-    select clock_timestamp() + delay * interval '1 second', position, queue, priority, attempts + (event = 5)::int, id
-      from bodies where event in (5, 7)
+    select clock_timestamp() + delay * interval '1 second', position, queue, priority, attempts + (event = {retry})::int, id
+      from bodies where event in ({retry}, {unknown})
         on conflict (job_id) do update  -- forged meanwhile: this is the job's own
            set (run_at, enqueued, queue, priority, attempts)
                = (excluded.run_at, excluded.enqueued, excluded.queue, excluded.priority, excluded.attempts)
@@ -49,9 +49,9 @@ with sent as materialized (
     insert into {schema}.ready (position, enqueued, queue, priority, attempts, job_id, suspect)
     select greatest(position, (date_part('epoch', execute_at) * 1000000)::bigint), position, queue, priority, attempts, id,
            suspect
-      from bodies where event = 6
+      from bodies where event = {release}
 ), woken as (
     select pg_notify({channel}, 'w' || id) from {schema}.queue
-     where wanted and id in (select queue from bodies where event in (5, 6, 7))
+     where wanted and id in (select queue from bodies where event in ({retry}, {release}, {unknown}))
 )
 select id::text, event, (select count(*) from woken), {acknowledged} from gone

@@ -6,8 +6,8 @@ with counted as materialized (
          + (select count(*) from (select from {schema}.scheduled limit 100001) as places) as pending,
            (select count(*) from (select from {schema}.lease limit 100001) as places) as running,
            (select count(*) from (select from {schema}.done limit 100001) as places) as done,
-           (select count(*) from (select from {schema}.done where status = 3 limit 100001) as places) as failed,
-           (select count(*) from (select from {schema}.done where status = 4 limit 100001) as places) as cancelled
+           (select count(*) from (select from {schema}.done where status = {fail} limit 100001) as places) as failed,
+           (select count(*) from (select from {schema}.done where status = {cancel} limit 100001) as places) as cancelled
 )
 select least(pending, 100000) as pending, pending > 100000 as pending_more,
        least(running, 100000) as running, running > 100000 as running_more,

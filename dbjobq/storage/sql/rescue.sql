@@ -29,11 +29,10 @@ with over as materialized (
       from bodies left join {schema}.worker on worker.id = bodies.worker
 ), kept as (
     insert into {schema}.done (started_at, worker, attempts, status, job_id)
-    select claimed_at, worker, attempts + 1, 3, job_id from bodies where attempts >= max_retries
-), freed as (
-    delete from {schema}.unique_key using bodies
-     where unique_key.key = any (array [bodies.unique_key]) and unique_key.job_id = bodies.job_id and attempts >= max_retries
-), back as (
+    select claimed_at, worker, attempts + 1, {fail}, job_id from bodies where attempts >= max_retries
+), ending as (
+    select job_id as id, unique_key from bodies where attempts >= max_retries
+), {untied}, back as (
     insert into {schema}.ready (position, enqueued, queue, priority, attempts, job_id, suspect)
     select greatest(position, (date_part('epoch', execute_at) * 1000000)::bigint), position, queue, priority,
            attempts + 1, job_id, true from bodies where attempts < max_retries

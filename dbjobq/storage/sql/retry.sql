@@ -7,7 +7,7 @@
 with moment as materialized (
     select clock_timestamp() as now
 ), gone as (
-    delete from {schema}.done where job_id {which} and status in (3, 4){as_of} returning job_id
+    delete from {schema}.done where job_id {which} and status in ({fail}, {cancel}){as_of} returning job_id
 ), body as materialized (
     select job.id, queue, priority, position, unique_key,
            greatest(now + %(delay)s::float8 * interval '1 second', execute_at) as due

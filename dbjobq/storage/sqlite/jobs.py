@@ -19,6 +19,7 @@ from dbjobq.errors import JobNotFound
 from dbjobq.models import STATUSES, TRANSITIONS, Event, Job, Status, after_failure
 from dbjobq.storage.sqlite.engine import WAKES_WORKERS, Sqlite
 from dbjobq.storage.values import (
+    UNIQUE,
     Answer,
     Bounds,
     Claim,
@@ -144,7 +145,11 @@ def claim(db: sa.Connection, want: int, queues: Sequence[str] | None, **holder: 
     due = sa.select(JOBS.c.number).where(READY, _served(queues)).order_by(*order).limit(want)
     fence = secrets.token_hex(8)
     move(db, "claim", JOBS.c.number.in_(due), claim=fence, **holder)
-    fields = (JOBS, JOBS.c.unique_key.is_not(None).label("unique"), JOBS.c.started_at.label("claimed_at"))
+    fields = (
+        JOBS,
+        sa.case((JOBS.c.unique_key.is_not(None), UNIQUE), else_=0).label("ties"),
+        JOBS.c.started_at.label("claimed_at"),
+    )
     claimed = db.execute(sa.select(*fields).where(RUNNING, JOBS.c.claim == fence).order_by(*order)).mappings()
     return [Claim(**{name: row[name] for name in Claim._fields}) for row in claimed]
 

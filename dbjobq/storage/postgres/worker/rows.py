@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from dbjobq.models import Event
+from dbjobq.models import CODES
 from dbjobq.storage.values import Claim, Outcome
 
 __all__ = [
     "CLAIMED_AT",
-    "FAILED",
     "POSITION",
     "PRIORITY",
     "QUEUE",
@@ -37,17 +36,12 @@ SUSPECT: Final = 14
 it stood, the queue by its number,
 and the server's time."""
 
-FAILED: Final = 3
-"""What `finish.sql` says of a job that has failed."""
-
-_EVENTS: Final[Mapping[Event, int]] = {"complete": 2, "fail": FAILED, "retry": 5, "release": 6, "unknown": 7}
-
 
 def claims_of(rows: Sequence[Sequence[Any]], queues: Mapping[int, str]) -> list[Claim]:
     """Return claims from `claim.sql`'s rows; `queues` has the names by number."""
     return [
-        Claim(i, claim, attempts, type_, data, queues[queue], priority, retries, timeout, unique, made, due, at, sus)
-        for i, claim, attempts, type_, data, queue, priority, retries, timeout, unique, _, made, due, at, sus, _ in rows
+        Claim(i, claim, attempts, type_, data, queues[queue], priority, retries, timeout, ties, made, due, at, sus)
+        for i, claim, attempts, type_, data, queue, priority, retries, timeout, ties, _, made, due, at, sus, _ in rows
     ]
 
 
@@ -81,7 +75,7 @@ def held_params(claims: Iterable[Claim]) -> dict[str, str]:
 
 def accepted_params(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """Return the parameters of `accepted.sql`."""
-    return {**held_params(o.claim for o in outcomes), "events": [_EVENTS[o.event] for o in outcomes]}
+    return {**held_params(o.claim for o in outcomes), "events": [CODES[o.event] for o in outcomes]}
 
 
 def finish_params(outcomes: Sequence[Outcome], codec: str | None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import psycopg
 from dbjobq.errors import StorageUnavailable
 from dbjobq.events.bus import emit
 from dbjobq.events.names import PLACES_CLEARED, PLACES_TIDIED
+from dbjobq.models import CODES
 from dbjobq.storage.postgres.connect.connections import Connections
 from dbjobq.storage.postgres.connect.deadline import cut
 from dbjobq.storage.postgres.connect.errors import first_line, forget_prepared, is_passing, translated
@@ -26,7 +27,6 @@ from dbjobq.storage.postgres.worker.pulse import PostgresPulse
 from dbjobq.storage.postgres.worker.rows import (
     CLAIMED_AT,
     DATA,
-    FAILED,
     POSITION,
     PRIORITY,
     QUEUE,
@@ -386,7 +386,7 @@ class PostgresSession(Session):
         gave_up: list[Outcome] = []
         if it.other and (unknown or it.finished.rowcount != len(it.other)):
             came_of = {row[0]: row[1] for row in await it.finished.fetchall()}
-            gave_up = [outcome for outcome in unknown if came_of.get(outcome.claim.id) == FAILED]
+            gave_up = [outcome for outcome in unknown if came_of.get(outcome.claim.id) == CODES["fail"]]
             refused += await self._refused(it.connection, it.other, set(came_of))
         whole = it.near is None
         rows = await self._read_claim(it, now) if it.want else []
