@@ -63,9 +63,9 @@ BREAKS: Final = (
     # Durability.
     Break(
         "results are not durable",
-        "dbjobq/storage/postgres/worker/session.py",
-        "self._durable if results else self._lax",
-        "self._lax",
+        "dbjobq/storage/postgres/worker/link.py",
+        "self.commit.durably if durable else self.commit.asynchronously",
+        "self.commit.asynchronously",
         _DURABLE,
     ),
     Break(

@@ -213,5 +213,5 @@ def backstage(address: str) -> Iterator[Backstage]:
 
 @pytest.fixture
 def cheap_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No look is taken for dear because the machine is slow: after one, a job may be found later than at once."""
-    monkeypatch.setattr(claim_start, "DEAR", float("inf"))
+    """No claim is taken for expensive because the machine is slow: a job may then be found later than at once."""
+    monkeypatch.setattr(claim_start, "EXPENSIVE_CLAIM", float("inf"))

@@ -12,6 +12,7 @@ from dbjobq.doctor import server, tables, work
 from dbjobq.doctor.findings import Finding, Rows
 from dbjobq.errors import ConfigError, NotSupported, SchemaError
 from dbjobq.storage.base import BaseStorage
+from dbjobq.storage.postgres.listening import Listening
 from dbjobq.storage.postgres.schema_version import HEAD
 from dbjobq.storage.postgres_storage import PostgresStorage
 
@@ -103,8 +104,8 @@ def _made(storage: PostgresStorage, checks: Iterable[_Check]) -> list[Finding]:
 
 async def _hears(storage: PostgresStorage) -> bool:
     """Tell whether a notification arrives where workers listen."""
-    async with aclosing(storage.session("doctor", (), 1.0).notices()) as notices:
-        async for notice in notices:
-            if notice.kind in {"echo", "deaf"}:
-                return notice.kind == "echo"
+    async with aclosing(Listening(storage.connections, storage.statements).heard()) as everything:
+        async for heard in everything:
+            if heard.kind in {"echo", "deaf"}:
+                return heard.kind == "echo"
     return False

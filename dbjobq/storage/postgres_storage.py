@@ -29,8 +29,7 @@ from dbjobq.storage.postgres.schema_version import check_version
 from dbjobq.storage.postgres.statements import LOOKING_UP, Statements
 from dbjobq.storage.postgres.steps import Call, CopyIn, Send
 from dbjobq.storage.postgres.worker.rows import (
-    DATA,
-    TYPE,
+    ClaimRow,
     bodies_params,
     claims_of,
     clear_params,
@@ -312,12 +311,12 @@ class PostgresStorage(BaseStorage):
         unsure = "A job that it has claimed comes back after its lease"
         return self._request(call, unsure=unsure, pinned=True)
 
-    def _claim_one(self, params: Mapping[str, Any]) -> Generator[Send, Any, Sequence[tuple[Any, ...]]]:
+    def _claim_one(self, params: Mapping[str, Any]) -> Generator[Send, Any, Sequence[ClaimRow]]:
         for _ in range(_TRIES):
-            rows: Sequence[tuple[Any, ...]] = yield self._send("claim_by_hand", params)
-            if rows and rows[0][DATA] is None and rows[0][TYPE] is not None:
+            rows = [ClaimRow._make(row) for row in (yield self._send("claim_by_hand", params))]
+            if rows and rows[0].data is None and rows[0].type is not None:
                 rows = with_data(rows, (yield self._send("bodies", bodies_params(rows, 1))))
-            if not rows or rows[0][DATA] is not None:
+            if not rows or rows[0].data is not None:
                 return rows
             yield self._send("clear", clear_params(params["queues"], rows))
         return []

@@ -76,7 +76,7 @@ def test_a_job_does_not_run_where_a_producer_has_put_it(
             assert all(c.priority == 5 for c in found)
             assert (await exchange(session, [ended(c) for c in found])).refused == []
             assert await claim(session) == []
-            while database.value("select count(*) from dbjobq.ready"):  # near looks do not meet all of them
+            while database.value("select count(*) from dbjobq.ready"):  # near claims do not meet all of them
                 assert await claim(session) == []
             if job_id not in expected:
                 assert queue.get_job(job_id) == before

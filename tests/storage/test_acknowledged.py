@@ -173,12 +173,12 @@ def test_a_workers_results_are_raised_and_never_lowered_and_its_claims_wait_for_
         with PostgresStorage(own, listen_conninfo=dsn if told else None) as storage:
             async with worker(storage) as session:
                 assert isinstance(session, PostgresSession)
-                connection = session._connection
-                assert connection is not None
-                for said, expected in ((session._lax, "off"), (session._durable, LEVELS[level])):
-                    async with connection.transaction():
-                        await connection.execute(said or b"select")
-                        assert await (await connection.execute("show synchronous_commit")).fetchone() == (expected,)
+                with session._asking() as link:
+                    for said, expected in zip(link.commit, ("off", LEVELS[level]), strict=True):
+                        async with link.connection.transaction():
+                            await link.connection.execute(said or b"select")
+                            shown = await link.connection.execute("show synchronous_commit")
+                            assert await shown.fetchone() == (expected,)
 
     try:
         run(main())

@@ -54,7 +54,7 @@ def test_an_honest_job_behind_places_without_a_body_comes_with_the_first_claim( 
 def test_so_many_of_them_that_they_take_several_exchanges_do_not_send_a_worker_to_sleep(
     storage: PostgresStorage, queue: JobQueue, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dbjobq.storage.postgres.worker.session.CLEARINGS", 2)
+    monkeypatch.setattr("dbjobq.storage.postgres.worker.claims.CLEARINGS", 2)
     database.connection.execute(EMPTY["ready"].encode(), (5000,))
     honest = queue.enqueue("f")
 

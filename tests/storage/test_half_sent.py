@@ -18,8 +18,9 @@ from psycopg.conninfo import conninfo_to_dict
 from dbjobq import JobQueue, PostgresStorage, StorageUnavailable
 from dbjobq.embedded import EmbeddedPostgres
 from dbjobq.schema import migrate
-from dbjobq.storage.postgres.worker import session as session_module
-from dbjobq.storage.postgres.worker.session import HAS_TRANSACTION_TIMEOUT, PostgresSession
+from dbjobq.storage.postgres.worker import link as link_module
+from dbjobq.storage.postgres.worker.link import HAS_TRANSACTION_TIMEOUT
+from dbjobq.storage.postgres.worker.session import PostgresSession
 from dbjobq.storage.values import Exchange
 from tests.storage.workers import claim, ended, exchange, rescue, run, worker
 from tests.support.faultproxy import drop_packets, proxied
@@ -45,16 +46,14 @@ async def half_sent(storage: PostgresStorage) -> AsyncGenerator[tuple[PostgresSe
     session = storage.session("paused", None, TTL)
     await session.open()
     held = (await session.step(Exchange(want=2, beat=TTL))).claims
-    connection, number = session._opened()
+    link = session._link
+    assert link is not None
     pipeline = AsyncExitStack()
-    await pipeline.enter_async_context(connection.pipeline())
-    if session._lax:
-        await connection.execute(session._lax)
+    await pipeline.enter_async_context(link.pipeline(durable=False))
     finished = {"ids": f"{{{held[0].id}}}", "claims": f"{{{held[0].claim}}}"}
-    await connection.execute(storage.statements["finish_completed"], finished)
-    wanted = {"queues": f"{{{session._served[0]}}}", "limit": 100, "lease": None, "beat": None}
-    wanted |= {"worker": number, "name": session.worker_id}
-    await connection.execute(storage.statements["claim"], wanted)
+    await link.connection.execute(storage.statements["finish_completed"], finished)
+    wanted = {**session._queues.params, **link.who, "limit": 100, "lease": None, "beat": None}
+    await link.connection.execute(storage.statements["claim"], wanted)
     try:
         yield session, held
     finally:
@@ -81,7 +80,7 @@ async def others_get(storage: PostgresStorage, jobs: int, seconds: float) -> Non
 def test_jobs_of_a_worker_that_is_paused_within_an_exchange_come_back_and_it_goes_on(
     dsn: str, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_module, "AT_LEAST", 3.0)
+    monkeypatch.setattr(link_module, "AT_LEAST", 3.0)
     with PostgresStorage(dsn, listen_conninfo=None if way == "direct" else dsn) as storage:
         queue = JobQueue(storage)
         queue.enqueue_many("f", ({} for _ in range(10)))
@@ -104,7 +103,7 @@ def test_jobs_of_a_worker_that_is_paused_within_an_exchange_come_back_and_it_goe
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("iptables") is None, reason="needs root and iptables")
 def test_jobs_of_a_worker_whose_machine_is_gone_within_an_exchange_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """By what the worker has the server ask its kernel for, alone; that takes 35 seconds."""
-    monkeypatch.setattr(session_module, "AT_LEAST", 3600.0)
+    monkeypatch.setattr(link_module, "AT_LEAST", 3600.0)
     with EmbeddedPostgres(tcp=True) as server:
         migrate(server.dsn())
         port = int(str(conninfo_to_dict(server.dsn(tcp=True))["port"]))
@@ -127,7 +126,7 @@ def test_an_exchange_that_is_merely_slow_is_given_more_time_until_it_has_enough(
 ) -> None:
     if not str(conninfo_to_dict(dsn)["host"]).startswith("/"):
         pytest.skip("over TCP the kernel may hold all of it")
-    monkeypatch.setattr(session_module, "AT_LEAST", 0.5)
+    monkeypatch.setattr(link_module, "AT_LEAST", 0.5)
     proxy, through = proxied(dsn)
     with proxy, PostgresStorage(through) as storage:
         queue.enqueue_many("f", ({"text": "x" * 1_000_000} for _ in range(4)))
@@ -147,7 +146,7 @@ def test_an_exchange_that_is_merely_slow_is_given_more_time_until_it_has_enough(
                     await session.close()
             assert failures >= 1
             assert len(claims) == 4
-            assert session._longest == 0.5  # for the next connection
+            assert session._opener.limit.seconds == 0.5  # for the next connection
             await session.close()
 
         run(main())

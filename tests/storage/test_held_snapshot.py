@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(600)
 JOBS = 3_000
-"""So many that the looks count little which go by before whole ones are known to be dear."""
+"""So many that the claims count little which go by before full ones are known to be expensive."""
 MINUTES = [60_000, pytest.param(600_000, marks=pytest.mark.slow)]
 """Jobs: one minute at 1,000 a second, and ten."""
 CHUNK = 5000
@@ -96,7 +96,7 @@ def whole() -> dict[str, tuple[str, dict[str, Any], bool]]:
 
 
 @pytest.mark.parametrize("jobs", MINUTES)
-def test_near_looks_touch_as_many_pages_as_on_an_empty_system_and_whole_ones_do_not(
+def test_near_claims_touch_as_many_pages_as_on_an_empty_system_and_full_ones_do_not(
     storage: PostgresStorage, queue: JobQueue, database: Database, dsn: str, jobs: int
 ) -> None:
     def pages(statements: dict[str, tuple[str, dict[str, Any], bool]]) -> dict[str, int]:
@@ -144,14 +144,15 @@ def test_what_looks_up_jobs_walks_over_none_that_are_gone_when_statistics_say_th
 
 
 @pytest.fixture
-def dear(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every whole look that is measured is taken for dear, and a third of a second must pass before the next."""
-    for setting, value in {"DEAR": 0.0, "A_JOB": 0.0, "SHARE": 1e9, "LONGEST": 0.3, "UNMEASURED": 1}.items():
+def expensive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every full claim that is measured is taken for expensive, and a third of a second must pass before the next."""
+    never_cheap = {"EXPENSIVE_CLAIM": 0.0, "COST_PER_JOB": 0.0, "MEASURE_EVERY": 1}
+    for setting, value in {**never_cheap, "PAUSE_FACTOR": 1e9, "LONGEST_PAUSE": 0.3}.items():
         monkeypatch.setattr(claim_start, setting, value)
 
 
 async def resting(session: Session, queue: JobQueue) -> None:
-    """Let the session find out that whole looks are dear."""
+    """Let the session find out that full claims are expensive."""
     queue.enqueue("f")
     for _ in range(4):
         await claim(session)
@@ -176,8 +177,8 @@ async def until_claimed(session: Session, enqueue: Callable[[], object]) -> list
 @pytest.mark.parametrize(
     "kind", ["usual", "unknown priority", "unknown queue", "late", "handed back", "due", "due late"]
 )
-@pytest.mark.usefixtures("dear")
-def test_near_looks_leave_nothing_behind(
+@pytest.mark.usefixtures("expensive")
+def test_near_claims_leave_nothing_behind(
     storage: PostgresStorage, queue: JobQueue, database: Database, dsn: str, kind: str
 ) -> None:
     async def main() -> None:
@@ -204,7 +205,7 @@ def test_near_looks_leave_nothing_behind(
 
                 if kind in {"late", "due late"}:
                     ids.append((inside.options(delay=0.01) if kind == "due late" else inside).enqueue("f"))
-                    await asyncio.sleep(1.2)  # longer than near looks allow for
+                    await asyncio.sleep(1.2)  # longer than near claims allow for
                 elif kind == "handed back":
                     ids.append(queue.enqueue("f"))
                 assert [c.id for c in await until_claimed(session, enqueue)] == ids
@@ -213,11 +214,11 @@ def test_near_looks_leave_nothing_behind(
 
 
 @pytest.mark.slow
-def test_a_worker_that_keeps_up_finds_its_jobs_by_near_looks(
+def test_a_worker_that_keeps_up_finds_its_jobs_by_near_claims(
     storage: PostgresStorage, database: Database, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claim_start, "DEAR", 0.0)  # however fast this machine is,
-    monkeypatch.setattr(claim_start, "SHARE", 10_000)  # or slow: a rest is the longest there is
+    monkeypatch.setattr(claim_start, "EXPENSIVE_CLAIM", 0.0)  # however fast this machine is,
+    monkeypatch.setattr(claim_start, "PAUSE_FACTOR", 10_000)  # or slow: a pause is the longest there is
     done = threading.Event()
 
     @job
@@ -243,4 +244,4 @@ def test_a_worker_that_keeps_up_finds_its_jobs_by_near_looks(
                 done.clear()
                 JobQueue(own).enqueue(say)
                 assert done.wait(60)
-        assert (touched() - before) / JOBS < 1000  # 135; each whole look touches 2,700 for what is ready alone
+        assert (touched() - before) / JOBS < 1000  # 135; each full claim touches 2,700 for what is ready alone

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dbjobq.storage.postgres.worker import session as module
+from dbjobq.storage.postgres.worker import claims as module
 from dbjobq.storage.values import Exchange
 from tests.storage.test_plans import explain, job_id
 from tests.storage.workers import claim, ended, exchange, rescue, run, worker

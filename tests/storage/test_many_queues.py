@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from dbjobq import JobQueue, PostgresStorage
-from dbjobq.storage.postgres.worker import session as module
+from dbjobq.storage.postgres.worker.served import FEW, MET, ServedQueues
 from tests.storage.test_plans import CLAIM, explain
 from tests.storage.workers import claim, ended, exchange, run, worker
 
@@ -36,13 +36,13 @@ def crowded(databases: Databases) -> Iterator[str]:
         yield dsn
 
 
-IDLE = {"queues": "{1,7,5000}", "few": module.FEW, "since": None, "worker": 1, "name": "w1"}
+IDLE = {"queues": "{1,7,5000}", "few": FEW, "since": None, "worker": 1, "name": "w1"}
 STATEMENTS: dict[str, tuple[str, dict[str, Any], int]] = {
     "claim_any": ("claim_any", CLAIM | {"turn": 50_000}, 100 * 13 + 80),
     "claim_any of one": ("claim_any", CLAIM | {"turn": 50_000, "limit": 1}, 50),
     "idle_of": ("idle_of", IDLE, 40),
     "busy": ("busy", {"queues": "{1,7,5000}"}, 40),
-    "queues": ("queues", {"limit": module.FEW + 1}, 20),
+    "queues": ("queues", {"limit": FEW + 1}, 20),
     "queues_named": ("queues_named", {"names": ["q77", "q99"]}, 20),
     "queues_numbered": ("queues_numbered", {"numbers": "{77,99}"}, 20),
 }
@@ -60,8 +60,9 @@ def test_a_worker_learns_only_what_it_meets(crowded: str) -> None:
             async with worker(storage) as session:
                 claims = await claim(session, 100)
                 assert {c.queue for c in claims} == {f"q{number * 9999 + 5}" for number in range(10)}
-                assert len(vars(session)["_names"]) <= 100
-                assert len(vars(session)["_served"]) <= module.MET
+                served: ServedQueues = vars(session)["_queues"]
+                assert len(served.names) <= 100
+                assert len(served.numbers) <= MET
                 await exchange(session, [ended(c, "release") for c in claims])
 
     run(main())
@@ -73,7 +74,7 @@ def test_a_worker_learns_only_what_it_meets(crowded: str) -> None:
 @pytest.fixture
 def many(monkeypatch: pytest.MonkeyPatch, database: Database) -> None:
     """Two queues are many."""
-    monkeypatch.setattr(module, "FEW", 1)
+    monkeypatch.setattr("dbjobq.storage.postgres.worker.served.FEW", 1)
     database.connection.execute(MANY.encode(), (5,))
     database.rows("update dbjobq.queue set wanted = true")
 
@@ -163,6 +164,30 @@ def test_a_sleeper_that_hears_that_a_queue_is_busy_has_itself_told_of_it_again(
             with database.notified() as heard:
                 queue.options(queue="q3").enqueue("f")
             assert len(heard) == 1
+            await notices.aclose()  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+
+    run(main())
+
+
+@pytest.mark.usefixtures("many")
+def test_a_sleeper_minds_no_notification_of_what_cannot_be_a_queue(
+    storage: PostgresStorage, queue: JobQueue, database: Database
+) -> None:
+    """Everybody who may connect may notify, whatever they like."""
+
+    async def main() -> None:
+        async with worker(storage) as session:
+            notices = session.notices()
+            while (await anext(notices)).kind != "echo":
+                pass
+            for payload in ("b", "bx", "b-1", "b99999999999", "b4294967297", "b" + "9" * 7000, "?", "w" + "9" * 7000):
+                database.rows("select pg_notify('dbjobq', %s)", payload)
+            database.rows("select pg_notify('dbjobq', 'cthe last')")
+            while (await anext(notices)).kind != "cancel":
+                pass
+            queue.options(queue="q3").enqueue("f")
+            assert len(await claim(session)) == 1
+            await asleep(session)
             await notices.aclose()  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
 
     run(main())

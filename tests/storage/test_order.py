@@ -77,7 +77,7 @@ def test_claims_wait_while_there_is_more_due_than_an_exchange_can_make_ready_and
             done = queue.enqueue("f")
             (held,) = await claim(session)
             first, _second = all_due(queue, backstage)
-            monkeypatch.setattr("dbjobq.storage.postgres.worker.session.PROMOTE_WITHIN", 0.0)  # not even one piece
+            monkeypatch.setattr("dbjobq.storage.postgres.worker.exchange.PROMOTE_WITHIN", 0.0)  # not even one piece
             step = await exchange(session, [ended(held)], 1, promote=True)
             assert (step.claims, step.refused, step.next_due) == ([], [], 0)
             job = queue.get_job(done)
@@ -93,8 +93,8 @@ def test_claims_wait_while_there_is_more_due_than_an_exchange_can_make_ready_and
 def test_claims_do_not_wait_for_ever_for_what_falls_due(
     storage: PostgresStorage, queue: JobQueue, backstage: Backstage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dbjobq.storage.postgres.worker.session.PROMOTE_WITHIN", 0.0)
-    monkeypatch.setattr("dbjobq.storage.postgres.worker.session.PROMOTE_AT_MOST", 0.1)
+    monkeypatch.setattr("dbjobq.storage.postgres.worker.exchange.PROMOTE_WITHIN", 0.0)
+    monkeypatch.setattr("dbjobq.storage.postgres.worker.exchange.PROMOTE_AT_MOST", 0.1)
 
     async def main() -> None:
         async with worker(storage) as session:

@@ -150,7 +150,7 @@ def test_a_job_behind_a_long_one_goes_back_to_the_queue_for_another_worker(
     ended(queue, first)
 
 
-@pytest.mark.usefixtures("cheap_looks")  # where whole looks are dear, near ones may pass over them for a while
+@pytest.mark.usefixtures("cheap_looks")  # where full claims are expensive, near ones may pass over them for a while
 def test_jobs_that_were_handed_back_keep_their_order(start: Start, queue: JobQueue) -> None:
     began, go_on = threading.Event(), threading.Event()
     order: list[int] = []

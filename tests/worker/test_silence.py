@@ -19,8 +19,8 @@ from psycopg.conninfo import conninfo_to_dict
 from dbjobq import AsyncJobQueue, JobQueue, PostgresStorage, StorageUnavailable, job
 from dbjobq.embedded import EmbeddedPostgres
 from dbjobq.schema import migrate
+from dbjobq.storage.postgres import listening
 from dbjobq.storage.postgres.connect import watchdog
-from dbjobq.storage.postgres.worker import session
 from tests.storage.database import Database
 from tests.support.faultproxy import FaultProxy, drop_packets, proxied
 from tests.support.waiting import ended, until
@@ -33,7 +33,7 @@ OURS = "select count(*) from pg_stat_activity where datname = current_database()
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers are waited for half a second, not 20; a silent listener is asked after one, not 60."""
     monkeypatch.setattr(watchdog, "ANSWER_PATIENCE", 0.5)
-    monkeypatch.setattr(session, "SILENCE", 1.0)
+    monkeypatch.setattr(listening, "SILENCE", 1.0)
 
 
 @pytest.fixture

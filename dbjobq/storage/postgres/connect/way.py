@@ -14,6 +14,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from inspect import iscoroutine
 from typing import Any, Final, TypeAlias
 
@@ -26,9 +27,10 @@ from psycopg.pq import Format
 from dbjobq.errors import ConfigError, StorageUnavailable
 from dbjobq.redact import without_passwords
 from dbjobq.storage.postgres.connect.address import libpq_form, named_dsn
+from dbjobq.storage.postgres.connect.deadline import cut
 from dbjobq.storage.postgres.connect.errors import RefusedForNow, is_refused
 
-__all__ = ["AsyncConnection", "Conninfo", "SyncConnection", "Way", "resolve_conninfo"]
+__all__ = ["AsyncConnection", "Conninfo", "SyncConnection", "Way", "hang_up", "resolve_conninfo"]
 
 SyncConnection: TypeAlias = psycopg.Connection[Any]
 AsyncConnection: TypeAlias = psycopg.AsyncConnection[Any]
@@ -241,6 +243,14 @@ class Way:
             return False
         self.pooled = True
         return True
+
+
+async def hang_up(connection: AsyncConnection) -> None:
+    """Close a connection without waiting for a server that does not answer."""
+    with suppress(Exception):
+        async with asyncio.timeout(1.0):
+            await connection.close()
+    cut(connection)
 
 
 class _AnyBytes(Loader):

@@ -1,12 +1,19 @@
-"""From where a worker's looks begin: at the front, or behind the entries of jobs that are gone. Pure.
+"""Where in the index a claim starts reading: at the front, or just behind the last job claimed. Pure.
 
-While somebody holds an old snapshot nothing that is deleted can be vacuumed, and a look from the front of an index
-walks over the entries of every job since (docs/decisions/0003). A *near* look begins where the last one ended. It may
-miss what came late to an earlier place (a transaction that was open for long, a job handed back) or a priority never
-seen. A *whole* look misses nothing. They take turns:
+Background. Deleted index entries stay in the index until VACUUM removes them, and VACUUM cannot remove them while any
+transaction holds a snapshot from before the delete. A claim that starts at the front then walks over one dead entry for
+every job completed since (docs/decisions/0003).
 
-- after a full batch near looks do for `HINT_LIFE`, and a whole one follows at once when they find too little;
-- where whole looks are dear (the server says how long they take), they get a twentieth of the time, no more.
+Two kinds of claim take turns:
+
+- A *full claim* starts at the front of the index. It finds every ready job.
+- A *near claim* starts behind the position where the previous claim ended, for each queue and priority seen so far. It
+  skips the dead entries, but it can miss a job that was committed late with an earlier position, a job that was handed
+  back, and a priority that has not been seen yet.
+
+After a full batch, claims are near ones for `NEAR_FOR` seconds; a near claim that comes back short is followed at once
+by a full one. Where full claims are expensive (the server reports how long they take), they get at most one twentieth
+of the time, and a job that only a full claim can find waits for the next one, at most `LONGEST_PAUSE` seconds.
 """
 
 from __future__ import annotations
@@ -14,119 +21,135 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-__all__ = ["Scan", "Start"]
+__all__ = ["ClaimStart", "StartPosition"]
 
-HINT_LIFE: Final = 0.5
-"""Seconds after a full batch in which near looks do."""
-DEAR: Final = 0.001
-"""Seconds of the server's time from which whole looks, two in a row, are dear: some 20,000 dead entries."""
-A_JOB: Final = 0.0001
-"""Seconds that claiming or finishing a job may add."""
-SHARE: Final = 20
-"""A dear look is followed by a rest of so many times what it took."""
-LONGEST: Final = 5.0
-"""Seconds; no rest exceeds it."""
-LATE: Final = 1.0
-"""Seconds by which a job may come late and still be found by a near look."""
-UNMEASURED: Final = 8
-"""Whole looks after which the next one is measured."""
-MOST: Final = 100
-"""The most queues and priorities to keep in mind."""
+NEAR_FOR: Final = 0.5
+"""Seconds for which claims are near ones after a full batch."""
+EXPENSIVE_CLAIM: Final = 0.001
+"""Server seconds above which a full claim counts as expensive: the cost of about 20,000 dead entries."""
+COST_PER_JOB: Final = 0.0001
+"""Server seconds that claiming or completing one job may add to a measurement."""
+PAUSE_FACTOR: Final = 20
+"""An expensive full claim is followed by a pause of this many times its own duration."""
+LONGEST_PAUSE: Final = 5.0
+"""Upper bound, in seconds, for the pause between two expensive full claims."""
+COMMIT_DELAY: Final = 1.0
+"""Seconds a job may be committed after its position was drawn and still be found by a near claim."""
+MEASURE_EVERY: Final = 8
+"""Full claims after which the cost of the next one is measured."""
+MAX_REMEMBERED: Final = 100
+"""Upper bound for the pairs of queue and priority whose last position is remembered."""
 
 
-class Start(NamedTuple):
-    """Where to begin in one queue and priority."""
+class StartPosition(NamedTuple):
+    """The position behind which a near claim starts reading, for one queue and priority."""
 
     queue: int
     priority: int
     position: int
 
 
-class Scan:
-    """The places, and whose turn it is. Times are the caller's clock in seconds, but for `clock`, the server's."""
+class ClaimStart:
+    """Decides where the next claim starts, from what the previous claims found and cost.
+
+    All times are the caller's monotonic clock in seconds, except where an argument is called `server_time`.
+    """
 
     def __init__(self) -> None:
-        self._ends: dict[tuple[int, int], int] = {}
-        self._since: float | None = None
-        self._looked_at = self._whole_at = 0.0
-        self._rest = self._took = 0.0
-        self._unmeasured = 0
-        self._emptied = self._owed = False
+        self._last_positions: dict[tuple[int, int], int] = {}
+        self._none_due_before: float | None = None
+        self._last_claim_at = self._next_full_claim_at = 0.0
+        self._pause = self._last_cost = 0.0
+        self._unmeasured_claims = 0
+        self._found_everything = self._full_claim_due = False
 
-    def near(self, now: float, served: Sequence[int], *, promoting: bool) -> list[Start] | None:
-        """Return where a near look begins, in the order of the queues served; None if it is to be a whole one.
+    def near_starts(self, now: float, queues: Sequence[int], *, promoting: bool) -> list[StartPosition] | None:
+        """Return where a near claim starts, in the order in which the queues are served; None for a full claim.
 
         Args:
-            now: The time.
-            served: The queues.
-            promoting: Whether scheduled jobs come to their places just before.
+            now: The current time.
+            queues: The queues to claim from, in order of preference.
+            promoting: Whether scheduled jobs become ready in the same exchange, and may take earlier positions.
         """
-        if now >= self._whole_at or (promoting and self.since(now) is None):
+        if now >= self._next_full_claim_at or (promoting and self.none_due_before(now) is None):
             return None
-        latest = int(self._since * 1e6) if promoting and self._since else None
-        turn = {queue: number for number, queue in enumerate(served)}
+        newest = int(self._none_due_before * 1e6) if promoting and self._none_due_before else None
+        order = {queue: number for number, queue in enumerate(queues)}
         starts = [
-            Start(queue, priority, end if latest is None else min(end, latest))
-            for (queue, priority), end in self._ends.items()
-            if queue in turn
+            StartPosition(queue, priority, position if newest is None else min(position, newest))
+            for (queue, priority), position in self._last_positions.items()
+            if queue in order
         ]
-        return sorted(starts, key=lambda start: (turn[start.queue], -start.priority)) or None
+        return sorted(starts, key=lambda start: (order[start.queue], -start.priority)) or None
 
-    def came_back(self) -> None:
-        """Take note that jobs go back to places before the last: a whole look is next, unless those are dear."""
-        if not self._rest:
-            self._whole_at = 0.0
+    def jobs_handed_back(self) -> None:
+        """Record that jobs return to earlier positions: a full claim is next, unless full claims are expensive."""
+        if not self._pause:
+            self._next_full_claim_at = 0.0
 
-    def since(self, now: float) -> float | None:
-        """Return the server's time before which no scheduled job is due, at a near look; None: look at all of them."""
-        return self._since if self._rest and now < self._whole_at else None
+    def none_due_before(self, now: float) -> float | None:
+        """Return the server's time before which no scheduled job can be due; None to consider every scheduled job."""
+        return self._none_due_before if self._pause and now < self._next_full_claim_at else None
 
-    def whole_in(self, now: float) -> float | None:
-        """Return the seconds until a whole look must follow a near one that found too little."""
-        return max(self._whole_at - now, 0.0) if self._owed else None
+    def full_claim_in(self, now: float) -> float | None:
+        """Return the seconds until a full claim must follow a near one that came back short; None if none must."""
+        return max(self._next_full_claim_at - now, 0.0) if self._full_claim_due else None
 
     def wants_measure(self) -> bool:
-        """Whether the next look should be measured, if it is a whole one."""
-        return self._took > DEAR or self._unmeasured >= UNMEASURED
+        """Return whether the cost of the next full claim should be measured."""
+        return self._last_cost > EXPENSIVE_CLAIM or self._unmeasured_claims >= MEASURE_EVERY
 
-    def looked(self, now: float, ends: Mapping[tuple[int, int], int], *, near: bool, full: bool) -> bool:
-        """Take note of a look; return whether a whole one is to follow at once.
+    def claimed(self, now: float, last: Mapping[tuple[int, int], int], *, near: bool, full_batch: bool) -> bool:
+        """Record what a claim found; return whether a full claim is to follow at once.
 
         Args:
-            now: When it began.
-            ends: The last position it found, by queue and priority.
-            near: Whether it was a near one.
-            full: Whether it found as much as was wanted.
+            now: When the claim began.
+            last: The last position that it found, by queue and priority.
+            near: Whether it was a near claim.
+            full_batch: Whether it found as many jobs as were wanted.
         """
-        self._looked_at, self._emptied = now, not full
-        self._ends |= ends
-        if len(self._ends) > MOST:
-            self._ends.clear()
+        self._last_claim_at, self._found_everything = now, not full_batch
+        self._last_positions |= last
+        if len(self._last_positions) > MAX_REMEMBERED:
+            self._last_positions.clear()
         if not near:
-            self._unmeasured += 1
-            self._whole_at = now + max(self._rest, HINT_LIFE if full else 0.0)
-        self._owed = near and not full and self._rest > 0
-        return near and not full and not self._rest
+            self._unmeasured_claims += 1
+            self._next_full_claim_at = now + max(self._pause, NEAR_FOR if full_batch else 0.0)
+        came_back_short = near and not full_batch
+        self._full_claim_due = came_back_short and self._pause > 0
+        return came_back_short and not self._pause
 
     def measured(self, now: float, seconds: float, jobs: int) -> None:
-        """Take note of what the last look, a whole one, took of the server's time, and of the jobs it moved."""
-        before, self._took = self._took, seconds - jobs * A_JOB
-        took = min(before, self._took)  # a busy machine makes one look slow, seldom two
-        self._rest, self._unmeasured = min(took * SHARE, LONGEST) if took > DEAR else 0.0, 0
-        self._whole_at = max(self._whole_at, now + self._rest)
-
-    def emptied(self, now: float, clock: float) -> None:
-        """If the last look left nothing that it could find, later ones need not look further back than it.
+        """Record the cost of the last claim, a full one.
 
         Args:
-            now: The time.
-            clock: The server's at this moment, or before.
+            now: The current time.
+            seconds: What the claim took of the server's time.
+            jobs: How many jobs were claimed and completed in that time.
         """
-        if not self._emptied:
-            return
-        position = int((clock - (now - self._looked_at) - LATE) * 1e6)
-        self._ends = {group: max(end, position) for group, end in self._ends.items()}
+        previous, self._last_cost = self._last_cost, seconds - jobs * COST_PER_JOB
+        cost = min(previous, self._last_cost)  # a busy machine makes one claim slow, seldom two in a row
+        self._pause = min(cost * PAUSE_FACTOR, LONGEST_PAUSE) if cost > EXPENSIVE_CLAIM else 0.0
+        self._unmeasured_claims = 0
+        self._next_full_claim_at = max(self._next_full_claim_at, now + self._pause)
 
-    def scheduled(self, clock: float, next_due: float | None) -> None:
-        """Take note of the seconds until the next scheduled job is due, and of the server's time when it was asked."""
-        self._since = clock + min(next_due or 0.0, 0.0) - LATE
+    def nothing_left(self, now: float, server_time: float) -> None:
+        """Let later near claims start no earlier than the last claim, if that one left nothing that it could find.
+
+        Args:
+            now: The current time.
+            server_time: The server's time at this moment, or before.
+        """
+        if not self._found_everything:
+            return
+        position = int((server_time - (now - self._last_claim_at) - COMMIT_DELAY) * 1e6)
+        self._last_positions = {group: max(last, position) for group, last in self._last_positions.items()}
+
+    def scheduled_seen(self, server_time: float, next_due: float | None) -> None:
+        """Record when the next scheduled job is due.
+
+        Args:
+            server_time: The server's time when it was asked.
+            next_due: Seconds from then until that job is due, negative if it is overdue; None if there is none.
+        """
+        self._none_due_before = server_time + min(next_due or 0.0, 0.0) - COMMIT_DELAY

@@ -1,0 +1,96 @@
+"""Hears what is notified: over a direct connection of its own, by anybody who wants to, a worker or not."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Final, Literal, NamedTuple
+
+from dbjobq.storage.postgres.connect.connections import Connections
+from dbjobq.storage.postgres.connect.deadline import cut
+from dbjobq.storage.postgres.connect.errors import translated
+from dbjobq.storage.postgres.connect.watchdog import Guard
+from dbjobq.storage.postgres.connect.way import AsyncConnection, hang_up
+from dbjobq.storage.postgres.statements import Statements
+
+__all__ = ["Heard", "Listening"]
+
+ECHO_WITHIN: Final = 1.0
+"""Seconds in which a notification of one's own must come back; it takes milliseconds."""
+SILENCE: Final = 60.0
+"""Seconds after which the connection is asked whether it still leads anywhere."""
+
+Kind = Literal["listening", "work", "busy", "cancelled", "echo", "deaf"]
+_KINDS: Final[dict[str, Kind]] = {"w": "work", "b": "busy", "c": "cancelled", "e": "echo"}
+"""What a payload's first letter says, as the statements in `sql/` send it."""
+
+
+class Heard(NamedTuple):
+    """Something that was heard."""
+
+    kind: Kind
+    """What it is about.
+
+    `listening` comes first: what happens from now on is heard. `work`: a job is ready in a queue. `busy`: enqueues into
+    a queue need not notify. `cancelled`: a job was, while it ran. `echo` or `deaf`, within a second: whether anything
+    that is notified arrives here.
+    """
+    about: str = ""
+    """The number of the queue, or the id of the job."""
+
+
+class Listening:
+    """Listens, over one connection at a time.
+
+    Args:
+        connections: Where the connection comes from.
+        statements: Ours.
+        guard: Watches over what is asked; None for nobody.
+    """
+
+    def __init__(self, connections: Connections, statements: Statements, guard: Guard | None = None) -> None:
+        self._connections, self._statements = connections, statements
+        self._guard = guard or Guard(connections, statements)
+        self._connection: AsyncConnection | None = None
+
+    async def heard(self) -> AsyncGenerator[Heard]:
+        """Yield what is heard, until the connection is lost: then StorageUnavailable is raised."""
+        with translated(self._connections.schema):
+            connection = self._connection = await self._connections.connect_listener()
+            try:
+                with self._guard.waiting(connection):
+                    await connection.execute(self._statements.listen.encode())
+                yield Heard("listening")
+                async with aclosing(self._payloads(connection)) as payloads:
+                    async for payload in payloads:
+                        if payload is None:
+                            yield Heard("deaf")
+                        elif (kind := _KINDS.get(payload[:1])) is not None:
+                            yield Heard(kind, payload[1:])
+            finally:
+                await hang_up(connection)
+
+    async def _payloads(self, connection: AsyncConnection) -> AsyncGenerator[str | None]:
+        """Yield what is notified; None if within a second nothing was, though something was said to be heard here.
+
+        It is said the way that enqueues go. On the listening connection it would prove nothing: a pooler passes on what
+        a server adds to its answers.
+        """
+        async with await self._connections.async_connect() as other:
+            with self._guard.waiting(other):
+                await other.execute(self._statements["echo"])
+        heard = False
+        async for notify in connection.notifies(timeout=ECHO_WITHIN):
+            heard = True
+            yield notify.payload
+        if not heard:
+            yield None
+        while True:
+            async for notify in connection.notifies(timeout=SILENCE):
+                yield notify.payload
+            with self._guard.waiting(connection):
+                await connection.execute(b"select 1")
+
+    def cut(self) -> None:
+        """End the connection; from any thread."""
+        cut(self._connection)

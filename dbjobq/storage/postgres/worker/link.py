@@ -1,0 +1,177 @@
+"""A worker's connection: how it is opened, who the worker is there, and what its transactions say first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from dbjobq.errors import StorageUnavailable
+from dbjobq.storage.postgres.connect.connections import Connections
+from dbjobq.storage.postgres.connect.watchdog import Guard
+from dbjobq.storage.postgres.connect.way import AsyncConnection, hang_up
+from dbjobq.storage.postgres.schema_version import check_version
+from dbjobq.storage.postgres.statements import PINNED, Statements, set_local, set_session
+from dbjobq.storage.postgres.worker.served import ServedQueues
+
+__all__ = ["Link", "Opener"]
+
+_ASYNCHRONOUSLY: Final = {"synchronous_commit": "off"}
+_DURABLE_LEVEL: Final = (
+    b"select case when level in ('off', 'local') then 'on' else level end"
+    b"  from current_setting('synchronous_commit') as level"
+)
+"""What durable transactions have: what role and database have as their default, and no less than `on`."""
+HAS_TRANSACTION_TIMEOUT: Final = 170_000
+"""The version of PostgreSQL from which on the server can end a transaction whose end does not come."""
+AT_LEAST: Final = 10.0
+"""Seconds that the server lets an exchange take, however short the lease is."""
+AT_MOST: Final = 2**31 / 1000 - 1
+"""The longest time that PostgreSQL can count, in seconds."""
+
+
+class Commit(NamedTuple):
+    """What a transaction says first: how it is committed; behind a pooler, also how it is planned and bounded."""
+
+    asynchronously: bytes
+    """For what need not survive a crash of the server: a claim, say. Empty if nothing is to be said."""
+    durably: bytes
+    """For results, and for what others may not get as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """An open connection, and what is said on it."""
+
+    connection: AsyncConnection
+    statements: Statements
+    commit: Commit
+
+    async def rows(self, name: str, params: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """Send a statement by its name, and return its rows."""
+        cursor = await self.connection.execute(self.statements[name], params)
+        return await cursor.fetchall()
+
+    @asynccontextmanager
+    async def pipeline(self, *, durable: bool) -> AsyncGenerator[None]:
+        """Send what follows as one transaction, without waiting for each answer."""
+        async with self.connection.pipeline():
+            if said := self.commit.durably if durable else self.commit.asynchronously:
+                await self.connection.execute(said)
+            yield
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[None]:
+        """Make what follows one durable transaction."""
+        async with self.connection.transaction():
+            await self.connection.execute(self.commit.durably)
+            yield
+
+
+@dataclass(frozen=True, slots=True)
+class Link(_Line):
+    """The open connection of a worker that is registered. Never changes: a new connection is a new link."""
+
+    worker: int
+    """The number under which the worker is registered."""
+    name: str
+    """The worker's name, without which its number is no proof: the database may have been put back."""
+    codec: str | None
+    """See `Way.codec`."""
+
+    @property
+    def who(self) -> dict[str, Any]:
+        """The parameters by which a statement knows the worker."""
+        return {"worker": self.worker, "name": self.name}
+
+
+class TimeLimit:
+    """How long the server lets an exchange take: twice as long after one that may have been ended for that.
+
+    Args:
+        ttl: The worker's life without a heartbeat, in seconds.
+    """
+
+    def __init__(self, ttl: float) -> None:
+        self._usual = self.seconds = max(ttl, AT_LEAST)
+
+    @contextmanager
+    def kept(self) -> Generator[None]:
+        """Make an exchange while the block runs; it is made again, with more time, if the server ended it."""
+        began = time.monotonic()
+        try:
+            yield
+        except StorageUnavailable:
+            if time.monotonic() - began >= self.seconds:
+                self.seconds *= 2
+            raise
+        self.seconds = self._usual
+
+
+class Opener:
+    """Opens links for one worker, and registers the worker.
+
+    Args:
+        connections: Where the connection comes from.
+        statements: Ours.
+        guard: Watches over what is asked.
+        name: The worker's.
+        ttl: The worker's life without a heartbeat, in seconds.
+    """
+
+    def __init__(self, connections: Connections, statements: Statements, guard: Guard, name: str, ttl: float) -> None:
+        self._connections, self._statements, self._guard = connections, statements, guard
+        self._name, self._ttl = name, ttl
+        self.limit = TimeLimit(ttl)
+        """Bounds each exchange."""
+
+    async def open(self, queues: ServedQueues, before: int | None) -> Link:
+        """Connect, check the tables' version, learn the queues, and register the worker unless it is registered.
+
+        Args:
+            queues: Those that the worker serves.
+            before: The number under which it was registered.
+        """
+        connection = await self._connections.connect_session()
+        try:
+            with self._guard.waiting(connection):
+                version = await connection.execute(self._statements["version"])
+                check_version(await version.fetchall(), self._connections.schema)
+                line = _Line(connection, self._statements, await self._settle(connection, self.limit.seconds))
+                number = await self._introduce(line, queues, before)
+        except BaseException:
+            await hang_up(connection)
+            raise
+        return Link(connection, line.statements, line.commit, number, self._name, self._connections.way.codec)
+
+    async def _settle(self, connection: AsyncConnection, seconds: float) -> Commit:
+        """Have the server end a transaction whose end does not come: the worker is paused, or cut off (0012).
+
+        Such a transaction has locks on what it claims and what it has finished, which nobody can rescue before. And
+        say which transactions are to be durable, and how: no less than role and database have it.
+        """
+        (level,) = await (await connection.execute(_DURABLE_LEVEL)).fetchone() or ("on",)
+        bound: dict[str, str] = {}
+        if connection.info.server_version >= HAS_TRANSACTION_TIMEOUT:
+            bound["transaction_timeout"] = f"{min(seconds, AT_MOST) * 1000:.0f}"
+        if self._connections.pooled:
+            return Commit(
+                asynchronously=set_local(**PINNED, **bound, **_ASYNCHRONOUSLY),
+                durably=set_local(**PINNED, **bound, synchronous_commit=level),
+            )
+        await connection.execute(set_session(**bound, **_ASYNCHRONOUSLY))
+        return Commit(asynchronously=b"", durably=set_local(synchronous_commit=level))
+
+    async def _introduce(self, line: _Line, queues: ServedQueues, before: int | None) -> int:
+        """Make the queues and the worker known, durably: a crash must not give their numbers to others."""
+        for name in queues.wanted or ():
+            await line.rows("intern", {"name": name})
+        async with line.transaction():
+            await queues.learn(line.rows)
+            known = {"worker": before, "name": self._name}
+            if before is not None and (await line.rows("known", known))[0][0]:
+                return before
+            ((number, _durable),) = await line.rows("register", {"name": self._name, "ttl": self._ttl})
+            return int(number)

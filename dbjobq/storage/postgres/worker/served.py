@@ -1,0 +1,144 @@
+"""The queues that one worker serves: their numbers, their names, and whose turn it is.
+
+A worker of named queues serves them in the order given. A worker of all queues serves each in its turn; where they are
+many, it learns none before it meets a job of it, and keeps in mind those that it met last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+from dbjobq.storage.postgres.worker.claim_start import ClaimStart
+from dbjobq.storage.postgres.worker.rows import RawRow, array, queues_of
+
+__all__ = ["Ask", "ServedQueues"]
+
+Ask: TypeAlias = Callable[[str, Mapping[str, Any]], Awaitable[list[tuple[Any, ...]]]]
+"""Sends a statement by its name, and returns its rows: see `Link.rows`."""
+
+FEW: Final = 32
+"""Queues that a worker of all queues knows by heart."""
+MET: Final = 100
+"""Where there are more, it keeps so many in mind of those that it has met."""
+LARGEST: Final = 2**31 - 1
+"""The largest number that a queue can have."""
+NAMES: Final = 10 * MET
+"""The most names that it remembers then."""
+
+
+class ServedQueues:
+    """See the module.
+
+    Args:
+        wanted: The names of the queues to serve, in this order; None for all.
+    """
+
+    def __init__(self, wanted: Sequence[str] | None) -> None:
+        self.wanted = None if wanted is None else list(wanted)
+        self.numbers: list[int] = []
+        """The queues to claim from, in the order in which they are served now."""
+        self.names: dict[int, str] = {}
+        self.start = ClaimStart()
+        """Where claims from these queues start."""
+        self.many: _ManyQueues | None = None
+        """Set once there are more than it can know by heart."""
+        self.few = FEW
+        """How many queues it knows by heart at most, if it serves all."""
+        self._stale = False
+
+    @property
+    def params(self) -> dict[str, str]:
+        """The parameter by which a statement names the queues."""
+        return {"queues": array(map(str, self.numbers))}
+
+    @property
+    def turn(self) -> int:
+        """The number of the queue from which on a claim of many queues looks next."""
+        return self.many.turn if self.many else 0
+
+    async def refresh(self, ask: Ask) -> None:
+        """Learn the queues if there are new ones; forget names where they have become too many."""
+        if self._stale:
+            await self.learn(ask)
+        if self.many and len(self.names) > NAMES:
+            self.names.clear()
+
+    async def learn(self, ask: Ask) -> bool:
+        """Read the queues to serve; return whether there are new ones."""
+        if self.wanted is None:
+            rows = await ask("queues", {"limit": self.few + 1})
+        else:
+            rows = await ask("queues_named", {"names": self.wanted})
+        self._stale = False
+        if self.wanted is None and len(rows) > self.few:
+            new, self.many = self.many is None, self.many or _ManyQueues()
+            return new
+        self.names, before = dict(rows), self.numbers
+        if self.wanted is None:
+            self.numbers = [number for number in before if number in self.names]
+            self.numbers += [number for number in self.names if number not in before]
+        else:
+            numbers = {name: number for number, name in self.names.items()}
+            self.numbers = [numbers[name] for name in self.wanted]
+        if set(self.numbers) == set(before):
+            return False
+        self.start = ClaimStart()  # which knows nothing of the new ones
+        return True
+
+    def knows_all(self, count: int) -> bool:
+        """Return whether no queue is to be learned, if so many are there, counted to one more than `few`."""
+        return self.many is not None or self.wanted is not None or count == len(self.names)
+
+    def concern(self, said: str) -> bool:
+        """Return whether a notification concerns the worker that says this as a queue's number."""
+        queue = _number(said)
+        if self.wanted is not None:
+            return queue in self.numbers
+        self._stale = self.many is None and (self._stale or queue not in self.names)
+        return True
+
+    async def met(self, ask: Ask, rows: Iterable[RawRow], *, full_batch: bool) -> None:
+        """Where queues are many, learn the names of those that jobs came from; after a full batch others are next."""
+        if self.many is None or not (numbers := queues_of(rows)):
+            return
+        unknown = [number for number in numbers if number not in self.names]
+        if unknown:
+            found = await ask("queues_numbered", {"numbers": array(map(str, unknown))})
+            self.names |= {number: f"(no queue {number})" for number in unknown} | dict(found)
+        if full_batch:
+            self.many.turn = numbers[0] + 1
+        self.numbers = self.many.keep(numbers)
+
+    def remind(self, said: str) -> None:
+        """Where queues are many, serve the one, too, whose number a notification says."""
+        if self.many is not None and (queue := _number(said)):
+            self.numbers = self.many.keep([queue])
+
+    def next_turn(self) -> None:
+        """After a full batch, let the next queue come first: where all are served, and are few."""
+        if self.many is None and self.wanted is None and len(self.numbers) > 1:
+            self.numbers = [*self.numbers[1:], self.numbers[0]]
+
+
+def _number(said: str) -> int:
+    """Return a queue's number; 0 for what cannot be one: everybody who may connect may notify."""
+    number = int(said) if len(said) <= 10 and said.isdecimal() else 0
+    return number if number <= LARGEST else 0
+
+
+class _ManyQueues:
+    """The queues that a worker of many has met of late, and the one from which on it looks next."""
+
+    def __init__(self) -> None:
+        self.turn = 0
+        self._met: dict[int, None] = {}
+
+    def keep(self, numbers: Iterable[int]) -> list[int]:
+        """Return those that were met last, these among them, in the order of their turns; forget the others."""
+        for number in numbers:
+            self._met.pop(number, None)
+            self._met[number] = None
+        while len(self._met) > MET:
+            del self._met[next(iter(self._met))]
+        return sorted(self._met, key=lambda number: (number < self.turn, number))
