@@ -14,6 +14,7 @@
 The names in `__all__` are public; everything else may change. Importing dbjobq imports neither SQLAlchemy nor Alembic.
 """
 
+from dbjobq import hooks
 from dbjobq.errors import (
     ConfigError,
     DBJobQError,
@@ -25,6 +26,7 @@ from dbjobq.errors import (
     StorageUnavailable,
     UnknownJobType,
 )
+from dbjobq.hooks import Hooks
 from dbjobq.jobs.context import JobContext
 from dbjobq.jobs.registry import job
 from dbjobq.jobs.retry import Discard, Retry, RetryPolicy
@@ -42,6 +44,7 @@ __all__ = [
     "ConfigError",
     "DBJobQError",
     "Discard",
+    "Hooks",
     "Job",
     "JobContext",
     "JobNotFound",
@@ -57,5 +60,6 @@ __all__ = [
     "UnknownJobType",
     "Worker",
     "__version__",
+    "hooks",
     "job",
 ]

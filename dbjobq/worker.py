@@ -8,12 +8,13 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from typing import Self
+from typing import Final, Self
 
 from dbjobq.attempt.outcome import UNKNOWN_WITHIN
 from dbjobq.errors import DBJobQError
 from dbjobq.events.bus import emit
 from dbjobq.events.names import WORKER_FAILED, WORKER_STARTED, WORKER_STOP_TIMEOUT, WORKER_STOPPED
+from dbjobq.hooks import settle
 from dbjobq.imports import import_modules
 from dbjobq.models import Job
 from dbjobq.queue.queues import AsyncJobQueue, JobQueue
@@ -24,6 +25,9 @@ from dbjobq.runtime.supervisor import Supervisor
 from dbjobq.storage.values import Claim
 
 __all__ = ["Worker"]
+
+HOOKS_LAST: Final = 1.0
+"""Seconds that a worker which ends waits for hooks to hear of it."""
 
 
 class Worker:
@@ -190,6 +194,7 @@ class Worker:
             self.error = error
             emit(WORKER_FAILED, exception=error, worker=self.worker_id, error=f"{type(error).__name__}: {error}")
         finally:
+            settle(HOOKS_LAST)
             with self._lock:
                 self._supervisors.pop(threading.current_thread(), None)
 

@@ -39,6 +39,8 @@ class Event:
     """A lower level that some of its lines have; None if all have the same."""
     quiet_when: str = ""
     """Which lines have that."""
+    batched: bool = False
+    """Hooks are told of it in batches, and not one by one."""
 
 
 Subscriber = Callable[[Event, int, Mapping[str, Any], BaseException | None], None]

@@ -90,13 +90,16 @@ WORKER_LEASE_LOST: Final = Event(
 
 # Jobs.
 
-JOB_STARTED: Final = Event(name="job.started", level=DEBUG, job="yes", says="An `async def` job starts.", do=_NOTHING)
+JOB_STARTED: Final = Event(
+    name="job.started", level=DEBUG, batched=True, job="yes", says="An `async def` job starts.", do=_NOTHING
+)
 JOB_COMPLETED: Final = Event(
-    name="job.completed", level=DEBUG, job="yes", says="An `async def` job has returned.", do=_NOTHING
+    name="job.completed", level=DEBUG, batched=True, job="yes", says="An `async def` job has returned.", do=_NOTHING
 )
 JOB_RETRY: Final = Event(
     name="job.retry",
     level=INFO,
+    batched=True,
     job="yes",
     fields=("error", "delay"),
     says="An attempt failed; the job runs again after the delay.",
@@ -105,6 +108,7 @@ JOB_RETRY: Final = Event(
 JOB_FAILED: Final = Event(
     name="job.failed",
     level=ERROR,
+    batched=True,
     job="yes",
     fields=("error",),
     says="An attempt failed, and no retry is left: the job is a dead letter. With the exception, where it "
@@ -114,6 +118,7 @@ JOB_FAILED: Final = Event(
 JOB_DEAD: Final = Event(
     name="job.dead",
     level=ERROR,
+    batched=True,
     job="yes",
     says="A job's worker died while it ran, and no retry is left: the job is a dead letter.",
     do="Find out why the worker died: this job may be the cause (out of memory, a crash in native code).",
@@ -121,6 +126,7 @@ JOB_DEAD: Final = Event(
 JOB_RESCUED: Final = Event(
     name="job.rescued",
     level=WARNING,
+    batched=True,
     job="yes",
     says="A job's worker died while it ran; this worker has put the job back into its queue, at the cost of "
     "an attempt.",
@@ -129,6 +135,7 @@ JOB_RESCUED: Final = Event(
 JOB_RELEASED: Final = Event(
     name="job.released",
     level=WARNING,
+    batched=True,
     job="yes",
     says="A running job was handed back to its queue at no charge: the worker stops, or its event loop is given up.",
     do="If deploys do this, give running jobs more time: `shutdown_timeout`.",
@@ -145,6 +152,7 @@ JOB_LOST: Final = Event(
 JOB_REFUSED: Final = Event(
     name="job.refused",
     level=WARNING,
+    batched=True,
     quiet=INFO,
     quiet_when="the worker's lease was in force, so the job was cancelled",
     job="yes",
@@ -161,6 +169,7 @@ JOB_FENCED: Final = Event(
 JOB_UNKNOWN: Final = Event(
     name="job.unknown",
     level=WARNING,
+    batched=True,
     quiet=DEBUG,
     quiet_when="a job of that type was told of before",
     job="yes",
@@ -441,6 +450,30 @@ PROCESS_RELOADING: Final = Event(
     do=_NOTHING,
 )
 
+# Hooks.
+
+HOOK_FAILED: Final = Event(
+    name="hook.failed",
+    level=ERROR,
+    fields=("hook",),
+    says="A hook raised an exception, which harms no job. With its traceback; told once a minute for each hook.",
+    do="Mend the hook.",
+)
+HOOK_SLOW: Final = Event(
+    name="hook.slow",
+    level=WARNING,
+    fields=("hook", "seconds"),
+    says="A hook took more than a second, or `enqueueing` more than 50 ms. Told once a minute for each hook.",
+    do="Have the hook hand its work to a thread of its own.",
+)
+HOOK_LEFT_OUT: Final = Event(
+    name="hook.left_out",
+    level=WARNING,
+    fields=("calls",),
+    says="Hooks are slower than what happens, so that some calls of them were left out. Told once a minute.",
+    do="See `hook.slow`. What hooks count is too low by those calls.",
+)
+
 # Migrations.
 
 MIGRATE_WAITING: Final = Event(
@@ -466,12 +499,14 @@ EVENTS: Final = {event.name: event for event in tuple(globals().values()) if isi
 FIELDS: Final = {
     "attempt": "Which attempt of the job it is, from 1.",
     "by": "Who is in the way.",
+    "calls": "How many calls.",
     "changed": "The files that changed.",
     "code": "The exit code of a process; the negative number of the signal that ended it.",
     "concurrency": "How many jobs run at once.",
     "database": "The database, as `name@host`.",
     "delay": "Seconds until the next attempt.",
     "error": "The error, in one line, without passwords.",
+    "hook": "The class and method of the hook.",
     "job_id": "The job's id.",
     "job_type": "The job's type: the name of its function.",
     "jobs": "Several jobs: how many, or (`loop.*`, `process.stalled`) the type and id of each, at most ten.",

@@ -9,6 +9,7 @@ from dbjobq.attempt.outcome import failed, failed_with
 from dbjobq.checks import check_delay, check_integer, check_name, check_seconds
 from dbjobq.codec.json import as_arguments, dump_arguments
 from dbjobq.errors import LeaseLost
+from dbjobq.hooks import tell_enqueueing
 from dbjobq.ids import JobIds, new_id
 from dbjobq.jobs.registry import (
     DEFAULT_MAX_RETRIES,
@@ -88,7 +89,8 @@ class Calls:
             raise
         if options.connection is not None:
             self.storage.require("connection")
-        return self.storage.enqueue(self._job(what, options, data, task), options.connection)
+        tell_enqueueing(job := self._job(what, options, data, task))
+        return self.storage.enqueue(job, options.connection)
 
     def _enqueue_many(
         self, what: Function | str, options: Options, jobs: Iterable[Mapping[str, Any]]
@@ -96,7 +98,7 @@ class Calls:
         if options.unique_key is not None or options.id is not None:
             raise ValueError("unique_key and id are one job's: enqueue_many cannot take them")
         task = _task(what)
-        like = self._job(what, options, "", task)
+        tell_enqueueing(like := self._job(what, options, "", task))
         rows = _rows(jobs, task if callable(what) else None)
         if options.connection is None:
             return self.storage.enqueue_many(like, rows)

@@ -23,6 +23,7 @@ from dbjobq.events.names import (
     JOB_REFUSED,
     WORKER_LEASE_LOST,
 )
+from dbjobq.hooks import tell_claimed, tell_ended
 from dbjobq.runtime.backoff import PollBackoff, ReconnectBackoff, Rush
 from dbjobq.runtime.bell import Alarm
 from dbjobq.runtime.config import WorkerConfig
@@ -159,6 +160,8 @@ class Poller:
             Exchange(outcomes, want, beat, promote, progress, rush, space=self._executor.space)
         )
         self._unsent = []
+        tell_ended(outcomes, answer.refused, answer.gave_up)
+        tell_claimed(answer.claims)
         for outcome in answer.refused:
             emit(JOB_REFUSED, outcome.claim, quietly=self._executor.cancels)
         for outcome in answer.gave_up:
