@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.page import python_blocks
 
 
+@pytest.mark.slow  # it starts a server of its own, as its readers do
 def test_the_page_is_a_test_module_that_passes(tmp_path: Path) -> None:
     text = "\n\n".join(python_blocks("docs/testing.md"))
     (tmp_path / "test_jobs.py").write_text(text)
