@@ -1,23 +1,18 @@
-"""One attempt of one job → one outcome. What raises, and what cannot be stored, is decided here; nothing is awaited."""
+"""How an attempt ended → what is written of it: completed, retried, failed, handed back. Pure; nothing is awaited."""
 
 from __future__ import annotations
 
 import random
-import traceback
 from typing import Any, Final
 
+from dbjobq.attempt.describe import describe, ending, message
 from dbjobq.codec.json import dump_result, storable_text
 from dbjobq.jobs.retry import DEFAULT_RETRY, Retry, RetryPolicy
 from dbjobq.models import after_failure
-from dbjobq.redact import without_passwords
 from dbjobq.storage.values import Claim, Outcome
 
 __all__ = ["UNKNOWN_WITHIN", "completed", "failed", "failed_with", "unfinished", "unknown"]
 
-MAX_ERROR: Final = 16_000
-"""Characters of a traceback that are kept: its end, where the cause is."""
-_OURS: Final = ("dbjobq.attempt.", "dbjobq.queue.", "dbjobq.runtime.")
-"""Modules whose frames stand before the handler's own in a traceback."""
 UNKNOWN_WITHIN: Final = 3600.0
 """Seconds for which a job waits for a worker that knows its type, if nobody says otherwise: longer than a deploy."""
 MAX_DELAY: Final = 100 * 366 * 86400.0
@@ -49,7 +44,7 @@ def failed(claim: Claim, error: BaseException, policy: RetryPolicy = DEFAULT_RET
 
 def failed_with(claim: Claim, error: str, policy: RetryPolicy = DEFAULT_RETRY) -> Outcome:
     """Return the outcome of an attempt that is said to have failed, for `fail(job, error)`."""
-    return _failure(claim, storable_text(_end(error)), None, policy)
+    return _failure(claim, storable_text(ending(error)), None, policy)
 
 
 def unfinished(claim: Claim) -> Outcome:
@@ -81,7 +76,7 @@ def _failure(claim: Claim, said: str, error: BaseException | None, policy: Retry
         delay = _delay(claim, policy, asked)
     except BaseException as broken:
         worth, delay = error is None or DEFAULT_RETRY.worth(error), _delay(claim, DEFAULT_RETRY, None)
-        said += f"\n\nThe default retry policy was used: the job type's own raised {storable_text(_said(broken))}"
+        said += f"\n\nThe default retry policy was used: the job type's own raised {storable_text(message(broken))}"
     event = after_failure(claim.attempts, claim.max_retries) if worth else "fail"
     return Outcome(claim, event, said, None, delay, error if event == "fail" else None)
 
@@ -91,29 +86,3 @@ def _delay(claim: Claim, policy: RetryPolicy, asked: float | None) -> float:
     if not seconds >= 0:  # what a subclass returns is anybody's guess, NaN included
         raise ValueError(f"a delay of {seconds} seconds")
     return float(min(seconds, MAX_DELAY))
-
-
-def describe(error: BaseException) -> str:
-    """Return `Type: message` and the traceback, from the handler's own frame on."""
-    head = _said(error)
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(_OURS):
-        trace = trace.tb_next
-    try:
-        lines = "".join(traceback.format_exception(type(error), error, trace))
-    except BaseException:
-        lines = "(its traceback cannot be shown)"
-    return storable_text(f"{head}\n\n{_end(lines)}")
-
-
-def _said(error: BaseException) -> str:
-    try:
-        said = str(error)
-    except BaseException as broken:  # a handler's exception may do anything when it is asked
-        said = f"(its message raised {type(broken).__name__})"
-    return without_passwords(f"{type(error).__name__}: {said}"[: 2 * MAX_ERROR])[:MAX_ERROR]
-
-
-def _end(text: str) -> str:
-    """Return as much of an error as is kept."""
-    return without_passwords(text[-2 * MAX_ERROR :])[-MAX_ERROR:]

@@ -1,158 +1,133 @@
-"""Runs a job's function: within its timeout and, if it is transactional, in its transaction.
-
-Here alone it is said what is the function's failure: whatever it raises, SystemExit and a CancelledError of its own
-making included. A KeyboardInterrupt, and the cancellation of whoever awaits it, are not, and pass through.
-"""
+"""Runs one attempt of a job, in its transaction if it has one, and decides what counts as the function's failure."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Mapping
-from concurrent.futures import Future
-from contextlib import AsyncContextDecorator, ContextDecorator, suppress
-from functools import partial
-from inspect import isawaitable
-from types import FunctionType, MethodType
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
+from dbjobq.attempt.call import Call
 from dbjobq.attempt.outcome import completed, failed
-from dbjobq.errors import LeaseLost
+from dbjobq.errors import LeaseLost, StorageUnavailable
+from dbjobq.events.bus import emit
+from dbjobq.events.names import JOB_REFUSED, TRANSACTION_FAILED
 from dbjobq.jobs.registry import Task
 from dbjobq.storage.base import BaseStorage
 from dbjobq.storage.values import Claim, Outcome
 
-__all__ = ["OVERRUN", "arun", "awaited", "is_final", "run", "settled", "within"]
+__all__ = ["OVERRUN", "arun", "ended_by", "run", "within"]
 
 OVERRUN: Final = "the attempt took longer than its timeout of {} s"
 
-_PLAIN: Final = frozenset({bool, dict, float, int, list, str, tuple, type(None)})
-_NOT_RUN: Final[Mapping[Any, str]] = {
-    Generator: "a generator",
-    AsyncGenerator: "an async generator",
-    (ContextDecorator, AsyncContextDecorator): "a context manager",
-    (FunctionType, MethodType, partial): "a function",
-}
-"""What a call returns that has not run the body it was made for."""
 
-_FUTURE: Final[Any] = Future  # of whatever type
-
-_FAILURES: Final = (Exception, SystemExit, asyncio.CancelledError)
-
-
-def run(storage: BaseStorage, claim: Claim, task: Task, call: Callable[[Any], Any]) -> Outcome | None:
-    """Run a `def` job.
+def run(  # noqa: PLR0913 - what an attempt consists of
+    storage: BaseStorage | None, claim: Claim, task: Task, call: Call, holder: Any, *, by_hand: bool = False
+) -> Outcome | None:
+    """Run a `def` job, in this thread.
 
     Args:
-        storage: For a transaction.
+        storage: For a transaction; None where no job type has one.
         claim: Under which the job is held.
         task: Its type.
-        call: Calls its function; is given the transaction's connection, or None.
+        call: Calls its function.
+        holder: Whoever runs the attempt.
+        by_hand: See `ended_by`.
 
     Returns:
-        Its outcome; None if its transaction has committed it.
-
-    Raises:
-        LeaseLost: The job was not held any more when it was to commit; all is rolled back.
-        StorageUnavailable: There was no connection for a transaction: nothing was started.
+        The attempt's outcome; None if it is written already, or is nobody's to write.
     """
+    if not task.transactional or storage is None:
+        try:
+            return completed(claim, call(claim, None, holder))
+        except BaseException as error:
+            return ended_by(claim, task, error, by_hand=by_hand)
     started = True
     try:
-        if not task.transactional:
-            return completed(claim, call(None))
         storage.require("transactional")
         started = False
         with storage.transaction() as connection:
             started = True  # from here on it is an attempt, also if the commit fails
-            outcome = completed(claim, call(connection))
+            outcome = completed(claim, call(claim, connection, holder))
             if not storage.finish([outcome], connection).run():
                 started = False
                 raise LeaseLost(claim.id)
-    except _FAILURES as error:
-        if not started:
-            raise
-        return failed(claim, error, task.retry)
+    except BaseException as error:
+        return ended_by(claim, task, error, started=started, by_hand=by_hand)
     return None
 
 
-async def arun(storage: BaseStorage, claim: Claim, task: Task, call: Callable[[Any], Awaitable[Any]]) -> Outcome | None:
+async def arun(  # noqa: PLR0913 - as above
+    storage: BaseStorage,
+    claim: Claim,
+    task: Task,
+    call: Callable[[Claim, Any, Any], Awaitable[Any]],
+    holder: Any,
+    *,
+    by_hand: bool = False,
+) -> Outcome | None:
     """Run an `async def` job; see `run`."""
     started = True
     try:
         if not task.transactional:
-            return completed(claim, await call(None))
+            return completed(claim, await call(claim, None, holder))
         storage.require("transactional")
         started = False
         async with storage.atransaction() as connection:
             started = True
-            outcome = completed(claim, await call(connection))
+            outcome = completed(claim, await call(claim, connection, holder))
             if not await storage.finish([outcome], connection).arun():
                 started = False
                 raise LeaseLost(claim.id)
-    except _FAILURES as error:
-        if not started or _is_ours(error):
-            raise
-        return failed(claim, error, task.retry)
+    except BaseException as error:
+        return ended_by(claim, task, error, started=started, by_hand=by_hand)
     return None
+
+
+def ended_by(
+    claim: Claim, task: Task, error: BaseException, *, started: bool = True, by_hand: bool = False
+) -> Outcome | None:
+    """Return what is to be written of an attempt that ended in an exception; called where that is caught.
+
+    This function alone decides what counts as the function's failure: whatever the function raises, SystemExit and a
+    CancelledError of its own making included. For a worker that includes KeyboardInterrupt, which nobody sends to its
+    threads. An attempt that has not started, or whose job is not held any more, did not fail.
+
+    Args:
+        claim: Under which the job is held, or was.
+        task: Its type.
+        error: What was raised.
+        started: Whether the function was called, and its result may be written.
+        by_hand: Whether somebody waits for the attempt: what is not the function's failure is raised again then, such
+            as a KeyboardInterrupt, and the cancellation of whoever waits.
+
+    Returns:
+        The outcome; None if another has the job, so there is nothing to be written.
+
+    Raises:
+        LeaseLost: By hand: the job was not held any more when it was to commit; all is rolled back.
+        StorageUnavailable: By hand: there was no connection for a transaction; nothing was started.
+    """
+    if by_hand:
+        if not started or not isinstance(error, Exception | SystemExit | asyncio.CancelledError) or _is_ours(error):
+            raise  # noqa: PLE0704 - the caller has caught it
+    elif not started and isinstance(error, LeaseLost):
+        emit(JOB_REFUSED, claim)
+        return None
+    elif not started and isinstance(error, StorageUnavailable):
+        emit(TRANSACTION_FAILED, claim, error=str(error))
+        return Outcome(claim, "release")  # not the job's fault, so not at its charge
+    return failed(claim, error, task.retry)
 
 
 def _is_ours(error: BaseException) -> bool:
     """Tell a cancellation of the task that awaits the function from one of the function's own making."""
-    task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
-
-
-def is_final(result: object) -> bool:
-    """Tell whether a function has run, and this is its result: not something that is still to be awaited, or called."""
-    return type(result) in _PLAIN or not (isawaitable(result) or isinstance(result, _FUTURE) or _how_not_run(result))
-
-
-async def settled(result: Any, task: Task) -> Any:
-    """Return what is left when all of a function's result that can be awaited has been.
-
-    A decorator may hide from `@job` that a function is an `async def`.
-
-    Args:
-        result: What the function returned.
-        task: Its type.
-
-    Raises:
-        TypeError: The function's body has not run, and will not; or it cannot run in its transaction any more.
-    """
-    while True:
-        if how := _how_not_run(result):
-            raise TypeError(
-                f"{task.name} returned {how}, so its body has not run: a job's function, and whatever decorates it, "
-                "must do the work when it is called, or return something that can be awaited"
-            )
-        if isinstance(result, _FUTURE):
-            result = asyncio.wrap_future(result)
-        if not isawaitable(result):
-            return result
-        if task.transactional and not task.is_async:
-            _drop(result)
-            raise TypeError(
-                f"{task.name} is a def for @job, with a thread's connection, but returned something to be awaited: "
-                "with transactional=True, what decorates an async def must be an async def, too"
-            )
-        result = await result
-
-
-async def awaited(call: Awaitable[Any], task: Task) -> Any:
-    """Return what the call of an `async def` comes to; see `settled`."""
-    result = await call
-    return result if is_final(result) else await settled(result, task)
-
-
-def _how_not_run(result: object) -> str | None:
-    if isawaitable(result):  # some coroutines are generators
-        return None
-    return next((said for kinds, said in _NOT_RUN.items() if isinstance(result, kinds)), None)
-
-
-def _drop(result: Awaitable[Any]) -> None:
-    """Let a coroutine go without a warning that nobody has awaited it."""
-    with suppress(Exception):
-        getattr(result, "close", bool)()
+    if not isinstance(error, asyncio.CancelledError):
+        return False
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no event loop runs in this thread
+        return False
+    return task is not None and task.cancelling() > 0
 
 
 async def within(seconds: float | None, call: Coroutine[Any, Any, Any], said: str = OVERRUN) -> Any:

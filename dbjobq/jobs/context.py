@@ -19,28 +19,36 @@ class JobContext:
     """One attempt of one job, as its function sees it. Made by the worker; safe to use from the function's threads.
 
     Args:
-        job: The job.
+        job: The job, or a function that returns it: called when somebody asks for `job`, which most functions never do.
         queue: A `JobQueue` for a `def`, an `AsyncJobQueue` for an `async def`; None where the jobs cannot be reached.
         connection: The transaction's connection, for a transactional job.
         on_progress: Told what `progress` says, as JSON text.
     """
 
-    __slots__ = ("_connection", "_logger", "_on_progress", "_queue", "cancelled", "job")
+    __slots__ = ("_connection", "_job", "_logger", "_on_progress", "_queue", "cancelled")
 
     def __init__(
         self,
-        job: Job,
+        job: Job | Callable[[], Job],
         queue: Any,
         connection: Any = None,
         on_progress: Callable[[str], None] | None = None,
     ) -> None:
-        self.job = job
+        self._job = job
         self.cancelled = False
         """True once the job was cancelled, timed out or given to another worker: whatever it returns is refused."""
         self._queue = queue
         self._connection = connection
         self._on_progress = on_progress
         self._logger: logging.LoggerAdapter[logging.Logger] | None = None
+
+    @property
+    def job(self) -> Job:
+        """The job as it was claimed: its id, type, arguments, attempts so far, times."""
+        if isinstance(self._job, Job):
+            return self._job
+        self._job = job = self._job()
+        return job
 
     @property
     def queue(self) -> Any:

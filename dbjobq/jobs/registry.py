@@ -28,9 +28,9 @@ DEFAULT_PRIORITY: Final = 5
 DEFAULT_MAX_RETRIES: Final = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Task:
-    """A job type: a function, the options of its `@job`, and what its signature says."""
+    """A job type: a function, the options of its `@job`, and what its signature says. Compared by identity."""
 
     name: str
     function: Callable[..., Any]
@@ -59,6 +59,11 @@ class Task:
     """`parameters` as a set, for looking names up."""
     required: frozenset[str] = frozenset()
     any_keyword: bool = False
+
+    @property
+    def awaits_queue(self) -> bool:
+        """Whether `ctx.queue` is an `AsyncJobQueue` for it."""
+        return self.is_async or self.wraps_async
 
     def bind(self, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return a call's arguments by name, checked against the signature.

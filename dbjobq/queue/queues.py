@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Self, Unpack
 
-from dbjobq.attempt.outcome import UNKNOWN_WITHIN, completed, unknown
-from dbjobq.attempt.run import arun, awaited, is_final, run, settled, within
-from dbjobq.errors import UnknownJobType
+from dbjobq.attempt.by_hand import AttemptByHand
+from dbjobq.attempt.outcome import completed
 from dbjobq.ids import JobIds
-from dbjobq.jobs.context import JobContext
-from dbjobq.jobs.registry import Task, find
 from dbjobq.models import Job
 from dbjobq.queue.base import Calls, Function, check_status, counted, waiting_or_running
 from dbjobq.queue.options import EnqueueOptions
 from dbjobq.queue.typed import AsyncWithOptions, WithOptions
-from dbjobq.storage.base import BaseStorage
-from dbjobq.storage.values import Claim, Outcome
+from dbjobq.storage.values import Outcome
 
 __all__ = ["AsyncJobQueue", "AsyncWithOptions", "JobQueue", "WithOptions"]
 
@@ -160,7 +155,7 @@ class JobQueue(Calls):
             LeaseLost: The job took longer than its lease. The outcome was not written.
         """
         claim = self.storage.claim_of(job)
-        outcome = _attempt(self, claim, job, lambda rest: asyncio.run(_alone(self.storage, rest)))
+        outcome = AttemptByHand(self.storage, claim, job, queue=self, aqueue=AsyncJobQueue(self.storage)).run()
         self._ended(claim, {claim.id} if outcome is None else self._finish(outcome).run())
 
     def retry(self, job_id: str, delay_seconds: float = 0) -> bool:
@@ -309,7 +304,8 @@ class AsyncJobQueue(Calls):
     async def execute_job(self, job: Job) -> None:
         """See `JobQueue.execute_job`; here a `def` runs on a thread."""
         claim = self.storage.claim_of(job)
-        outcome = await _aattempt(self, claim, job)
+        attempt = AttemptByHand(self.storage, claim, job, queue=JobQueue(self.storage), aqueue=self)
+        outcome = await attempt.arun()
         self._ended(claim, {claim.id} if outcome is None else await self._finish(outcome).arun())
 
     async def retry(self, job_id: str, delay_seconds: float = 0) -> bool:
@@ -375,62 +371,3 @@ class AsyncJobQueue(Calls):
 
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
-
-
-# One attempt by hand. None for an outcome: a transactional job's transaction has committed it.
-
-
-def _attempt(
-    queue: JobQueue, claim: Claim, job: Job, run_rest: Callable[[Coroutine[Any, Any, Any]], Any]
-) -> Outcome | None:
-    """Run one attempt in this thread; `run_rest` runs a coroutine that the function has returned."""
-    aqueue = AsyncJobQueue(queue.storage)
-    try:
-        task = find(claim.type)
-    except UnknownJobType as error:
-        return unknown(claim, error, UNKNOWN_WITHIN)
-    if task.is_async:
-        outcome: Outcome | None = run_rest(_aattempt(aqueue, claim, job))
-        return outcome
-
-    def call(given: Any) -> Any:
-        result = task.function(**_arguments(task, job, aqueue if task.wraps_async else queue, given))
-        if is_final(result):
-            return result
-        return run_rest(within(claim.timeout or task.timeout, settled(result, task)))
-
-    return run(queue.storage, claim, task, call)
-
-
-async def _aattempt(queue: AsyncJobQueue, claim: Claim, job: Job) -> Outcome | None:
-    try:
-        task = find(claim.type)
-    except UnknownJobType as error:
-        return unknown(claim, error, UNKNOWN_WITHIN)
-    if not task.is_async:
-        loop = asyncio.get_running_loop()
-
-        def run_rest(rest: Coroutine[Any, Any, Any]) -> Any:
-            return asyncio.run_coroutine_threadsafe(rest, loop).result()
-
-        return await asyncio.to_thread(_attempt, JobQueue(queue.storage), claim, job, run_rest)
-    timeout = claim.timeout or task.timeout
-
-    def call(given: Any) -> Awaitable[Any]:
-        return within(timeout, awaited(task.function(**_arguments(task, job, queue, given)), task))
-
-    return await arun(queue.storage, claim, task, call)
-
-
-async def _alone(storage: BaseStorage, rest: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine on an event loop that ends with the job."""
-    try:
-        return await rest
-    finally:
-        await storage.aclose()
-
-
-def _arguments(task: Task, job: Job, queue: JobQueue | AsyncJobQueue, connection: Any) -> dict[str, Any]:
-    if task.context is None:
-        return job.data
-    return {**job.data, task.context: JobContext(job, queue, connection)}

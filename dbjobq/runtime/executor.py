@@ -13,12 +13,14 @@ import time
 from collections import deque
 from collections.abc import Collection
 from contextlib import suppress
-from contextvars import copy_context
-from typing import Final, NamedTuple
+from contextvars import Context, copy_context
+from functools import partial
+from typing import Any, Final, NamedTuple
 
+from dbjobq.attempt.call import Caller
 from dbjobq.attempt.outcome import completed, failed, unfinished, unknown
-from dbjobq.attempt.run import OVERRUN, awaited, is_final, settled, within
-from dbjobq.codec.json import load_arguments
+from dbjobq.attempt.run import OVERRUN, arun, ended_by, run, within
+from dbjobq.attempt.settled import awaited, is_final, settled
 from dbjobq.events.bus import emit
 from dbjobq.events.loggers import running_here, worker_log
 from dbjobq.events.names import (
@@ -38,9 +40,11 @@ from dbjobq.events.names import (
 from dbjobq.jobs.registry import Task, registered
 from dbjobq.runtime.bell import Alarm
 from dbjobq.runtime.config import WorkerConfig
-from dbjobq.runtime.handlers import Handlers
+from dbjobq.runtime.contexts import contexts_of
 from dbjobq.runtime.opener import Opener
 from dbjobq.runtime.pace import ALONE, BATCH, LARGE, SPACE, Pace
+from dbjobq.runtime.processes.pool import Processes
+from dbjobq.runtime.progress import Progress
 from dbjobq.runtime.slot import Slot, Verdict
 from dbjobq.runtime.threads import Chunk, Threads
 from dbjobq.runtime.trust import Lease, now
@@ -84,12 +88,14 @@ class Executor:
     def __init__(self, config: WorkerConfig, storage: BaseStorage, lease: Lease, alarm: Alarm, worker_id: str) -> None:
         self._config, self._storage, self._lease, self._alarm = config, storage, lease, alarm
         self.pace = Pace(config.concurrency)
-        self.handlers = Handlers(storage, worker_id, config.imports, config.unknown_within)
+        self.progress = Progress()
+        self.processes = Processes(storage, worker_id, config.imports, config.unknown_within)
         self._opener = Opener(config.imports)
         self._buffer: deque[Claim] = deque()
         self._outcomes: list[Outcome] = []
         self._loop = asyncio.get_running_loop()
         self._threads = Threads(config.concurrency, self._run_on_thread)
+        self._calls = Caller(contexts_of(storage, worker_id, self.progress.say), self._threads.wait)
         self._context = copy_context()
         self._slots: set[Slot] = set()
         self._idle: deque[asyncio.Future[None]] = deque()
@@ -323,7 +329,7 @@ class Executor:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=1.0)  # a handler may swallow its cancellation
-        await self.handlers.close()
+        await self.processes.close()
 
     # Slots.
 
@@ -368,53 +374,28 @@ class Executor:
                 self._idle.remove(waiter)
             raise
 
-    async def _work(self, slot: Slot) -> None:  # noqa: C901, PLR0912, PLR0915 - the hot loop: a call for each step would cost more than the step
-        buffer, tasks, clock, alarm, took = self._buffer, registered(), time.perf_counter, self._alarm, self.pace.took
-        handlers, me = self.handlers, slot.task
-        assert me is not None  # noqa: S101 - it is this task
-        debug = worker_log.isEnabledFor(logging.DEBUG)
+    async def _work(self, slot: Slot) -> None:
+        """Run jobs, one stretch after the other, until the slot has lost its place or its clean context."""
         clean = copy_context()
-        jobs, since, last = 0, clock(), ""  # how many jobs of which type have run here since when
-        while True:
-            if not buffer:
-                if jobs:
-                    took(last, jobs, clock() - since)
-                await self._wait_for_work()
-                debug = worker_log.isEnabledFor(logging.DEBUG)
-                jobs, since = 0, clock()
-                continue
-            if jobs and (taken := clock() - since) > SLICE:
-                took(last, jobs, taken)
-                await asyncio.sleep(0)
-                jobs, since = 0, clock()
-                continue
+        while not (slot.relieved or self._closing or copy_context() != clean):
             try:
-                claim = buffer.popleft()
-            except IndexError:  # it was taken back at this moment
+                claim = self._buffer.popleft()
+            except IndexError:
+                await self._wait_for_work()
                 continue
-            if not self._lease.alive():
-                self._release(claim)
-                continue
-            task = tasks.get(claim.type)
-            if task is None:
-                if jobs:
-                    took(last, jobs, clock() - since)
-                task = await self._find(slot, claim)
-                jobs, since = 0, clock()
-                if slot.relieved and task is None:
-                    return
-                if task is None:
-                    continue
-            if jobs and claim.type != last:
-                took(last, jobs, clock() - since)
-                jobs, since = 0, clock()
-            if task.on_thread:
-                await self._hand_to_thread(slot, claim, task)
-                if slot.relieved:
-                    return
-                since = clock()
-                continue
-            last = claim.type
+            task = registered().get(claim.type)
+            if task is None or task.on_thread or not self._lease.alive():
+                task = await self._elsewhere(slot, claim, task)
+            if task is not None:
+                await self._run(slot, claim, task, clean)
+
+    async def _run(self, slot: Slot, claim: Claim, task: Task, clean: Context) -> None:  # noqa: C901, PLR0912 - the hot loop: a call for each step would cost more than the step
+        """Run a job, and those of its type that follow in the buffer, for a slice of time."""
+        buffer, clock, alarm, type_, me = self._buffer, time.perf_counter, self._alarm, claim.type, slot.task
+        call, debug = self._calls.of(task), worker_log.isEnabledFor(logging.DEBUG)
+        assert me is not None  # noqa: S101 - it is this task
+        jobs, since = 0, clock()
+        while True:
             if debug:
                 emit(JOB_STARTED, claim)
             slot.claim = claim
@@ -422,27 +403,18 @@ class Executor:
             try:
                 timeout = claim.timeout or task.timeout
                 if task.apart:
-                    outcome = await handlers.apart(claim, task, timeout, slot)
+                    outcome = await self._apart(claim, task, timeout, slot)
                 else:
-                    arguments = load_arguments(claim.data)
-                    if task.context is not None:
-                        arguments[task.context] = slot.context = handlers.acontext(claim)
-                    if timeout is None:
-                        result = await task.function(**arguments)
-                    else:
-                        result = await within(timeout, awaited(task.function(**arguments), task))
+                    called = call(claim, None, slot)
+                    result = await (called if timeout is None else within(timeout, awaited(called, task)))
                     if result is None:
                         outcome = Outcome(claim, "complete")
                     else:
-                        if not is_final(result):  # what timeouts hold is, by now
-                            result = await settled(result, task)
-                        outcome = completed(claim, result)
-            except GeneratorExit:
-                raise
+                        outcome = completed(claim, result if is_final(result) else await settled(result, task))
             except BaseException as error:  # sys.exit() in a handler is the job's failure, not the worker's end
-                if self._closing:
+                if self._closing or isinstance(error, GeneratorExit):
                     raise
-                outcome = failed(claim, error, task.retry)
+                outcome = ended_by(claim, task, error)
             if slot.verdict:
                 slot.verdict = ""
             elif outcome is not None:
@@ -451,15 +423,52 @@ class Executor:
                     alarm.ring()
                 if debug or outcome.event != "complete":
                     self.log(outcome)
-                    outcome = None  # what its exception holds goes with it
             slot.claim = slot.context = None
             if me.cancelling():
                 await self._absorb(me)
-                if self._closing:
-                    return
-            if slot.relieved or copy_context() != clean:  # if it left context variables behind, a fresh slot goes on
-                took(last, jobs, clock() - since)
-                return
+            if slot.relieved or self._closing or copy_context() != clean:
+                break
+            try:
+                if buffer[0].type != type_ or clock() - since > SLICE or not self._lease.alive():
+                    break
+                claim = buffer.popleft()
+            except IndexError:  # none follows, or it was taken back at this moment
+                break
+        self.pace.took(type_, jobs, clock() - since)
+        if buffer and clock() - since > SLICE:
+            await asyncio.sleep(0)
+
+    async def _elsewhere(self, slot: Slot, claim: Claim, task: Task | None) -> Task | None:
+        """Return the type of a job that the slot is to run itself; None if it was run on a thread, or not at all."""
+        if not self._lease.alive():
+            self._release(claim)
+            return None
+        task = task or await self._find(slot, claim)
+        if task is not None and task.on_thread:
+            await self._hand_to_thread(slot, claim, task)
+            return None
+        return task
+
+    async def _apart(
+        self,
+        claim: Claim,
+        task: Task,
+        timeout: float | None,  # noqa: ASYNC109 - the job's own
+        slot: Slot,
+    ) -> Outcome | None:
+        """Run a job in a process of its own, or an `async def` in its transaction; None if that has written its end."""
+        if task.executor == "process":
+            return await self.processes.run(claim, task, timeout, slot, partial(self.progress.say, claim))
+        called = self._calls.of(task)
+
+        async def call(claim: Claim, connection: Any, slot: Slot) -> Any:
+            slot.connection = connection
+            return await within(timeout, awaited(called(claim, connection, slot), task))
+
+        try:
+            return await arun(self._storage, claim, task, call, slot)
+        finally:
+            slot.connection = None
 
     @staticmethod
     async def _absorb(task: asyncio.Task[None]) -> None:
@@ -576,4 +585,4 @@ class Executor:
         """Run one `def` job; called in its thread."""
         if not self._lease.alive() or chunk.abandoned:
             return Outcome(claim, "release")
-        return self.handlers.run(claim, task, chunk)
+        return run(self._storage, claim, task, self._calls.of(task), chunk)

@@ -139,7 +139,7 @@ class Poller:
             if now() >= self._reconcile_at:
                 await self._reconcile()
             want = self._want() if self._stop_by is None else 0
-            progress = self._executor.handlers.take_progress()
+            progress = self._executor.progress.take()
             if not (outcomes or want or progress):
                 await self._alarm.wait(self._pause())
                 continue

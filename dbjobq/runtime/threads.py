@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import copy_context
@@ -124,6 +124,14 @@ class Threads:
         """Forget the chunk's thread: it ends when its function returns, and nothing that it returns counts."""
         self.relieve(chunk)
         chunk.abandon()
+
+    def wait(self, rest: Coroutine[Any, Any, Any], chunk: Chunk) -> Any:
+        """Have the loop await what a `def` has returned, and return its result; called in the chunk's thread."""
+        chunk.awaits(future := asyncio.run_coroutine_threadsafe(rest, self._loop))
+        try:
+            return future.result()
+        finally:
+            chunk.awaits(None)
 
     def stop(self) -> None:
         """Let the idle threads end."""

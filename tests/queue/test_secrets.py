@@ -15,7 +15,8 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from dbjobq import JobQueue, job
-from dbjobq.attempt.outcome import MAX_ERROR, describe, failed_with
+from dbjobq.attempt.describe import MAX_ERROR, describe
+from dbjobq.attempt.outcome import failed_with
 from tests.unit.test_retry import CLAIM
 
 PASSWORD_LETTERS = st.sampled_from("aZ0 '\"\\/@:?#&=%,;<>(){}[]$~-_.ü€")

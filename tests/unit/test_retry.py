@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbjobq import Discard, Retry, RetryPolicy
-from dbjobq.attempt.outcome import MAX_ERROR, completed, describe, failed, failed_with
+from dbjobq.attempt.describe import MAX_ERROR, describe
+from dbjobq.attempt.outcome import completed, failed, failed_with
 from dbjobq.jobs.retry import DEFAULT_RETRY
 from dbjobq.storage.values import Claim
 

@@ -13,7 +13,7 @@ import pytest
 from dbjobq.runtime.liveness.loop_watch import BLOCKED, Watch
 
 NOTHING: Any = SimpleNamespace(
-    whereabouts=list, take_back=list, unwritten=list, handlers=SimpleNamespace(kill=list), cut_off=list, lost=list
+    whereabouts=list, take_back=list, unwritten=list, processes=SimpleNamespace(kill=list), cut_off=list, lost=list
 )
 """An executor at rest."""
 

@@ -15,7 +15,6 @@ import pytest
 
 from dbjobq import JobQueue, Worker, job
 from dbjobq.runtime.executor import Executor
-from dbjobq.runtime.handlers import Handlers
 from dbjobq.runtime.listener import Listener
 from dbjobq.runtime.liveness.heartbeat import Heartbeat
 from dbjobq.runtime.liveness.stand_in import StandIn
@@ -238,7 +237,7 @@ def test_a_thread_of_jobs_goes_on_though_what_runs_them_raises(
     def work() -> None: ...
 
     fault = Fault(Injected())
-    fault.into(monkeypatch, Handlers, "run")
+    fault.into(monkeypatch, Executor, "_run_on_thread")
     worker = start()
     ended(queue, [queue.enqueue(work)])
     fault.on = True

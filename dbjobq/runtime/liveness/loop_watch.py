@@ -113,7 +113,7 @@ class Watch:
         instead = self._all(places) if self._giving_up else self._instead(places, moment)
         instead = [outcome for outcome in instead if outcome.claim not in self.settled]
         claims = [outcome.claim for outcome in instead]
-        self._executor.handlers.kill(claims)  # others may start them
+        self._executor.processes.kill(claims)  # others may start them
         self._executor.cut_off(claims)
         outcomes = self._unstarted + instead
         done = not outcomes and all(place.claim in self.settled for place in places)

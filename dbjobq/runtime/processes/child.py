@@ -17,21 +17,23 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from contextvars import copy_context
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, Final
 
-from dbjobq.attempt.outcome import UNKNOWN_WITHIN, completed, failed, unknown
-from dbjobq.attempt.run import awaited, is_final, settled
-from dbjobq.codec.json import load_arguments
+from dbjobq.attempt.call import Caller
+from dbjobq.attempt.outcome import UNKNOWN_WITHIN, unknown
+from dbjobq.attempt.run import run
+from dbjobq.attempt.settled import awaited
 from dbjobq.errors import UnknownJobType
 from dbjobq.events.loggers import name_job, running_here
 from dbjobq.imports import import_modules, import_script
 from dbjobq.jobs.context import JobContext
 from dbjobq.jobs.registry import Task, registered
-from dbjobq.queue.queues import AsyncJobQueue, JobQueue
+from dbjobq.runtime.contexts import contexts_of
 from dbjobq.runtime.processes.channel import CUT, Channel, Setup
 from dbjobq.signals import STOP_SIGNALS, on_stop_signals
 from dbjobq.storage.base import BaseStorage, Recipe
@@ -104,7 +106,8 @@ class _Child:
         self._worker_id, self._unknown_within = "", UNKNOWN_WITHIN
         self._recipe: Recipe | None = None
         self._storage: BaseStorage | None = None
-        self._context: JobContext | None = None
+        self.context: JobContext | None = None
+        self._calls = Caller(self._contexts, self._wait)
         self._task: asyncio.Task[Any] | None = None
         threading.Thread(target=self._listen, name="dbjobq-listen", daemon=True).start()
 
@@ -116,7 +119,7 @@ class _Child:
                 continue
             _, claim, *home = order
             outcome = self._attempt(Claim(*claim), *home)
-            self._context = self._task = None
+            self.context = self._task = None
             for stream in (sys.stdout, sys.stderr):
                 with suppress(Exception):  # the function may have closed it
                     stream.flush()
@@ -152,7 +155,7 @@ class _Child:
         self._orders.put(None)
 
     def _cancel(self) -> None:
-        context, task = self._context, self._task
+        context, task = self.context, self._task
         if context is not None:
             context.cancelled = True
         if task is not None:
@@ -168,10 +171,9 @@ class _Child:
             return unknown(claim, error, self._unknown_within)
         self._channel.send("started")
         running_here.set(lambda: claim)
-        try:
-            return completed(claim, copy_context().run(self._call, claim, task))
-        except BaseException as error:
-            return failed(claim, error, task.retry)
+        outcome = copy_context().run(run, None, claim, task, partial(self._call, task), self)
+        assert outcome is not None  # noqa: S101 - there is no transaction that could have written it
+        return outcome
 
     def _find(self, name: str, module: str, file: str | None) -> Task:
         """Import what the worker has imported, and then the function's own module."""
@@ -190,17 +192,15 @@ class _Child:
         self._tasks[name] = task  # not before: an import that failed half-way may have registered it, too
         return task
 
-    def _call(self, claim: Claim, task: Task) -> Any:
-        arguments = load_arguments(claim.data)
-        if task.context is not None:
-            kind = AsyncJobQueue if task.is_async or task.wraps_async else JobQueue
-            arguments[task.context] = self._made_context(claim, kind)
-        if task.is_async:
-            return asyncio.run(self._await(lambda: awaited(task.function(**arguments), task)))
-        result = task.function(**arguments)
-        return result if is_final(result) else asyncio.run(self._await(lambda: settled(result, task)))
+    def _call(self, task: Task, *given: Any) -> Any:
+        call = self._calls.of(task)
+        return asyncio.run(self._await(lambda: awaited(call(*given), task))) if task.is_async else call(*given)
+
+    def _wait(self, rest: Coroutine[Any, Any, Any], _holder: Any) -> Any:
+        return asyncio.run(self._await(lambda: rest))
 
     async def _await(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        """Await what a call returns, where it can be cancelled."""
         self._task = asyncio.current_task()
         try:
             return await call()
@@ -209,14 +209,10 @@ class _Child:
             if self._storage is not None:
                 await self._storage.aclose()
 
-    def _made_context(self, claim: Claim, kind: type[JobQueue | AsyncJobQueue]) -> JobContext:
+    def _contexts(self, task: Task) -> Callable[[Claim, Any], JobContext]:
         if self._storage is None and self._recipe is not None:
             self._storage = self._recipe.make()
-        queue = None if self._storage is None else kind(self._storage)
-        self._context = JobContext(
-            claim.job(self._worker_id), queue, on_progress=lambda said: self._progress.say(claim.claim, said)
-        )
-        return self._context
+        return contexts_of(self._storage, self._worker_id, self._progress.say)(task)
 
 
 class _Progress:
@@ -230,9 +226,9 @@ class _Progress:
         self._channel, self._said, self._bell = channel, ("", ""), threading.Event()
         threading.Thread(target=self._send, name="dbjobq-progress", daemon=True).start()
 
-    def say(self, claim: str, said: str) -> None:
+    def say(self, claim: Claim, said: str) -> None:
         """Send it soon, unless something else is said before."""
-        self._said = claim, said
+        self._said = claim.claim, said
         self._bell.set()
 
     def _send(self) -> None:
