@@ -46,7 +46,7 @@ def test_no_command_is_passed_over() -> None:
     [
         ("ini", r"TimeoutStopSec=(\d+)"),
         ("yaml", r"terminationGracePeriodSeconds: (\d+)"),
-        ("procfile", r"SIGKILL (\d+)\nseconds later"),
+        ("procfile", r"SIGKILL\s+(\d+)\s+seconds later"),
     ],
 )
 def test_more_time_is_given_than_the_worker_takes(kind: str, given: str) -> None:
