@@ -71,19 +71,19 @@ class Hooks:
         """A worker of this process has claimed jobs."""
 
     def ended(self, batch: Sequence[Outcome], refused: Sequence[Outcome]) -> None:
-        """How attempts ended is written, and durable.
+        """Outcomes of attempts have been written, and are durable.
 
         Args:
-            batch: What was written; `Outcome.event` is `complete`, `retry`, `fail`, or `release` and `unknown` for jobs
-                that went back at no charge.
-            refused: What was not, since the job was cancelled or another worker has it.
+            batch: The outcomes that were written; `Outcome.event` is `complete`, `retry`, `fail`, or `release` and
+                `unknown` for jobs that went back without using up an attempt.
+            refused: The outcomes that were refused, since the job was cancelled or another worker has it.
         """
 
     def rescued(self, jobs: Sequence[Rescued]) -> None:
-        """This worker has taken jobs back from a worker that is gone."""
+        """Jobs have been taken back from a worker that is gone, by a worker of this process."""
 
     def worker(self, said: WorkerSaid) -> None:
-        """An event has happened that is logged, and is none of those that the other methods tell of."""
+        """An event has been logged that is not the subject of the other methods."""
 
 
 class _Called:

@@ -1,1 +1,1 @@
-"""What happens in a worker, as a table of events; how they are told, and to which loggers."""
+"""Events: a table of all that a worker may log, the loggers, and subscribers that hear of each."""

@@ -1,7 +1,7 @@
-"""What an event is, and how it is told: to the log, and to whoever else subscribes.
+"""Events, and how they reach the log and all who subscribe.
 
-An event stands once in the table (names.py), and code that tells it names it from there: `emit(JOB_RETRY, claim,
-error=…, delay=…)`. Log lines are the event's name with its fields in `extra`, never a job's arguments.
+An event stands once in the table (names.py), and code emits it by its constant from there: `emit(JOB_RETRY, claim,
+error=…, delay=…)`. Its log line is the event's name, with its fields in `extra`, never a job's arguments.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ class Event:
     says: str
     """When it happens, as a sentence for people."""
     do: str
-    """What to do about it."""
+    """Advice on what to do about it."""
     fields: tuple[str, ...] = ()
-    """Names of its data, beside the job's; the table of fields says what each one means."""
+    """The names of its fields, beside the job's; `FIELDS` says what each one means."""
     optional: frozenset[str] = frozenset()
-    """Those of them that some of its lines lack."""
+    """The fields that some of its lines lack."""
     job: Literal["no", "yes", "perhaps"] = "no"
     """Whether its lines carry the id, type, queue and attempt of one job."""
     logger: str = "dbjobq.worker"
     quiet: int | None = None
     """A lower level that some of its lines have; None if all have the same."""
     quiet_when: str = ""
-    """Which lines have that."""
+    """When a line has the lower level."""
     batched: bool = False
     """Hooks are told of it in batches, and not one by one."""
 
@@ -51,13 +51,13 @@ _loggers: Final[dict[str, logging.Logger]] = {}
 
 
 def subscribe(subscriber: Subscriber) -> None:
-    """Have every event told to a function, on the thread where it happens: it must be quick, and raise nothing."""
+    """Call a function for every event, on the thread where it happens: the function must be quick, and not raise."""
     global _subscribers  # noqa: PLW0603 - read without a lock, replaced as a whole
     _subscribers = (*_subscribers, subscriber)
 
 
 def unsubscribe(subscriber: Subscriber) -> None:
-    """Tell a function no more events."""
+    """Call a function for no more events."""
     global _subscribers  # noqa: PLW0603
     _subscribers = tuple(other for other in _subscribers if other is not subscriber)
 
@@ -71,17 +71,17 @@ def emit(
     exception: BaseException | None = None,
     **fields: Any,
 ) -> None:
-    """Tell that an event has happened.
+    """Log an event, and call the subscribers.
 
-    A logger that is disabled is enabled again: `logging.config`, by its defaults, disables all loggers that are there,
-    and a job may call it while the worker runs. To silence a logger, give it a level.
+    A logger that is disabled is enabled again: `logging.config`, by its defaults, disables all existing loggers, and a
+    job may call it while the worker runs. To silence a logger, give it a level.
 
     Args:
-        event: Which, from the table.
-        job: The job that it is about.
-        quietly: At the event's lower level.
-        exception: What belongs to it; logged with its traceback.
-        fields: The event's data; those that are None are left out.
+        event: The event, from the table.
+        job: The job that the event is about, if it is about one.
+        quietly: Whether to log at the event's lower level.
+        exception: An exception to log with its traceback.
+        fields: The event's fields; those that are None are left out.
     """
     level = event.level if event.quiet is None or not quietly else event.quiet
     logger = _loggers.get(event.logger) or _loggers.setdefault(event.logger, logging.getLogger(event.logger))

@@ -10,17 +10,17 @@ from typing import Any, Final, Protocol
 __all__ = ["Named", "job_fields", "job_log", "name_job", "running_here", "schema_log", "worker_log"]
 
 worker_log: Final = logging.getLogger("dbjobq.worker")
-"""What a worker does: started, stopped, reconnecting (INFO and above), each job (DEBUG)."""
+"""The logger of workers: their own steps at INFO and above, each job at DEBUG."""
 
 job_log: Final = logging.getLogger("dbjobq.job")
-"""The parent of `JobContext.logger`: what handlers say."""
+"""The parent of `JobContext.logger`, for the lines of jobs."""
 
 schema_log: Final = logging.getLogger("dbjobq.schema")
-"""What a migration waits for."""
+"""The logger of migrations, for the locks that they wait for."""
 
 
 class Named(Protocol):
-    """What a log line says of a job."""
+    """A job as log lines need it."""
 
     @property
     def id(self) -> str:
@@ -29,34 +29,34 @@ class Named(Protocol):
 
     @property
     def type(self) -> str:
-        """Its type's name."""
+        """The name of the job's type."""
         ...
 
     @property
     def queue(self) -> str:
-        """Its queue."""
+        """The job's queue."""
         ...
 
     @property
     def attempts(self) -> int:
-        """How many attempts have failed."""
+        """How many attempts of the job have failed."""
         ...
 
 
 def job_fields(job: Named, **more: Any) -> dict[str, Any]:
-    """Return the `extra` of a log line about one job: id, type, queue, and the attempt that runs."""
+    """Return the `extra` of a log line about one job: id, type, queue, and the number of the running attempt."""
     fields = {"job_id": job.id, "job_type": job.type, "queue": job.queue, "attempt": job.attempts + 1}
     return fields | more
 
 
 running_here: Final[ContextVar[Callable[[], Named | None] | None]] = ContextVar("dbjobq_running_here", default=None)
-"""Tells which job runs in this context. Set once for each slot and thread of a worker: nothing is done for a job."""
+"""A function that tells which job runs in this context. Set once for each slot and thread, not for each job."""
 
 
 def name_job(record: logging.LogRecord) -> bool:
-    """Add to a line which job has logged it, by whatever logger; as a filter of a handler.
+    """Add to a log record the job that has logged it, by whatever logger; used as a filter of a handler.
 
-    A task that a job has left behind counts as part of what its slot runs next.
+    Lines of a task that a job has left behind get the job that its slot runs next.
     """
     here = running_here.get()
     if here is not None and not hasattr(record, "job_id") and (job := here()) is not None:

@@ -527,4 +527,4 @@ FIELDS: Final = {
     "why": "Why.",
     "worker": "The worker's name, `Job.worker_id` of its jobs.",
 }
-"""What the fields of all events mean."""
+"""The meaning of each field, for all events."""

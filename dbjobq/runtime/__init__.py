@@ -1,1 +1,1 @@
-"""One worker at work: async, no SQL, no signals; threads for the heartbeat and for `def` jobs only."""
+"""One worker at work, on an event loop. No SQL is here; threads and processes run beside the loop where they must."""

@@ -1,4 +1,4 @@
-"""How long to wait: before the next poll, in a rush of jobs, and before the next attempt to connect. Pure."""
+"""Waiting times: before the next poll, in a rush of jobs, and before the next attempt to connect. Pure."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ __all__ = ["PollBackoff", "ReconnectBackoff", "Rush"]
 
 
 class PollBackoff:
-    """The waits between polls: doubling while nothing comes, from the beginning when something did.
+    """The waits between polls: each is twice the last while no job comes; after a job they begin again.
 
     Args:
-        first: Seconds; the wait when the queue has just run dry.
-        longest: Seconds; no wait exceeds it.
+        first: Seconds of the wait when the queue has just run dry.
+        longest: Seconds that no wait exceeds.
 
     >>> waits = PollBackoff(1.0, 60.0)
     >>> [waits.next() for _ in range(7)]
@@ -24,44 +24,44 @@ class PollBackoff:
 
     def __init__(self, first: float, longest: float) -> None:
         self._first, self._longest = first, longest
-        self._next = min(first * 2, longest)  # the queue was empty from the beginning: the first wait is behind us
+        self._next = min(first * 2, longest)  # a queue that is empty from the beginning counts as one wait already
 
     def reset(self) -> None:
-        """A job was found, or announced: the next wait is the first again."""
+        """Begin again with the first wait, since a job was found or announced."""
         self._next = self._first
 
     def next(self) -> float:
-        """Return the wait after one more look that found nothing."""
+        """Return the wait after one more poll that found nothing."""
         wait, self._next = self._next, min(self._next * 2, self._longest)
         return wait
 
 
 class Rush:
-    """Whether this worker need not be told of new jobs, since it looks again soon (docs/decisions/0004).
+    """Tells whether enqueues need not notify this worker, since it claims again soon anyway (docs/decisions/0004).
 
-    Because there are more than it can take: so it was with the last `FULL` looks. Or because they come so thick that
-    looking costs less than being told of each: the count of the jobs found, which halves every `HALF` seconds, is that
-    of the last 70 ms in a steady stream.
+    Either there are more jobs than it can take: the last `FULL` claims were full. Or jobs come so fast that claiming
+    costs less than being notified of each: a count of found jobs, which halves every `HALF` seconds, is high. In a
+    steady stream the count is that of the last 70 ms.
     """
 
     FULL = 3
     HALF = 0.05
     MANY = 35
-    """Some 500 jobs a second."""
+    """The count from which it is a rush: some 500 jobs a second."""
     LOOK_AGAIN = 0.005
-    """Seconds to wait in a rush when there is nothing."""
+    """Seconds to wait in a rush when no job is there."""
 
     def __init__(self) -> None:
         self._count, self._at = 0.0, 0.0
         self._full = 0
 
     def found(self, now: float, jobs: int, *, full: bool) -> None:
-        """So many jobs were found, perhaps as many as were looked for."""
+        """Count the jobs of one claim; `full` says whether it brought as many as it asked for."""
         self._count, self._at = self._left(now) + jobs, now
         self._full = self._full + 1 if full else 0
 
     def on(self, now: float) -> bool:
-        """Tell whether it lasts."""
+        """Tell whether there is a rush."""
         return self._full >= self.FULL or self._left(now) >= self.MANY
 
     def _left(self, now: float) -> float:
@@ -69,9 +69,9 @@ class Rush:
 
 
 class ReconnectBackoff:
-    """The waits between attempts to connect: doubling from 0.1 to 5 seconds, shortened by up to half at random.
+    """The waits between attempts to connect: they double from 0.1 to 5 seconds, shortened by up to half at random.
 
-    So that a hundred workers do not come back to a restarted server in the same instant.
+    The chance keeps a hundred workers from coming back to a restarted server in the same instant.
     """
 
     def __init__(self, first: float = 0.1, longest: float = 5.0) -> None:
@@ -79,7 +79,7 @@ class ReconnectBackoff:
         self._next = first
 
     def reset(self) -> None:
-        """A connection was made."""
+        """Begin again with the first wait, since a connection was made."""
         self._next = self._first
 
     def next(self, chance: float) -> float:

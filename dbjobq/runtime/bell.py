@@ -1,4 +1,4 @@
-"""A bell that one coroutine sleeps beside and anybody on its loop may ring."""
+"""A bell that ends one coroutine's wait; anybody on its event loop may ring it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["Alarm"]
 
 
 class Alarm:
-    """An event with a timeout, cheap enough to ring after every job. Rung while nobody waits, it ends the next wait."""
+    """An event with a timeout, cheap enough to ring after every job. A ring while nobody waits ends the next wait."""
 
     __slots__ = ("_loop", "_sleeper", "rung")
 
@@ -18,13 +18,13 @@ class Alarm:
         self._sleeper: asyncio.Future[None] | None = None
 
     def ring(self) -> None:
-        """End the wait that is on, or the next."""
+        """End the present wait, or the next one."""
         self.rung = True
         if self._sleeper is not None and not self._sleeper.done():
             self._sleeper.set_result(None)
 
     async def wait(self, seconds: float | None) -> None:
-        """Return when rung, or after so many seconds; None waits for the bell alone."""
+        """Return when the bell rings, or after `seconds`; None waits for the bell alone."""
         if not self.rung and (seconds is None or seconds > 0):
             self._sleeper = self._loop.create_future()
             timer = None if seconds is None else self._loop.call_later(seconds, self._time_out, self._sleeper)

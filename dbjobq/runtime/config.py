@@ -18,21 +18,21 @@ class WorkerConfig:
     """Settings of one worker, durations in seconds; `made` checks them."""
 
     poll_interval: float
-    """The first wait when the queue has run dry."""
+    """Seconds of the first wait when the queue has run dry."""
     max_poll_interval: float
-    """The longest."""
+    """Seconds of the longest wait."""
     concurrency: int
     """How many jobs run at once."""
     queues: tuple[str, ...] | None
-    """What it serves, in this order; None for all."""
+    """The queues to serve, in this order; None for all."""
     lease: float
-    """The jobs of a dead worker run elsewhere within this time."""
+    """Seconds within which the jobs of a dead worker run elsewhere."""
     shutdown_timeout: float
-    """How long `stop()` lets jobs finish before it hands them back."""
+    """Seconds that `stop()` lets jobs finish before it hands them back."""
     stuck_after: float
-    """After how long a job without a timeout no longer counts against `concurrency`; infinity for never."""
+    """Seconds after which a job without a timeout no longer counts against `concurrency`; infinity for never."""
     unknown_within: float
-    """How long jobs whose type this worker does not know go back before they fail."""
+    """Seconds for which jobs of a type that this worker does not know are put off before they fail."""
     imports: tuple[str, ...]
     """Modules whose functions may be run."""
 
@@ -53,8 +53,8 @@ class WorkerConfig:
         """Return checked settings; a `max_poll_interval` below `poll_interval` is raised to it.
 
         Raises:
-            TypeError: A setting has the wrong type; names it.
-            ValueError: It is out of range; names it, its value and the range.
+            TypeError: A setting has the wrong type. The message names it.
+            ValueError: A setting is out of range. The message has its name, its value and the range.
         """
         poll = check_seconds(poll_interval, "poll_interval", above_zero=True)
         if check_seconds(lease, "lease") < 1:

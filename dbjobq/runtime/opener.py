@@ -1,7 +1,7 @@
-"""Imports the modules in which job types are that a worker meets for the first time: never on its event loop.
+"""Imports the modules of job types that a worker meets for the first time, never on its event loop.
 
-A module may take seconds to import, or never end, and a row of the table decides when. So a thread does it, one for
-each job type however many of its jobs have come; it is a daemon, which keeps no worker from ending.
+A module may take seconds to import, or never end, and a row of the table decides when. So a thread imports it, one for
+each job type however many of its jobs have come. The thread is a daemon, which keeps no worker from ending.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Opener:
     """Finds tasks by the names of job types. Used on the worker's loop.
 
     Args:
-        imports: The modules that the worker was told of.
+        imports: The modules that were named to the worker.
     """
 
     def __init__(self, imports: Sequence[str]) -> None:
@@ -37,7 +37,7 @@ class Opener:
         """Return the task of a job type if that takes no import.
 
         Raises:
-            UnknownJobType: No import could find it either.
+            UnknownJobType: No import could find the type either.
         """
         task = known(name, self._imports)
         return task if task is not None or openable(name, self._imports) else find(name, self._imports)
@@ -46,8 +46,8 @@ class Opener:
         """Return the task of a job's type, imported by a thread.
 
         Raises:
-            UnknownJobType: There is none.
-            BaseException: What the module has raised beyond an Exception.
+            UnknownJobType: There is no task of this type.
+            BaseException: The module has raised something that is no Exception.
         """
         answer = self._opening.get(claim.type)
         if answer is None:
@@ -67,7 +67,7 @@ class Opener:
             found = find(name, self._imports)
         except BaseException as error:  # a module may do anything when it is imported
             found = error
-        with suppress(RuntimeError):  # the loop has ended meanwhile
+        with suppress(RuntimeError):  # the event loop has ended meanwhile
             answer.get_loop().call_soon_threadsafe(_answer, answer, found)
 
 

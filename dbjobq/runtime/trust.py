@@ -1,4 +1,4 @@
-"""Until when a worker may start what it holds, by a clock that goes on while the machine sleeps."""
+"""A worker's trust window: until when it may start the jobs it holds, by a clock that goes on in a machine's sleep."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Final
 __all__ = ["Lease", "now"]
 
 TTL: Final = 0.66
-"""A worker's life without a heartbeat, as a share of the lease: what is left is for being noticed."""
+"""A worker's life without a heartbeat, as a share of the lease. The rest is the time other workers need to notice."""
 
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", None)  # a monotonic clock stands still while a VM is suspended
 
 
 def now() -> float:
-    """Return seconds of a clock that goes on while the machine sleeps, where there is one."""
+    """Return the seconds of a clock that goes on while the machine sleeps, where the system has one."""
     return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)
 
 
 class Lease:
-    """Until when this worker may start what it holds.
+    """The trust window: until when this worker may start the jobs that it holds.
 
     Args:
-        lease: Seconds, as the worker was told.
+        lease: The worker's lease in seconds.
     """
 
     def __init__(self, lease: float) -> None:
@@ -31,22 +31,22 @@ class Lease:
         self._until = float("-inf")
         self._lock = threading.Lock()
         self.life = 0
-        """Which life of the worker this is: each registration begins one. What is heard of an earlier one is late."""
+        """The number of the worker's life: each registration begins one. An answer about an earlier life is late."""
 
     def begin(self, sent_at: float) -> None:
-        """The worker was registered anew by a statement that was sent then."""
+        """Begin a life: the worker was registered anew by a statement that was sent at `sent_at`."""
         with self._lock:
             self.life += 1
             self._until = sent_at + self.ttl * 0.98
 
     def renewed(self, sent_at: float, life: int) -> None:
-        """A life was prolonged by a statement that was sent then: the server counted from a later moment."""
+        """Prolong a life, by a statement that was sent at `sent_at`; the server counts from a later moment."""
         with self._lock:
             if life == self.life:
                 self._until = max(self._until, sent_at + self.ttl * 0.98)
 
     def lapse(self, life: int) -> bool:
-        """A life is over, the server says; return whether it is this one."""
+        """End a life that is over, as the server says; tell whether it is the present one."""
         with self._lock:
             if life == self.life:
                 self._until = float("-inf")
@@ -57,9 +57,9 @@ class Lease:
         return now() < self._until
 
     def left(self) -> float:
-        """Return the seconds until it is over; below zero if it is."""
+        """Return the seconds until the window closes; below zero if it has."""
         return self._until - now()
 
     def wants_beat(self) -> bool:
-        """Tell whether a claim should prolong it: after an idle spell, or when heartbeats are late."""
+        """Tell whether a claim should prolong the window: after an idle spell, or when heartbeats are late."""
         return now() > self._until - self.ttl / 2

@@ -1,1 +1,1 @@
-"""Jobs in processes of their own (`executor='process'`): the pool, one process, and what runs in it."""
+"""Jobs in processes of their own (`executor='process'`): the pool, one process, and the code that runs in it."""

@@ -1,13 +1,13 @@
-"""What a worker and the process of a job say to each other: tuples of plain values, each after its length.
+"""The messages between a worker and the process of a job: tuples of plain values, each after its length.
 
-As `marshal` has them: both ends are the same interpreter, what is no plain value is refused where it is sent, and
-reading it imports and runs nothing. The worker's end is a protocol of its loop (`processes`), the job's end a socket
-that threads wait on (`child`).
+Messages are packed by `marshal`: both ends are the same interpreter, a value that is not plain is refused where it is
+sent, and reading a message imports and runs nothing. The worker's end is a protocol of its event loop (`process`), the
+job's end a socket that threads wait on (`child`).
 
-    setup     what the process is to be like; first, and once        run       a claim, and where its function is
-    cancel    what runs is not wanted any more
-    started   the function is found, and called now                  progress  what it says of itself, for which claim
-    log       a line that it logs                                    done      the outcome
+    setup     settings of the process; first, and once               run       a claim, and where its function is
+    cancel    the running job is not wanted any more
+    started   the function is found, and called now                  progress  a job's progress, with its claim
+    log       a line that the job logs                               done      the outcome
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ from typing import Any, ClassVar, Final, TypedDict
 __all__ = ["CUT", "Channel", "Frames", "Setup", "frame"]
 
 CUT: Final = 113
-"""The exit code of a process that cannot say what came of its job: the function has closed the connection."""
+"""The exit code of a process that cannot send its job's outcome, since the function has closed the connection."""
 
 _LENGTH: Final = struct.Struct("!I")
 
 
 class Setup(TypedDict):
-    """What makes a process like its worker's, as far as functions can tell."""
+    """The settings that make a process like its worker's, as far as functions can tell."""
 
     path: list[str]
-    """Where Python looks for modules. It has it in its environment, too, but need not look there (`-I`)."""
+    """The folders in which Python looks for modules. The environment names them, too, but with `-I` it is ignored."""
     argv: list[str]
     pythonpath: str | None
-    """The environment's own, which is another while the process starts."""
+    """The worker's PYTHONPATH, which is another while the process starts."""
     levels: dict[str, int]
-    """Of loggers."""
+    """The levels of loggers."""
     imports: list[str]
     worker_id: str
     unknown_within: float
     recipe: tuple[Any, ...] | None
-    """Of the storage; None if it is in the worker's memory."""
+    """The storage's recipe; None if the storage is in the worker's memory."""
 
 
 def frame(*message: Any) -> bytes:
-    """Return a message as it is sent. Raises ValueError if something in it is no plain value."""
+    """Return a message's bytes. Raises ValueError if one of its values is not plain."""
     body = marshal.dumps(message)
     return _LENGTH.pack(len(body)) + body
 
 
 class Frames:
-    """Puts messages together from bytes as they come."""
+    """Puts messages together from bytes as these arrive."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -69,19 +69,19 @@ class Frames:
 
 
 class Channel:
-    """The job's end; any thread may send, one receives.
+    """The end of the job's process; any thread may send, one thread receives.
 
     Args:
         inherited: The socket that the worker has handed over.
     """
 
     is_here: ClassVar[bool] = False
-    """This is the process of a job."""
+    """Whether the running process is a job's."""
 
     def __init__(self, inherited: socket.socket) -> None:
         Channel.is_here = True
         self._socket, self._frames = inherited, Frames()
-        self._socket.set_inheritable(False)  # what jobs start must not hold it open
+        self._socket.set_inheritable(False)  # programs that jobs start must not hold it open
         self._sending = threading.Lock()
 
     def send(self, *message: Any) -> None:
@@ -91,7 +91,7 @@ class Channel:
             self._socket.sendall(data)
 
     def receive(self) -> list[tuple[Any, ...]]:
-        """Wait for messages; none comes back when the worker has closed its end."""
+        """Wait for messages and return them; an empty list when the worker has closed its end."""
         while data := self._socket.recv(1 << 18):
             if messages := self._frames.add(data):
                 return messages

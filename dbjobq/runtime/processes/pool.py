@@ -1,7 +1,7 @@
 """Processes for jobs with `executor="process"`: started when needed, one for each job at once, and kept for a while.
 
-A slot awaits such a job as it awaits an `async def`; what would cancel that, kills the process. That a job has failed
-is not said before it runs no more: others would start it beside itself.
+A slot awaits such a job as it awaits an `async def`; a cancellation of that wait kills the process. A job is not
+reported as failed before it runs no more: others would start it beside itself.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from dbjobq.storage.values import Claim, Outcome
 __all__ = ["Processes"]
 
 START: Final = 60.0
-"""Seconds that a process gets to start and to import what it needs; a job's timeout begins after that."""
-GRACE: Final = 1.0
-"""Seconds that a job gets to end by itself when it was told to, and its process to be gone when it was killed."""
+"""Seconds that a process gets to start and to import its modules; a job's timeout begins after that."""
+JOB_GRACE: Final = 1.0
+"""Seconds that a cancelled job gets to end by itself, and its killed process to be gone."""
 
 
 class Processes:
     """See the module. Used on the worker's loop.
 
     Args:
-        storage: What `ctx.queue` leads to; each process makes its own from the same recipe.
-        worker_id: For `Job.worker_id`.
-        imports: The modules that the worker was told of, which each process imports, too.
-        unknown_within: For functions that a process does not find.
+        storage: The storage behind `ctx.queue`; each process makes its own from the same recipe.
+        worker_id: The worker's name, for `Job.worker_id`.
+        imports: The modules that were named to the worker; each process imports them, too.
+        unknown_within: Seconds for which jobs are put off whose function a process does not find.
     """
 
     def __init__(self, storage: BaseStorage, worker_id: str, imports: Sequence[str], unknown_within: float) -> None:
@@ -61,8 +61,8 @@ class Processes:
         """Run a job.
 
         Raises:
-            ProcessDied: It ended before the job did.
-            TimeoutError: The job took too long; it runs no more.
+            ProcessDied: The process ended before the job did.
+            TimeoutError: The job took too long, and runs no more.
             OSError: No process can be started.
         """
         process = self._take() or await self._start()
@@ -73,28 +73,28 @@ class Processes:
         except (TimeoutError, asyncio.CancelledError) as error:
             hears = work.started.done() and (task.is_async or task.context is not None)
             cancelled = slot.verdict == "lost"
-            urgent = isinstance(error, asyncio.CancelledError) and not cancelled  # others may start it now
-            await self._end(process, work, GRACE if hears and not urgent else 0.0, cancelled=cancelled)
+            urgent = isinstance(error, asyncio.CancelledError) and not cancelled  # others may start the job now
+            await self._end(process, work, JOB_GRACE if hears and not urgent else 0.0, cancelled=cancelled)
             raise
         self._keep(process)
         return outcome
 
     def kill(self, claims: Collection[Claim]) -> None:
-        """End the processes of these jobs at once; from any thread, for a loop that cannot."""
+        """Kill the processes of these jobs; from any thread, for an event loop that is blocked."""
         for process in tuple(self._all):
             if process.claim in claims:
                 process.kill()
 
     async def close(self) -> None:
-        """End all processes: those at work at once, the others as programs end."""
+        """End all processes: kill those at work, and let the idle ones exit."""
         for process in tuple(self._all):
             process.end()
         if self._all:
-            await asyncio.wait([process.gone for process in self._all], timeout=2 * GRACE)
+            await asyncio.wait([process.gone for process in self._all], timeout=2 * JOB_GRACE)
 
     def _take(self) -> JobProcess | None:
         while self._idle:
-            process = self._idle.pop()  # the last one that worked: the others may become old, and end
+            process = self._idle.pop()  # the one that worked last, so that the others become old and end
             if process.usable:
                 return process
         return None
@@ -125,7 +125,7 @@ class Processes:
             self._idle.remove(process)
 
     async def _end(self, process: JobProcess, work: Work, grace: float, *, cancelled: bool) -> None:
-        """Tell a job that it is not wanted any more, and end its process if it does not end in time."""
+        """Tell a job that it is not wanted any more, and kill its process if the job does not end in time."""
         try:
             if grace:
                 process.send("cancel")
@@ -138,10 +138,10 @@ class Processes:
                 work.outcome.cancel()
                 process.kill()
         if not process.usable:
-            await asyncio.wait([process.gone], timeout=GRACE)
+            await asyncio.wait([process.gone], timeout=JOB_GRACE)
 
     def _setup(self) -> Setup:
-        """Return what makes a process like this one; see `child`."""
+        """Return the settings that make a process like this one; see `child`."""
         loggers = logging.root.manager.loggerDict.items()
         levels = {name: log.level for name, log in loggers if isinstance(log, logging.Logger) and log.level}
         recipe = self._storage.recipe()
@@ -158,5 +158,5 @@ class Processes:
 
 
 async def _awaited(future: asyncio.Future[Any]) -> Any:
-    """Await it without cancelling it, so that it may still be awaited by others."""
+    """Await a future without cancelling it, so that others may still await it."""
     return await asyncio.shield(future)

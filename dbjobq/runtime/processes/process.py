@@ -1,7 +1,7 @@
 """One process for jobs with `executor="process"`, as its worker sees it: started, talked to, and brought to its end.
 
-A fresh interpreter that runs `child`, never a fork: this process has threads. It leads a process group of its own,
-which ends with it, and with the worker (`child` sees to that).
+The process is a fresh interpreter that runs `child`, never a fork, since the worker has threads. It leads a process
+group of its own, which ends with it, and with the worker (`child` sees to that).
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from dbjobq.storage.values import Claim, Outcome
 
 __all__ = ["JobProcess", "Work"]
 
-GRACE: Final = 1.0
-"""Seconds that one with nothing to do gets to end as programs end."""
+EXIT_GRACE: Final = 1.0
+"""Seconds that an idle process gets to exit by itself; then it is killed."""
 IDLE: Final = 300.0
-"""Seconds that it is kept with nothing to do."""
+"""Seconds that an idle process is kept."""
 
 _MAIN: Final = "from dbjobq.runtime.processes.child import main; main()"
 
@@ -40,8 +40,8 @@ class Work:
     """One job of a process.
 
     Args:
-        claim: Under which it is held.
-        on_progress: Told what it says of itself.
+        claim: The claim under which the job is held.
+        on_progress: Called with the job's progress, as JSON text.
     """
 
     def __init__(self, claim: Claim, on_progress: Callable[[str], None]) -> None:
@@ -53,12 +53,12 @@ class Work:
         """Raises ProcessDied."""
 
     def start(self) -> None:
-        """It has begun."""
+        """Note that the function is called now."""
         if not self.started.done():
             self.started.set_result(None)
 
     def end(self, how: Outcome | ProcessDied) -> None:
-        """It has ended; nobody may want to know any more."""
+        """Note that the job has ended, also if nobody waits for it any more."""
         self.start()
         if self.outcome.done():
             return
@@ -72,7 +72,7 @@ class JobProcess(asyncio.Protocol):
     """See the module.
 
     Args:
-        mine: The worker's end of the socket between them.
+        mine: The worker's end of the socket to the process.
     """
 
     pid: int | None = None
@@ -86,12 +86,12 @@ class JobProcess(asyncio.Protocol):
         self._ending = False
         self._end_at: asyncio.TimerHandle | None = None
         self.gone: asyncio.Future[None] = self._loop.create_future()
-        """Done when it has ended, and all that it said is heard."""
+        """Done when the process has ended, and all of its messages have been read."""
 
     def spawn(self, theirs: socket.socket, setup: Setup) -> None:
-        """Start it, on the loop that has made the connection.
+        """Start the process, on the event loop that has made the connection.
 
-        It is told by the socket what it needs to know: others can read a command line, and an environment.
+        Its settings go through the socket: others can read a command line, and an environment.
 
         Raises:
             OSError: No process can be started.
@@ -107,7 +107,7 @@ class JobProcess(asyncio.Protocol):
                     env={**os.environ, "PYTHONPATH": os.pathsep.join(setup["path"])},
                     stdin=subprocess.DEVNULL,
                     pass_fds=descriptors,
-                    process_group=0,  # a Ctrl-C in the terminal is the worker's; and what it starts ends with it
+                    process_group=0,  # a Ctrl-C in the terminal is the worker's; and jobs' programs end with the group
                 )
         except BaseException:
             os.close(lifeline)
@@ -120,29 +120,29 @@ class JobProcess(asyncio.Protocol):
         self.send("setup", setup)
 
     def _wait(self, process: subprocess.Popen[bytes], lifeline: int) -> None:
-        """Wait for its end, in a thread."""
+        """Wait for the end of the process, in a thread."""
         self._code = process.wait()
         os.close(lifeline)
         with suppress(OSError):
-            os.killpg(process.pid, signal.SIGKILL)  # what its jobs have started
+            os.killpg(process.pid, signal.SIGKILL)  # programs that its jobs have started
         with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RD)  # what it said can still be read; a fork may hold the other end
-        with suppress(RuntimeError):  # the loop has ended
+            self._socket.shutdown(socket.SHUT_RD)  # its last messages can still be read; a fork may hold the other end
+        with suppress(RuntimeError):  # the event loop has ended
             self._loop.call_soon_threadsafe(self._settle)
 
     @property
     def claim(self) -> Claim | None:
-        """What it works on."""
+        """The claim of the job that the process works on; None if it has none."""
         work = self._work
         return None if work is None else work.claim
 
     @property
     def usable(self) -> bool:
-        """Whether it can take a job."""
+        """Whether the process can take a job."""
         return self._work is None and self._transport is not None and not self._ending
 
     def begin(self, claim: Claim, task: Task, on_progress: Callable[[str], None]) -> Work:
-        """Hand it a job."""
+        """Hand the process a job."""
         if self._end_at is not None:
             self._end_at.cancel()
         self._work = work = Work(claim, on_progress)
@@ -150,27 +150,27 @@ class JobProcess(asyncio.Protocol):
         return work
 
     def send(self, *message: Any) -> None:
-        """Say something to it, unless it is dead; then `gone` will tell."""
+        """Send the process a message, unless it is dead; then `gone` tells."""
         if self._transport is not None:
             self._transport.write(frame(*message))
 
     # Its end.
 
     def end_later(self) -> None:
-        """Let it end if it gets nothing to do."""
+        """Let the process end after `IDLE` seconds without a job."""
         self._end_at = self._loop.call_later(IDLE, self.end)
 
     def end(self) -> None:
-        """End it: as a program ends if it has nothing to do."""
+        """End the process: an idle one may exit by itself."""
         if self._work is not None:
             self.kill()
         elif self._transport is not None and not self._ending:
             self._ending = True
             self._transport.write_eof()
-            self._loop.call_later(GRACE, self.kill)  # threads of a job may hold it up
+            self._loop.call_later(EXIT_GRACE, self.kill)  # threads of a job may hold it up
 
     def kill(self) -> None:
-        """End it at once, and what its job has started."""
+        """Kill the process, and the programs that its job has started."""
         self._ending = True
         self._kill()
 
@@ -180,7 +180,7 @@ class JobProcess(asyncio.Protocol):
                 os.killpg(self.pid, signal.SIGKILL)
 
     def _settle(self) -> None:
-        """Its end is known, or its last word: when both are, say what came of its job."""
+        """Report the job's end once both the process's end and its last message are known."""
         if self.pid is None or self._code is None or self._transport is not None or self.gone.done():
             return
         if self._end_at is not None:
@@ -191,17 +191,17 @@ class JobProcess(asyncio.Protocol):
             work.end(ProcessDied(self.pid, _fate(self._code)))
         self.gone.set_result(None)
 
-    # What it says.
+    # Messages of the process.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The socket is the loop's now."""
+        """Note that the event loop has the socket now."""
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """It said something."""
+        """Handle messages of the process."""
         for kind, *said in self._frames.add(data):
             if kind == "log":
-                with suppress(Exception):  # the user's filters are
+                with suppress(Exception):  # the user's log filters may raise
                     _log(said[0])
             elif (work := self._work) is None:
                 continue
@@ -214,14 +214,14 @@ class JobProcess(asyncio.Protocol):
                 work.end(Outcome(work.claim, *said))
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
-        """It will say no more; so it is of no use, if it is not dead yet."""
+        """Kill the process, which has closed its end: it is of no more use, if it is not dead yet."""
         self._transport = None
         self._settle()
         self._kill()
 
 
 def _log(fields: dict[str, Any]) -> None:
-    """Log a line of a process as if it were this one's."""
+    """Log a line of the process as if it were this process's own."""
     record = logging.makeLogRecord(fields)
     log = logging.getLogger(record.name)
     if log.isEnabledFor(record.levelno):
@@ -229,7 +229,7 @@ def _log(fields: dict[str, Any]) -> None:
 
 
 def _fate(code: int) -> str:
-    """Say how a process ended, by its exit code as `subprocess` has it."""
+    """Return how a process ended, in words, from its exit code as `subprocess` has it."""
     if code == CUT:
         return "lost its connection to the worker: the function closed it"
     if code >= 0:

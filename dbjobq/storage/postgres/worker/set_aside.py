@@ -1,4 +1,4 @@
-"""What is written in the place of a result that PostgreSQL refuses: the value is dropped, or the job set aside.
+"""Substitutes for a result that PostgreSQL refuses to write: the value is dropped, or the job is set aside.
 
 A row that makes a statement fail by itself must neither end the worker, and the next one that gets it, nor keep back
 the results that are written with it.
@@ -19,7 +19,7 @@ from dbjobq.storage.values import Outcome
 __all__ = ["in_another_form"]
 
 _ROWS_OWN: Final = (psycopg.IntegrityError, psycopg.DataError, psycopg.errors.ProgramLimitExceeded)
-"""What a row's own values are refused with; a right that is missing, or a table, is no row's fault."""
+"""Errors that a row's own values cause; a missing right or table is not the row's fault."""
 
 
 def in_another_form(outcome: Outcome, error: psycopg.Error) -> Outcome | None:
