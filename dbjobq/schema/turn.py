@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import psycopg
 from psycopg import errors as pg
@@ -55,9 +55,11 @@ class Patience:
 class Turn:
     """The right to migrate one schema, which no other process has meanwhile.
 
-    The right is an advisory lock, held by a transaction on a connection of its own: that works behind a pooler, and
-    nothing is left locked when this process dies. `create index concurrently` does not wait for that transaction, which
-    has no snapshot.
+    The right is two locks, held by a transaction on a connection of its own: that works behind a pooler, and nothing is
+    left locked when this process dies. `create index concurrently` does not wait for that transaction, which has no
+    snapshot. One is an advisory lock, which works before there are tables; it counts only if its holder could migrate,
+    since whoever may connect can take it. The other is on the version table, once that has a row: the first migration
+    alters the table. Only those can take it who may write there.
 
     Args:
         holder: The connection whose transaction has the lock.
@@ -153,8 +155,7 @@ def migrating(conninfo: str | None, schema: str, patience: Patience) -> Generato
 
 def _take_turn(holder: SyncConnection, statements: Statements, patience: Patience, by: float) -> None:
     for tries in itertools.count():
-        ((mine, other, _),) = holder.execute(statements["migrate_turn"]).fetchall()
-        if mine:
+        if (other := _before_us(holder, statements)) is None:
             return
         holder.rollback()
         if (left := by - time.monotonic()) <= 0:
@@ -165,3 +166,21 @@ def _take_turn(holder: SyncConnection, statements: Statements, patience: Patienc
         if not tries:
             emit(MIGRATE_WAITING, by=f"another migration, pid {other}")
         time.sleep(min(_pause(tries, *TURN_PAUSES), left))
+
+
+def _before_us(holder: SyncConnection, statements: Statements) -> int | None:
+    """Take the turn and return None; else return the server's process id of who has it, or 0 if that has just gone."""
+    lockable = all(holder.execute(statements[name]).fetchone() == (True,) for name in ("installed", "begun"))
+    holder.rollback()  # even reading it would be in the way of the migration that alters it
+    ((mine, other, entitled, _),) = holder.execute(statements["migrate_turn"]).fetchall()
+    if not mine and entitled:
+        return cast("int", other)
+    if not lockable:
+        return None
+    try:
+        holder.execute(statements["migrate_lock"])
+    except pg.LockNotAvailable:
+        holder.rollback()
+        found = holder.execute(statements["migrate_holder"]).fetchone()
+        return 0 if found is None else cast("int", found[0])
+    return None

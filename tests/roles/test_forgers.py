@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, LiteralString
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from dbjobq import JobQueue
+from dbjobq import JobQueue, StorageUnavailable
+from dbjobq.schema import migrate
 from tests.storage.database import Database
 from tests.storage.workers import claim, ended, exchange, rescue, run, worker
 
@@ -206,6 +208,35 @@ def test_nobody_switches_rescue_off_who_may_only_connect(
     with Database(roles.make()) as stranger:
         stranger.rows("select pg_advisory_lock(hashtext('dbjobq.rescue'), hashtext('dbjobq'))")
         assert [found.id for found in rescue(storage)] == [job_id]
+
+
+TURN = "select pg_advisory_lock(hashtextextended('dbjobq.migrate.dbjobq', 0))"
+
+
+def test_nobody_holds_up_migrations_who_may_only_connect(dsn: str, database: Database, roles: Roles) -> None:
+    with Database(roles.make()) as stranger:
+        stranger.rows(TURN)
+        migrate(dsn, timeout=0.2)  # would raise StorageUnavailable
+        with pytest.raises(psycopg.errors.InsufficientPrivilege), stranger.connection.transaction():
+            stranger.rows("lock table dbjobq.schema_version in share update exclusive mode")
+
+
+def test_nobody_holds_up_the_first_migration_who_may_only_connect(empty_dsn: str, roles: Roles) -> None:
+    login = {name: conninfo_to_dict(roles.make())[name] for name in ("user", "password")}
+    with Database(make_conninfo(empty_dsn, **login)) as stranger:
+        stranger.rows(TURN)
+        assert migrate(empty_dsn, timeout=5.0)
+
+
+def test_who_migrates_is_waited_for_by_either_lock(dsn: str, database: Database) -> None:
+    pid = database.value("select pg_backend_pid()")
+    with database.connection.transaction():
+        database.rows("lock table dbjobq.schema_version in share update exclusive mode")
+        with pytest.raises(StorageUnavailable, match=f"pid {pid} "):
+            migrate(dsn, timeout=0.1)
+    database.rows(TURN)  # as a release before does it, alone
+    with pytest.raises(StorageUnavailable, match=f"pid {pid} "):
+        migrate(dsn, timeout=0.1)
 
 
 @pytest.mark.parametrize("state", ["not there", "without a key", "of another key", "completed", "cancelled"])

@@ -204,6 +204,8 @@ class Statements:
             "ready": quoted("ready"),
             "scheduled": quoted("scheduled"),
             "done": quoted("done"),
+            "namespace": sql.Literal(name).as_string().strip(),
+            "version_table": quoted("schema_version"),
             "durable": DURABLY,
             "acknowledged": DURABLY if durable else "null",
         }
