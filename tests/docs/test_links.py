@@ -11,6 +11,9 @@ import pytest
 from tests.support.page import ROOT
 
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+OTHERS = {"CHANGELOG.md", "worker.md", "testing.md", "frameworks.md", "changing-jobs.md"}
+"""Pages that name files which were there, or are their readers' own."""
+ROOMS = [ROOT / name for name in ("dbjobq", "tests", "migrations", "examples", ".ci")]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -38,6 +41,13 @@ def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
         assert leads_to.exists(), f"{target}: there is no {leads_to}"
         if anchor:
             assert anchor in anchors(leads_to), f"{target}: {leads_to.name} has {sorted(anchors(leads_to))}"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name not in OTHERS], ids=lambda page: page.name)
+def test_the_files_that_a_page_names_are_there(page: Path) -> None:
+    named = set(re.findall(r"`((?:[\w.-]+/)*[\w-]+\.(?:py|sql))`", page.read_text()))
+    missing = {path for path in named if not ((ROOT / path).exists() or any([*place.rglob(path)] for place in ROOMS))}
+    assert missing == set()
 
 
 def test_every_decision_stands_in_their_list() -> None:
