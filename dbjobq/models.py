@@ -21,7 +21,7 @@ TRANSITIONS: Final[Mapping[tuple[Status, Event], Status]] = {
     ("running", "retry"): "pending",  # raised, or its lease ran out; attempts left
     ("running", "fail"): "failed",  # the same with none left: a dead letter
     ("running", "release"): "pending",  # handed back unstarted, or by a stopping worker: costs no attempt
-    ("running", "unknown"): "pending",  # no worker knows its type yet: later again, at no charge
+    ("running", "unknown"): "pending",  # no worker knows its type yet: put off, which uses up no attempt
     ("pending", "cancel"): "cancelled",
     ("running", "cancel"): "cancelled",
     ("failed", "revive"): "pending",  # `retry(job_id)`: attempts from 0

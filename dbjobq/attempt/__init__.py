@@ -1,1 +1,1 @@
-"""One attempt of one job: from a claim to the call of its function, and from what that did to what is written."""
+"""One attempt of one job: from a claim to the call of its function, and from that call's end to the outcome."""

@@ -42,14 +42,14 @@ class AttemptByHand:
         self._queue, self._aqueue = queue, aqueue
 
     def run(self) -> Outcome | None:
-        """Run it in this thread, on an event loop of its own if there is something to be awaited; see `arun`."""
+        """Run the attempt in this thread, on an event loop of its own if there is something to await; see `arun`."""
         return self._run(self._alone)
 
     async def arun(self) -> Outcome | None:
-        """Run it on this event loop, or if it is a `def`, on a thread.
+        """Run the attempt on this event loop or, if the function is a `def`, on a thread.
 
         Returns:
-            Its outcome; None if a transaction has committed it.
+            The attempt's outcome; None if a transaction has committed it.
         """
         found = self._find()
         if isinstance(found, Outcome):

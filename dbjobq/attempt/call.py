@@ -1,7 +1,7 @@
 """Turns a claim into the call of its function: reads the arguments, and makes the context where there is one.
 
-All of it is put together once for each job type, so a plain job costs one call more than its function: nothing that its
-type does not use is asked about again.
+The call is put together once for each job type, so a plain job costs one call more than its function: nothing is
+decided anew for each job.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["Call", "Caller", "Contexts", "Holder", "Load", "Wait"]
 
 
 class Holder(Protocol):
-    """Whoever runs an attempt: it tells the function of its cancellation, by the context."""
+    """The object that runs an attempt, and that tells the function of a cancellation through its context."""
 
     context: JobContext | None
 
@@ -43,7 +43,7 @@ class Caller:
 
     Args:
         contexts: Makes contexts, for the job types that take one.
-        wait: Waits for what a `def` has returned and is still to be awaited.
+        wait: Waits for a `def`'s result that is still to be awaited.
         load: Reads arguments.
     """
 
@@ -53,7 +53,7 @@ class Caller:
         """The calls made so far, for a loop that cannot afford to ask `of` for each job."""
 
     def of(self, task: Task) -> Call:
-        """Return how the function of a job type is called."""
+        """Return the call of a job type's function."""
         call = self.known.get(task)
         if call is None:
             call = self._plain(task) if task.context is None else self._with_context(task, task.context)

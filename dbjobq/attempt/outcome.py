@@ -1,4 +1,4 @@
-"""How an attempt ended → what is written of it: completed, retried, failed, handed back. Pure; nothing is awaited."""
+"""Outcomes: whether an ended attempt is completed, retried, failed or handed back. Pure; nothing is awaited."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["UNKNOWN_WITHIN", "completed", "failed", "failed_with", "unfinished",
 UNKNOWN_WITHIN: Final = 3600.0
 """Seconds for which a job waits for a worker that knows its type, if nobody says otherwise: longer than a deploy."""
 MAX_DELAY: Final = 100 * 366 * 86400.0
-"""Seconds until a retry: a century, which PostgreSQL's calendar and Python's both have room for."""
+"""The most seconds until a retry: a century, for which PostgreSQL's calendar and Python's both have room."""
 
 
 def completed(claim: Claim, result: Any) -> Outcome:
@@ -37,7 +37,7 @@ def completed(claim: Claim, result: Any) -> Outcome:
 def failed(claim: Claim, error: BaseException, policy: RetryPolicy = DEFAULT_RETRY) -> Outcome:
     """Return the outcome of an attempt that raised: a retry after the policy's delay, or the end.
 
-    Never raises: where a policy of the user's own does, the default one decides, and the error says so.
+    Never raises: where the user's own policy does, the default policy decides, and the error says so.
     """
     return _failure(claim, describe(error), error, policy)
 
@@ -48,9 +48,9 @@ def failed_with(claim: Claim, error: str, policy: RetryPolicy = DEFAULT_RETRY) -
 
 
 def unfinished(claim: Claim) -> Outcome:
-    """Return the outcome of an attempt that is not over when its worker stops: handed back, at no charge.
+    """Return the outcome of an attempt that is not over when its worker stops: the job is handed back.
 
-    But one with `max_retries=0` has failed: it may start once, and has.
+    But a job with `max_retries=0` has failed: it may start only once, and has.
     """
     if claim.max_retries > 0:
         return Outcome(claim, "release")
@@ -58,14 +58,14 @@ def unfinished(claim: Claim) -> Outcome:
 
 
 def unknown(claim: Claim, error: BaseException, within: float) -> Outcome:
-    """Return the outcome of a job whose type is not known here: back at no charge, for others may know it by now.
+    """Return the outcome of a job of unknown type: it is put off, since other workers may know the type by now.
 
     Args:
-        claim: Under which it is held.
-        error: Why it was not found.
-        within: After so many seconds of that, counted by the database, it fails.
+        claim: The claim under which the job is held.
+        error: Why the type was not found.
+        within: Seconds, counted by the database, after which such a job fails.
     """
-    rule = f"It goes back at no charge, and fails when that has lasted {within:g} s (unknown_within)."
+    rule = f"The job is put off, which uses up no attempt, and fails after {within:g} s of that (unknown_within)."
     return Outcome(claim, "unknown", f"{describe(error).rstrip()}\n\n{rule}", None, within)
 
 
@@ -83,6 +83,6 @@ def _failure(claim: Claim, said: str, error: BaseException | None, policy: Retry
 
 def _delay(claim: Claim, policy: RetryPolicy, asked: float | None) -> float:
     seconds = policy.delay(claim.attempts + 1, random.random()) if asked is None else asked  # noqa: S311 - jitter
-    if not seconds >= 0:  # what a subclass returns is anybody's guess, NaN included
+    if not seconds >= 0:  # a subclass may return anything, NaN included
         raise ValueError(f"a delay of {seconds} seconds")
     return float(min(seconds, MAX_DELAY))

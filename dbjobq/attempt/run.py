@@ -26,11 +26,11 @@ def run(  # noqa: PLR0913 - what an attempt consists of
     """Run a `def` job, in this thread.
 
     Args:
-        storage: For a transaction; None where no job type has one.
-        claim: Under which the job is held.
-        task: Its type.
-        call: Calls its function.
-        holder: Whoever runs the attempt.
+        storage: The storage, for a transaction; None where no job type has one.
+        claim: The claim under which the job is held.
+        task: The job's type.
+        call: Calls the job's function.
+        holder: The object that runs the attempt.
         by_hand: See `ended_by`.
 
     Returns:
@@ -93,9 +93,9 @@ def ended_by(
     threads. An attempt that has not started, or whose job is not held any more, did not fail.
 
     Args:
-        claim: Under which the job is held, or was.
-        task: Its type.
-        error: What was raised.
+        claim: The claim under which the job is held, or was.
+        task: The job's type.
+        error: The exception.
         started: Whether the function was called, and its result may be written.
         by_hand: Whether somebody waits for the attempt: what is not the function's failure is raised again then, such
             as a KeyboardInterrupt, and the cancellation of whoever waits.
@@ -115,7 +115,7 @@ def ended_by(
         return None
     elif not started and isinstance(error, StorageUnavailable):
         emit(TRANSACTION_FAILED, claim, error=str(error))
-        return Outcome(claim, "release")  # not the job's fault, so not at its charge
+        return Outcome(claim, "release")  # not the job's fault, so it uses up no attempt
     return failed(claim, error, task.retry)
 
 
@@ -131,7 +131,7 @@ def _is_ours(error: BaseException) -> bool:
 
 
 async def within(seconds: float | None, call: Coroutine[Any, Any, Any], said: str = OVERRUN) -> Any:
-    """Await a function's call for so long. Raises TimeoutError, which says so, after cancelling it."""
+    """Await a function's call for at most `seconds`. Raises TimeoutError, with `said`, after cancelling it."""
     limit = asyncio.timeout(seconds)
     try:
         async with limit:

@@ -1,4 +1,4 @@
-"""Whether a function has run when its call returns; and how what is left of it is awaited, if not (contract §3)."""
+"""Tells whether a function has run when its call returns, and awaits the rest of it if not."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ async def settled(result: Any, task: Task) -> Any:
     A decorator may hide from `@job` that a function is an `async def`.
 
     Args:
-        result: What the function returned.
-        task: Its type.
+        result: The value that the function returned.
+        task: The job's type.
 
     Raises:
         TypeError: The function's body has not run, and will not; or it cannot run in its transaction any more.
@@ -64,7 +64,7 @@ async def settled(result: Any, task: Task) -> Any:
 
 
 async def awaited(call: Awaitable[Any], task: Task) -> Any:
-    """Return what the call of an `async def` comes to; see `settled`."""
+    """Return the result of an `async def`'s call; see `settled`."""
     result = await call
     return result if is_final(result) else await settled(result, task)
 
@@ -76,6 +76,6 @@ def _how_not_run(result: object) -> str | None:
 
 
 def _drop(result: Awaitable[Any]) -> None:
-    """Let a coroutine go without a warning that nobody has awaited it."""
+    """Close a coroutine, so that Python does not warn that nobody has awaited it."""
     with suppress(Exception):
         getattr(result, "close", bool)()

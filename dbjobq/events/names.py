@@ -137,7 +137,8 @@ JOB_RELEASED: Final = Event(
     level=WARNING,
     batched=True,
     job="yes",
-    says="A running job was handed back to its queue at no charge: the worker stops, or its event loop is given up.",
+    says="A running job was handed back to its queue, which uses up no attempt: the worker stops, or its event loop is "
+    "given up.",
     do="If deploys do this, give running jobs more time: `shutdown_timeout`.",
 )
 JOB_LOST: Final = Event(
@@ -174,8 +175,8 @@ JOB_UNKNOWN: Final = Event(
     quiet_when="a job of that type was told of before",
     job="yes",
     fields=("error",),
-    says="This worker does not know a job's type. The job goes back at no charge, and fails if nobody knows "
-    "it for an hour (`unknown_within`).",
+    says="This worker does not know a job's type. The job is put off, which uses up no attempt, and fails if nobody "
+    "knows it for an hour (`unknown_within`).",
     do="Deploy the code that has the job type, or name its module to the worker; the error says where it "
     "was looked for.",
 )
@@ -242,7 +243,7 @@ TRANSACTION_FAILED: Final = Event(
     job="yes",
     fields=("error",),
     says="The transaction of a transactional job could not be committed, so nothing of it was written; the "
-    "job goes back at no charge.",
+    "job goes back, which uses up no attempt.",
     do="See the error: the database went away, or refused the commit.",
 )
 
@@ -263,7 +264,7 @@ THREAD_UNAVAILABLE: Final = Event(
     level=ERROR,
     job="yes",
     fields=("error",),
-    says="The system gives no more threads, so a `def` job goes back at no charge.",
+    says="The system gives no more threads, so a `def` job goes back, which uses up no attempt.",
     do="Look for `thread.abandoned`: jobs that do not end leave threads behind. Give them timeouts of "
     "their own calls, and restart the worker.",
 )
@@ -355,8 +356,8 @@ CLAIMS_RECOVERED: Final = Event(
     name="claims.recovered",
     level=WARNING,
     fields=("jobs",),
-    says="Jobs that were claimed, and of which the worker never heard because a reply was lost, went back at "
-    "no charge.",
+    says="Jobs that were claimed, and of which the worker never heard because a reply was lost, went back, "
+    "which used up no attempt.",
     do=_NOTHING,
 )
 PLACES_TIDIED: Final = Event(

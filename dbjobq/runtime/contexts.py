@@ -17,12 +17,12 @@ __all__ = ["contexts_of"]
 
 
 def contexts_of(storage: BaseStorage | None, worker_id: str, on_progress: Callable[[Claim, str], None]) -> Contexts:
-    """Return what makes the contexts of one worker's jobs.
+    """Return a function that makes the contexts of one worker's jobs.
 
     Args:
-        storage: Where `ctx.queue` enqueues; None if it cannot be reached from this process.
-        worker_id: For `ctx.job.worker_id`.
-        on_progress: Is told what a job says of its progress, as JSON text.
+        storage: The storage of `ctx.queue`; None if it cannot be reached from this process.
+        worker_id: The worker's name, for `ctx.job.worker_id`.
+        on_progress: Called with a job's claim and its progress, as JSON text.
     """
     queue, aqueue = (None, None) if storage is None else (JobQueue(storage), AsyncJobQueue(storage))
 

@@ -1,8 +1,8 @@
-"""`def` jobs: daemon threads that take chunks of claims from a queue, so that short jobs cost no hand-over each.
+"""`def` jobs: daemon threads take chunks of claims from a queue, so that short jobs cost no hand-over each.
 
-A thread cannot be stopped from outside. One whose job timed out, was cancelled or outlived the worker is abandoned:
-what its function still returns is dropped, the thread ends then, and another has taken its place. So has it where a job
-runs for very long, but then what that returns counts.
+A thread cannot be stopped from outside. A thread whose job timed out, was cancelled or outlived the worker is
+abandoned: another takes its place, its function's result is dropped, and the thread ends when that function returns. A
+thread whose job runs for very long is relieved: another takes its place, but the job's result counts.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["Chunk", "Threads"]
 
 
 class Chunk:
-    """Claims that one thread works off in order. The loop may take back those that are not started."""
+    """Claims that one thread runs in order. The event loop may take back those that are not started."""
 
     __slots__ = (
         "_awaits",
@@ -47,28 +47,28 @@ class Chunk:
     def __init__(self, waiting: deque[tuple[Claim, Task]], done: asyncio.Future[None]) -> None:
         self.waiting = waiting
         self.claims = [claim for claim, _ in waiting]
-        """All that came with it, ended or not."""
+        """All claims of the chunk, ended or not."""
         self.done = done
         self.claim: Claim | None = None
-        """What runs now."""
+        """The claim of the job that runs now; None between two jobs."""
         self.context: JobContext | None = None
         self.outcomes: list[Outcome] = []
         self.thread: int | None = None
-        """Which one works on it."""
+        """The identifier of the thread that runs the chunk."""
         self.relieved = False
-        """Another thread has taken the place of the one that works on it."""
+        """Whether another thread has taken the place of this chunk's thread."""
         self.abandoned = False
-        """So it has, and nothing that comes of it counts."""
+        """Whether the thread has been replaced and its results are discarded."""
         self._awaits: Future[Any] | None = None
 
     def awaits(self, future: Future[Any] | None) -> None:
-        """Its thread waits for this, which runs on the loop, or has waited. From the thread."""
+        """Note the future on the event loop that the chunk's thread waits for; None if none. Called by the thread."""
         self._awaits = future
         if self.abandoned and future is not None:
             future.cancel()
 
     def abandon(self) -> None:
-        """Nothing that comes of it counts from now on; what runs for it on the loop is cancelled."""
+        """Discard the chunk's results from now on, and cancel the future on the event loop that its thread awaits."""
         self.abandoned = True
         if (future := self._awaits) is not None:
             future.cancel()
@@ -83,11 +83,11 @@ class Chunk:
 
 
 class Threads:
-    """As many threads as were ever needed at once, at most `limit`.
+    """Threads for `def` jobs: as many as were ever needed at once, at most `limit`.
 
     Args:
         limit: The worker's concurrency.
-        run: Runs one job in a thread and returns its outcome; None if it may not be started, or has been recorded.
+        run: Runs one job in a thread and returns its outcome; None if it may not be started, or has been written.
     """
 
     def __init__(self, limit: int, run: Callable[[Claim, Task, Chunk], Outcome | None]) -> None:
@@ -97,10 +97,10 @@ class Threads:
         self._alive = self._busy = 0
 
     def submit(self, chunk: Chunk) -> RuntimeError | None:
-        """Hand over a chunk; its `done` is set on the loop when it is worked off.
+        """Hand over a chunk; its `done` is set on the event loop when all of it has run.
 
         Returns:
-            Why it was not handed over: there is no thread, and the system gives none.
+            The error if no thread is idle, and the system gives no more.
         """
         if self._busy >= self._alive and self._alive < self._limit:
             try:
@@ -114,19 +114,19 @@ class Threads:
         return None
 
     def relieve(self, chunk: Chunk) -> None:
-        """Let another take the place of the chunk's thread, which ends with it."""
+        """Let another thread take the place of the chunk's, which ends with the chunk."""
         if not chunk.relieved:
             chunk.relieved = True
             self._busy -= 1
             self._alive -= 1
 
     def abandon(self, chunk: Chunk) -> None:
-        """Forget the chunk's thread: it ends when its function returns, and nothing that it returns counts."""
+        """Forget the chunk's thread: it ends when its function returns, and its results are discarded."""
         self.relieve(chunk)
         chunk.abandon()
 
     def wait(self, rest: Coroutine[Any, Any, Any], chunk: Chunk) -> Any:
-        """Have the loop await what a `def` has returned, and return its result; called in the chunk's thread."""
+        """Have the event loop await a `def`'s coroutine, and return its result; called in the chunk's thread."""
         chunk.awaits(future := asyncio.run_coroutine_threadsafe(rest, self._loop))
         try:
             return future.result()
@@ -150,23 +150,23 @@ class Threads:
                 except IndexError:
                     break
                 chunk.claim = claim
-                # A context of its own: what a job leaves in context variables is not for the next one.
+                # Each job has a context of its own: the next one must not see its context variables.
                 try:
                     outcome = base.copy().run(self._run, claim, task, chunk)
-                except BaseException as error:  # the thread must go on, and the chunk end, whatever that was
+                except BaseException as error:  # whatever it is, the thread must go on, and the chunk end
                     outcome = failed(claim, error)
                 if outcome is not None and not chunk.abandoned:
-                    chunk.outcomes.append(outcome)  # before it is seen to have ended
+                    chunk.outcomes.append(outcome)  # before others see that the job has ended
                 chunk.claim = chunk.context = None
                 if chunk.abandoned:
                     return
             try:
                 self._loop.call_soon_threadsafe(self._end, chunk)
-            except RuntimeError:  # the loop is closed: the worker has stopped without us
+            except RuntimeError:  # the event loop is closed: the worker has stopped without this thread
                 return
             if chunk.relieved:
                 return
-            del chunk  # an idle thread keeps no job's data alive
+            del chunk  # so that an idle thread keeps no job's data alive
 
     def _end(self, chunk: Chunk) -> None:
         if not chunk.relieved:

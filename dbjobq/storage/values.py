@@ -81,7 +81,7 @@ class Claim(NamedTuple):
     max_retries: int
     timeout: float | None
     ties: int
-    """What hangs on its end, as bits (`UNIQUE`); 0 for most jobs."""
+    """Bits for everything that hangs on the job's end (`UNIQUE`); 0 for most jobs."""
     created_at: float
     execute_at: float | None
     claimed_at: float

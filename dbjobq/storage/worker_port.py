@@ -29,13 +29,13 @@ class Session(ABC):
         """Connect, check the tables' version, and register the worker unless it is registered.
 
         Returns:
-            Whether it still is who it was, as far as it was somebody: False if the database did not know it any more (a
-            failover that lost the last commits, a restore), so that nothing that it holds is its own.
+            Whether the worker is still registered as before, or was not registered before. False if the database does
+            not know it any more (a failover that lost the last commits, a restore): then it holds nothing any more.
         """
 
     @abstractmethod
     def forget(self) -> None:
-        """Stop being the worker that was registered: its leases have run out. The next `open` registers a new one."""
+        """Forget the registration, whose leases have run out. The next `open` registers a new worker."""
 
     @abstractmethod
     async def step(self, exchange: Exchange) -> Answer:
@@ -46,14 +46,14 @@ class Session(ABC):
 
     @abstractmethod
     async def idle(self) -> Idle:
-        """Say that this worker is about to sleep: enqueues must notify from now on."""
+        """Tell the database that this worker is about to sleep, so that enqueues notify from now on."""
 
     @abstractmethod
     async def release(self, keep: Iterable[Claim] = ()) -> list[str]:
-        """Give back, free of charge, what the storage says this worker holds; return the jobs' ids.
+        """Release the jobs that this worker holds by the storage's account, but not by its own; return their ids.
 
         Args:
-            keep: What it knows that it holds, and goes on holding.
+            keep: The claims that the worker knows of, and keeps.
         """
 
     async def close(self) -> None:  # noqa: B027 - nothing to do is an answer, too
@@ -61,14 +61,14 @@ class Session(ABC):
 
     @abstractmethod
     def notices(self) -> AsyncIterator[Notice]:
-        """Yield what happens, from the moment of the call on; a `work` notice first, for what happened before.
+        """Yield notifications from the moment of the call on; first a `work` notice, for jobs that came before.
 
-        Then it is found out whether anything arrives: an `echo` or a `deaf` notice follows within a second.
+        Within a second an `echo` or a `deaf` notice follows, which says whether notifications arrive at all.
         """
 
     async def guard(self) -> None:
         """Run until cancelled: end connections whose answer will not come, those of `notices` and `pulse`, too."""
-        await asyncio.Event().wait()  # unless a storage has connections that can hang
+        await asyncio.Event().wait()  # for storages whose connections cannot hang
 
     @abstractmethod
     def pulse(self) -> Pulse:
@@ -88,7 +88,7 @@ class Pulse(ABC):
 
     @abstractmethod
     def lost(self, held: Sequence[Claim]) -> list[Claim]:
-        """Return those of `held` that are no longer leased: cancelled, or given to another worker."""
+        """Return the claims of `held` that are no longer leased: cancelled, or given to another worker."""
 
     @abstractmethod
     def abandoned(self) -> bool:
@@ -96,32 +96,29 @@ class Pulse(ABC):
 
     @abstractmethod
     def rescue(self) -> list[Rescued]:
-        """Take back what workers that are gone held, some hundreds at a time: again, until there are no more.
-
-        One attempt each.
-        """
+        """Take back some hundred jobs of dead workers, each of which uses up an attempt; an empty list ends it."""
 
     @abstractmethod
     def finish(self, outcomes: Sequence[Outcome]) -> set[str]:
-        """Write results in the place of an event loop that is blocked; return the ids of those accepted.
+        """Write results in the place of a blocked event loop; return the ids of the accepted ones.
 
-        Passes over those that somebody is just writing: a transaction that the loop would have to end must not be
-        waited for.
+        Results that somebody is just writing are passed over: a transaction that the blocked loop would have to end
+        must not be waited for.
         """
 
     @abstractmethod
     def take_over(self, keep: Sequence[Claim], outcomes: Sequence[Outcome] = ()) -> tuple[set[str], list[str]]:
         """Go on in the place of an event loop that will not come back, in one transaction.
 
-        The session's connections are cut first: nobody reads there what the server says, and with them ends what was
-        half sent. Then results are written, those that were part of it, too; what has none goes back, free of charge.
+        The session's connections are cut first, since nobody reads their answers any more; a half-sent exchange ends
+        with them. Then results are written, those of that exchange included, and jobs without a result are released.
 
         Args:
-            keep: What is known to be held, and remains so.
+            keep: The claims that are known to be held, and are kept.
             outcomes: Results to write.
 
         Returns:
-            The ids of the results accepted; and of the jobs that went back, of which the loop had never heard.
+            The ids of the accepted results; and the ids of the released jobs, of which the loop had never heard.
         """
 
     def cut(self) -> None:  # noqa: B027 - nothing to do is an answer, too

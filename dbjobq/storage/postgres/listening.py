@@ -1,4 +1,4 @@
-"""Hears what is notified: over a direct connection of its own, by anybody who wants to, a worker or not."""
+"""Listens for notifications over a direct connection of its own, for workers and for everybody else."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from dbjobq.storage.postgres.statements import Statements
 __all__ = ["Heard", "Listening"]
 
 ECHO_WITHIN: Final = 1.0
-"""Seconds in which a notification of one's own must come back; it takes milliseconds."""
+"""Seconds in which the listener's own notification must come back; it takes milliseconds."""
 SILENCE: Final = 60.0
-"""Seconds after which the connection is asked whether it still leads anywhere."""
+"""Seconds without a notification after which the connection is tested."""
 
 Kind = Literal["listening", "work", "busy", "cancelled", "echo", "deaf"]
 _KINDS: Final[dict[str, Kind]] = {"w": "work", "b": "busy", "c": "cancelled", "e": "echo"}
-"""What a payload's first letter says, as the statements in `sql/` send it."""
+"""The kinds of notifications by their payload's first letter, as the statements in `sql/` send it."""
 
 
 class Heard(NamedTuple):
-    """Something that was heard."""
+    """A notification, or a finding about the connection."""
 
     kind: Kind
-    """What it is about.
+    """The kind.
 
-    `listening` comes first: what happens from now on is heard. `work`: a job is ready in a queue. `busy`: enqueues into
-    a queue need not notify. `cancelled`: a job was, while it ran. `echo` or `deaf`, within a second: whether anything
-    that is notified arrives here.
+    `listening` comes first: from now on notifications are heard. `work`: a job is ready in a queue. `busy`: enqueues
+    into a queue need not notify. `cancelled`: a running job was cancelled. `echo` or `deaf`, within a second: whether
+    notifications arrive here at all.
     """
     about: str = ""
     """The number of the queue, or the id of the job."""
@@ -43,9 +43,9 @@ class Listening:
     """Listens, over one connection at a time.
 
     Args:
-        connections: Where the connection comes from.
-        statements: Ours.
-        guard: Watches over what is asked; None for nobody.
+        connections: Makes the connection.
+        statements: The statements for the schema.
+        guard: The watchdog for questions over the connection; None without one.
     """
 
     def __init__(self, connections: Connections, statements: Statements, guard: Guard | None = None) -> None:
@@ -54,7 +54,7 @@ class Listening:
         self._connection: AsyncConnection | None = None
 
     async def heard(self) -> AsyncGenerator[Heard]:
-        """Yield what is heard, until the connection is lost: then StorageUnavailable is raised."""
+        """Yield notifications until the connection is lost, which raises StorageUnavailable."""
         with translated(self._connections.schema):
             connection = self._connection = await self._connections.connect_listener()
             try:
@@ -71,10 +71,10 @@ class Listening:
                 await hang_up(connection)
 
     async def _payloads(self, connection: AsyncConnection) -> AsyncGenerator[str | None]:
-        """Yield what is notified; None if within a second nothing was, though something was said to be heard here.
+        """Yield payloads; None if the listener's own notification does not come back within a second.
 
-        It is said the way that enqueues go. On the listening connection it would prove nothing: a pooler passes on what
-        a server adds to its answers.
+        That notification goes over the connection that enqueues use. Over the listening connection it would prove
+        nothing: a pooler passes on the notifications that a server adds to its answers.
         """
         async with await self._connections.async_connect() as other:
             with self._guard.waiting(other):
