@@ -159,7 +159,7 @@ def tell_ended(batch: Sequence[Outcome], refused: Sequence[Outcome] = (), gave_u
         refused: Those of it that were not written.
         gave_up: Those `unknown` ones of it with which the job has failed.
     """
-    if _called.ended and batch:
+    if _called.ended and (batch or refused):
         if refused or gave_up:
             apart = {outcome.claim.claim for outcome in (*refused, *gave_up)}
             batch = [outcome for outcome in batch if outcome.claim.claim not in apart]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Final
 
 from dbjobq.attempt.call import Call
@@ -11,6 +12,7 @@ from dbjobq.attempt.outcome import completed, failed
 from dbjobq.errors import LeaseLost, StorageUnavailable
 from dbjobq.events.bus import emit
 from dbjobq.events.names import JOB_REFUSED, TRANSACTION_FAILED
+from dbjobq.hooks import tell_ended
 from dbjobq.jobs.registry import Task
 from dbjobq.storage.base import BaseStorage
 from dbjobq.storage.values import Claim, Outcome
@@ -52,7 +54,12 @@ def run(  # noqa: PLR0913 - what an attempt consists of
                 started = False
                 raise LeaseLost(claim.id)
     except BaseException as error:
+        if isinstance(error, LeaseLost) and not (started or by_hand):
+            _refused(outcome, cancelled=_cancelled(storage, claim))
+            return None
         return ended_by(claim, task, error, started=started, by_hand=by_hand)
+    if not by_hand:
+        tell_ended([outcome])
     return None
 
 
@@ -79,7 +86,12 @@ async def arun(  # noqa: PLR0913 - as above
                 started = False
                 raise LeaseLost(claim.id)
     except BaseException as error:
+        if isinstance(error, LeaseLost) and not (started or by_hand):
+            _refused(outcome, cancelled=await _acancelled(storage, claim))
+            return None
         return ended_by(claim, task, error, started=started, by_hand=by_hand)
+    if not by_hand:
+        tell_ended([outcome])
     return None
 
 
@@ -110,13 +122,30 @@ def ended_by(
     if by_hand:
         if not started or not isinstance(error, Exception | SystemExit | asyncio.CancelledError) or _is_ours(error):
             raise  # noqa: PLE0704 - the caller has caught it
-    elif not started and isinstance(error, LeaseLost):
-        emit(JOB_REFUSED, claim)
-        return None
     elif not started and isinstance(error, StorageUnavailable):
         emit(TRANSACTION_FAILED, claim, error=str(error))
         return Outcome(claim, "release")  # not the job's fault, so it uses up no attempt
     return failed(claim, error, task.retry)
+
+
+def _refused(outcome: Outcome, *, cancelled: bool) -> None:
+    """Tell that the job was not held any more when its transaction was to commit: all is rolled back."""
+    emit(JOB_REFUSED, outcome.claim, quietly=cancelled)
+    tell_ended((), [outcome])
+
+
+def _cancelled(storage: BaseStorage, claim: Claim) -> bool:
+    with suppress(StorageUnavailable):
+        found = storage.get_job(claim.id).run()
+        return found is not None and found.status == "cancelled"
+    return False
+
+
+async def _acancelled(storage: BaseStorage, claim: Claim) -> bool:
+    with suppress(StorageUnavailable):
+        found = await storage.get_job(claim.id).arun()
+        return found is not None and found.status == "cancelled"
+    return False
 
 
 def _is_ours(error: BaseException) -> bool:

@@ -141,21 +141,27 @@ JOB_RELEASED: Final = Event(
     "given up.",
     do="If deploys do this, give running jobs more time: `shutdown_timeout`.",
 )
-JOB_LOST: Final = Event(
-    name="job.lost",
-    level=WARNING,
-    quiet=INFO,
-    quiet_when="the job was cancelled",
+JOB_CANCELLED: Final = Event(
+    name="job.cancelled",
+    level=INFO,
     job="yes",
-    says="A running job is not this worker's any more: it was cancelled, or given to another worker.",
+    says="A job was cancelled while it ran here: its function is told, and what it returns is dropped.",
     do=_NOTHING,
+)
+JOB_TAKEN: Final = Event(
+    name="job.taken",
+    level=WARNING,
+    job="yes",
+    says="A job that runs here was given to another worker, or ended from outside: its function is told, and what it "
+    "returns is dropped.",
+    do="See `worker.lease_lost`: the worker was taken for dead. Or somebody changes dbjobq's tables by hand.",
 )
 JOB_REFUSED: Final = Event(
     name="job.refused",
     level=WARNING,
     batched=True,
     quiet=INFO,
-    quiet_when="the worker's lease was in force, so the job was cancelled",
+    quiet_when="the job was cancelled",
     job="yes",
     says="The outcome of a job was not written, since the job was cancelled or taken by another worker meanwhile.",
     do=_NOTHING,

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import partial
@@ -24,14 +24,15 @@ from dbjobq.attempt.settled import awaited, is_final, settled
 from dbjobq.events.bus import emit
 from dbjobq.events.loggers import running_here, worker_log
 from dbjobq.events.names import (
+    JOB_CANCELLED,
     JOB_COMPLETED,
     JOB_FAILED,
     JOB_FENCED,
-    JOB_LOST,
     JOB_RELEASED,
     JOB_RETRY,
     JOB_STARTED,
     JOB_STUCK,
+    JOB_TAKEN,
     JOB_UNKNOWN,
     SLOT_BROKEN,
     THREAD_ABANDONED,
@@ -261,19 +262,26 @@ class Executor:
         """Tell whether a job runs here."""
         return any(claim.id == job_id for claim in self.running())
 
-    @property
-    def cancels(self) -> bool:
-        """Whether a job that is not this worker's any more was cancelled by somebody: the lease holds."""
-        return self._lease.alive()
+    def lost(self, claims: Mapping[Claim, bool]) -> None:
+        """Jobs are no longer held: tell their functions, and drop what those return.
 
-    def lost(self, claims: list[Claim]) -> None:
-        """These are no longer held, cancelled or given away: tell their functions, and drop what those return."""
-        gone = {claim.claim + claim.id for claim in claims}
-        for slot in tuple(self._slots):
-            claim = slot.running()
-            if claim is not None and not slot.verdict and claim.claim + claim.id in gone:
-                emit(JOB_LOST, claim, quietly=self.cancels)
-                self._abandon(slot, claim, "lost")
+        Args:
+            claims: The jobs, and of each whether it was cancelled: or another worker has it.
+        """
+        for slot, claim in self._that_run(claims):
+            cancelled = claims[claim]
+            emit(JOB_CANCELLED if cancelled else JOB_TAKEN, claim)
+            self._abandon(slot, claim, "cancelled" if cancelled else "taken")
+
+    def drop(self, claims: Collection[Claim]) -> None:
+        """What becomes of jobs was written in the loop's place: tell their functions, and drop what those return."""
+        for slot, claim in self._that_run(set(claims)):
+            self._abandon(slot, claim, "released")
+
+    def _that_run(self, claims: Collection[Claim]) -> list[tuple[Slot, Claim]]:
+        """Return those of these jobs that run and were not ended from outside yet, with their slots."""
+        running = ((slot, slot.running()) for slot in tuple(self._slots) if not slot.verdict)
+        return [(slot, claim) for slot, claim in running if claim is not None and claim in claims]
 
     def cut_off(self, claims: Collection[Claim]) -> None:
         """End the transactions of these jobs for a loop that cannot: others would wait for them. From any thread."""
@@ -316,7 +324,7 @@ class Executor:
             self._threads.abandon(slot.chunk)
             if not slot.chunk.done.done():
                 slot.chunk.done.set_result(None)
-            emit(THREAD_ABANDONED, claim, quietly=verdict == "lost" and self.cancels)
+            emit(THREAD_ABANDONED, claim, quietly=verdict == "cancelled")
         elif slot.task is not None:
             slot.task.cancel()
 

@@ -163,7 +163,7 @@ class Poller:
         tell_ended(outcomes, answer.refused, answer.gave_up)
         tell_claimed(answer.claims)
         for outcome in answer.refused:
-            emit(JOB_REFUSED, outcome.claim, quietly=self._executor.cancels)
+            emit(JOB_REFUSED, outcome.claim, quietly=outcome.claim.id in answer.cancelled)
         for outcome in answer.gave_up:
             self._executor.log(outcome._replace(event="fail"))
         self._note_due(answer.next_due, asked=promote)

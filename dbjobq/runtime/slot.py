@@ -11,8 +11,9 @@ from dbjobq.storage.values import Claim
 
 __all__ = ["Slot", "Verdict"]
 
-Verdict: TypeAlias = Literal["lost", "fenced", "released"]
-"""Why a job was ended from outside: cancelled or given to another worker; the lease was over; handed back."""
+Verdict: TypeAlias = Literal["cancelled", "taken", "fenced", "released"]
+"""Why a job was ended from outside: cancelled; given to another worker; the lease was over; handed back, or what became
+of it was written in the loop's place."""
 
 
 class Slot:

@@ -5,7 +5,7 @@ Values of which a worker makes tens of thousands a second are tuples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple
@@ -166,6 +166,8 @@ class Answer(NamedTuple):
     """Results that came too late: their jobs are held by others, or were cancelled."""
     next_due: float | None
     """Seconds until the next scheduled job is due, as far as it was asked for."""
+    cancelled: Collection[str] = ()
+    """The ids of those of them whose jobs are cancelled."""
     gave_up: Sequence[Outcome] = ()
     """The `unknown` outcomes whose jobs have failed: no worker has known their type for too long."""
 

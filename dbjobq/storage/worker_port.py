@@ -87,8 +87,8 @@ class Pulse(ABC):
         """Prolong the worker's life to `seconds` from now; False if it had ended before."""
 
     @abstractmethod
-    def lost(self, held: Sequence[Claim]) -> list[Claim]:
-        """Return the claims of `held` that are no longer leased: cancelled, or given to another worker."""
+    def lost(self, held: Sequence[Claim]) -> dict[Claim, bool]:
+        """Return the claims of `held` that are no longer leased; True if the job was cancelled, False if it was taken."""
 
     @abstractmethod
     def abandoned(self) -> bool:

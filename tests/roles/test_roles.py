@@ -178,7 +178,7 @@ def test_a_worker_does_all_that_workers_do(
         assert TOLD.wait(60)
         until(lambda: queue.count("completed") == 5)
     assert queue.count("pending") == queue.count("running") == queue.count("failed") == 0
-    assert {"job.rescued", "job.retry", "job.lost"} <= events()
+    assert {"job.rescued", "job.retry", "job.cancelled"} <= events()
     assert not {"listener.lost", "service.failing", "service.broken"} & events()
 
 

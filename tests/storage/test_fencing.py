@@ -199,7 +199,11 @@ def test_a_late_result_is_reported_as_refused_to_a_worker_that_was_rescued(
             backstage.kill("paused")
             assert len(rescue(storage)) == 2
             late = [ended(c, event, result="1" if with_result else None) for c in claims]
-            assert (await exchange(paused, late)).refused == late
+            pulse = paused.pulse()
+            assert pulse.lost(claims) == dict.fromkeys(claims, False)
+            pulse.close()
+            answer = await exchange(paused, late)
+            assert (answer.refused, answer.cancelled) == (late, set())
 
     run(main())
 
@@ -212,10 +216,11 @@ def test_a_result_that_comes_after_cancel_is_refused(storage: BaseStorage, queue
             (held,) = await claim(session)
             assert queue.cancel(one)
             pulse = session.pulse()
-            assert pulse.lost([held]) == [held]
+            assert pulse.lost([held]) == {held: True}
             pulse.close()
             late = [ended(held, result='"x"')]
-            assert (await exchange(session, late)).refused == late
+            answer = await exchange(session, late)
+            assert (answer.refused, answer.cancelled) == (late, {one})
             assert stored(queue, one).status == "cancelled"
 
     run(main())

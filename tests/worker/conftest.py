@@ -107,6 +107,10 @@ class Events:
         """The lines of one event."""
         return [record for record in tuple(self._caplog.records) if record.getMessage() == event]
 
+    def loud(self) -> list[str]:
+        """The lines above INFO."""
+        return [record.getMessage() for record in tuple(self._caplog.records) if record.levelno > logging.INFO]
+
     def jobs(self, event: str) -> list[str]:
         """The ids of the jobs in them."""
         return [vars(record)["job_id"] for record in self.of(event)]

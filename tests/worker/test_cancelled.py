@@ -132,7 +132,7 @@ def test_a_notice_of_a_cancellation_that_did_not_happen_is_not_believed(
     database.rows("select pg_notify('dbjobq', 'c' || %s)", job_id)
     other = queue.enqueue(work)
     assert queue.cancel(other)  # its notice comes after the forged one
-    lasting(lambda: not events.of("job.lost"), 0.3)
+    lasting(lambda: not events.of("job.cancelled"), 0.3)
     told.set()
     ended(queue, [job_id])
     found = queue.get_job(job_id)

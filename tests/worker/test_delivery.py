@@ -98,7 +98,7 @@ def test_a_result_that_comes_after_a_pause_beyond_the_lease_is_refused_and_the_j
     assert get(queue, job_id).result == other.pid
     paused.resume()
     until(lambda: len(processes.diary("end")) == 2)
-    until(lambda: f"job.refused {job_id}" in paused.log() or f"job.lost {job_id}" in paused.log())
+    until(lambda: f"job.refused {job_id}" in paused.log() or f"job.taken {job_id}" in paused.log())
     found = get(queue, job_id)
     assert (found.status, found.attempts, found.result) == ("completed", 1, other.pid)
     assert queue.stats()["completed"] == queue.count() == 1
@@ -116,7 +116,7 @@ def test_a_worker_that_comes_back_from_a_pause_works_on(queue: JobQueue, process
     other = processes.start(lease=6.0)
     until(lambda: len(processes.diary("start")) == 2)
     paused.resume()
-    until(lambda: f"job.fenced {first}" in paused.log() or f"job.lost {first}" in paused.log())
+    until(lambda: f"job.fenced {first}" in paused.log() or f"job.taken {first}" in paused.log())
     job_id = queue.enqueue(handlers.returning)
     ended(queue, [job_id])
     assert get(queue, job_id).result == paused.pid
@@ -166,7 +166,7 @@ def test_a_job_without_retries_is_never_started_twice(queue: JobQueue, processes
     ended(queue, [job_id], "failed")
     if fault == "pause":
         victim.resume()
-        until(lambda: "job.refused" in victim.log() or "job.lost" in victim.log())
+        until(lambda: "job.refused" in victim.log() or "job.taken" in victim.log())
     lasting(lambda: len(processes.diary("start")) == 1, 2.0)
     assert get(queue, job_id).status == "failed"
 
@@ -189,7 +189,7 @@ def test_jobs_claimed_ahead_on_a_paused_worker_are_not_started_when_it_comes_bac
     settled(queue)
     starts = Counter(note.job_id for note in processes.diary("start"))
     paused.resume()
-    until(lambda: "worker.lease_lost" in paused.log() or "job.refused" in paused.log() or "job.lost" in paused.log())
+    until(lambda: "worker.lease_lost" in paused.log() or "job.refused" in paused.log() or "job.taken" in paused.log())
     again = queue.enqueue(function)
     ended(queue, [again])
     after = Counter(note.job_id for note in processes.diary("start"))

@@ -229,7 +229,7 @@ def test_a_black_holed_workers_jobs_are_taken_over_and_its_late_result_refused(
         assert by == [holed.worker_id, direct.worker_id]
         go_on.set()
         proxy.heal()
-        until(lambda: job_id in events.jobs("job.refused") + events.jobs("job.lost"))
+        until(lambda: job_id in events.jobs("job.refused") + events.jobs("job.taken"))
         found = queue.get_job(job_id)
         assert found is not None
         assert (found.result, found.attempts) == ("in time", 1)

@@ -238,7 +238,7 @@ def test_one_that_does_not_listen_at_its_timeout_is_killed(start: Start, queue: 
 @everywhere
 @pytest.mark.parametrize("kind", ["def", "async"])
 def test_a_job_that_is_cancelled_is_told_and_its_process_goes_on(
-    start: Start, queue: JobQueue, tmp_path: Path, kind: str
+    start: Start, queue: JobQueue, tmp_path: Path, events: Events, kind: str
 ) -> None:
     start()
     waiting = apart.loop_until_cancelled if kind == "def" else apart.wait_until_cancelled
@@ -248,11 +248,12 @@ def test_a_job_that_is_cancelled_is_told_and_its_process_goes_on(
     noted(tmp_path / "note.told")
     assert result(queue, queue.enqueue(apart.pid)) == pid
     assert get(queue, job_id).status == "cancelled"
+    assert events.loud() == []
 
 
 @pytest.mark.parametrize("kind", [apart.compute, apart.ignore_all], ids=["cannot hear", "does not listen"])
 def test_a_job_that_is_cancelled_and_goes_on_is_killed(
-    start: Start, queue: JobQueue, tmp_path: Path, kind: Callable[..., None]
+    start: Start, queue: JobQueue, tmp_path: Path, events: Events, kind: Callable[..., None]
 ) -> None:
     start()
     job_id = queue.options(timeout=60).enqueue(kind, file=str(tmp_path / "note"))
@@ -261,6 +262,7 @@ def test_a_job_that_is_cancelled_and_goes_on_is_killed(
     gone(pid)
     result(queue, queue.enqueue(apart.pid))
     assert get(queue, job_id).status == "cancelled"
+    assert events.loud() == []
 
 
 def test_what_a_job_has_started_is_killed_with_it(start: Start, queue: JobQueue, tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ def test_a_heartbeat_that_fails_says_so_and_goes_on(
         return
     count = len(events.of("service.broken"))
     queue.cancel(job_id)
-    until(lambda: events.jobs("job.lost") == [job_id])
+    until(lambda: events.jobs("job.cancelled") == [job_id])
     assert len(events.of("service.broken")) <= count + 1
     assert worker.error is None
 

@@ -76,7 +76,7 @@ def test_an_effect_of_an_attempt_that_raises_is_rolled_back(
 
 @KINDS
 def test_an_effect_of_a_job_that_is_cancelled_meanwhile_is_rolled_back(
-    start: Start, queue: JobQueue, database: Database, kind: str
+    start: Start, queue: JobQueue, database: Database, events: Events, kind: str
 ) -> None:
     began, go_on, over = threading.Event(), threading.Event(), threading.Event()
 
@@ -112,6 +112,8 @@ def test_an_effect_of_a_job_that_is_cancelled_meanwhile_is_rolled_back(
     found = queue.get_job(job_id)
     assert found is not None
     assert found.status == "cancelled"
+    until(lambda: events.jobs("job.cancelled") + events.jobs("job.refused"))
+    assert events.loud() == []
 
 
 @KINDS

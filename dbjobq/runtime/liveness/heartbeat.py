@@ -43,7 +43,7 @@ class Heartbeat(Beside):
         held: What the worker holds, running jobs first; and how many of them run.
         listening: Whether notices tell of cancelled jobs, whatever process they were cancelled in.
         on_lapsed: The lease is over: nothing that is held may be started.
-        on_lost: These running jobs are no longer held.
+        on_lost: These running jobs are no longer held; and of each, whether it was cancelled.
         watch: Says when there is nothing left to live for, and which jobs' fates are known already.
     """
 
@@ -57,7 +57,7 @@ class Heartbeat(Beside):
         held: Callable[[], tuple[list[Claim], bool]],
         listening: Callable[[], bool],
         on_lapsed: Callable[[], None],
-        on_lost: Callable[[list[Claim]], None],
+        on_lost: Callable[[dict[Claim, bool]], None],
         watch: Watch,
     ) -> None:
         super().__init__("heartbeat", pulse, lambda: watch.over)

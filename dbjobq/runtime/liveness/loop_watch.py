@@ -138,7 +138,7 @@ class Watch:
         running = {place.claim for place in self._executor.whereabouts()}
         written = [o.claim for o in outcomes if o.claim.id in accepted or o.claim not in running]
         self.settled.update(written)
-        self._call(lambda: self._executor.lost(written))  # so that they end if it comes back
+        self._call(lambda: self._executor.drop(written))  # so that they end if it comes back
         self._unstarted = []
 
     def keeps(self) -> list[Claim] | None:

@@ -72,7 +72,7 @@ class Processes:
             outcome: Outcome = await within(timeout, _awaited(work.outcome))
         except (TimeoutError, asyncio.CancelledError) as error:
             hears = work.started.done() and (task.is_async or task.context is not None)
-            cancelled = slot.verdict == "lost"
+            cancelled = slot.verdict == "cancelled"
             urgent = isinstance(error, asyncio.CancelledError) and not cancelled  # others may start the job now
             await self._end(process, work, JOB_GRACE if hears and not urgent else 0.0, cancelled=cancelled)
             raise

@@ -262,6 +262,12 @@ def _status(db: sa.Connection, claim: Claim) -> str | None:
     return db.scalar(sa.select(JOBS.c.status).where(_of(claim)))
 
 
+def _cancelled(db: sa.Connection, claims: Sequence[Claim]) -> set[str]:
+    """Return the ids of those of these jobs that are cancelled."""
+    of_these = JOBS.c.id.in_([claim.id for claim in claims])
+    return set(db.scalars(sa.select(JOBS.c.id).where(of_these, JOBS.c.status == "cancelled"))) if claims else set()
+
+
 class SqliteSession(Session):
     """See `Session`. The steps are made on a thread."""
 
@@ -296,7 +302,7 @@ class SqliteSession(Session):
             refused = [o for o in late if _status(db, o.claim) != TRANSITIONS["running", o.event]]
             holder = {"worker": self.worker, "worker_id": self.worker_id, "expires_at": NOW + self._ttl}
             claims = claim(db, exchange.want, self._queues, **holder) if exchange.want else []
-            return Answer(claims, refused, None, gave_up)
+            return Answer(claims, refused, None, _cancelled(db, [o.claim for o in refused]), gave_up)
 
         return await self._run(work)
 
@@ -339,9 +345,15 @@ class SqlitePulse(Pulse):
         renewed = sa.update(JOBS).where(JOBS.c.worker == self._session.worker).values(expires_at=ends)
         return self._sqlite.run(lambda db: all(db.scalars(renewed.returning(holds))))
 
-    def lost(self, held: Sequence[Claim]) -> list[Claim]:
+    def lost(self, held: Sequence[Claim]) -> dict[Claim, bool]:
         """See `Pulse.lost`."""
-        return self._sqlite.run(lambda db: [claim for claim in held if _status(db, claim) != "running"], writes=False)
+
+        def work(db: sa.Connection) -> dict[Claim, bool]:
+            lost = [claim for claim in held if _status(db, claim) != "running"]
+            cancelled = _cancelled(db, lost)
+            return {claim: claim.id in cancelled for claim in lost}
+
+        return self._sqlite.run(work, writes=False)
 
     def abandoned(self) -> bool:
         """See `Pulse.abandoned`."""

@@ -17,7 +17,7 @@ from dbjobq.events.names import PLACES_TIDIED
 from dbjobq.storage.postgres.connect.errors import first_line, forget_prepared, is_passing
 from dbjobq.storage.postgres.worker.claims import Claiming, Wish
 from dbjobq.storage.postgres.worker.link import Link
-from dbjobq.storage.postgres.worker.results import Results, write_one_by_one
+from dbjobq.storage.postgres.worker.results import Results, cancelled, write_one_by_one
 from dbjobq.storage.postgres.worker.rows import held_params
 from dbjobq.storage.postgres.worker.served import ServedQueues
 from dbjobq.storage.postgres.worker.wake_up import Gate
@@ -84,7 +84,8 @@ class Exchanging:
             await forget_prepared(link.connection)
         else:
             return await self._read(link, exchange, sent, now)
-        return Answer([], await write_one_by_one(link, exchange.outcomes), None)
+        refused = await write_one_by_one(link, exchange.outcomes)
+        return Answer([], refused, None, await cancelled(link, refused))
 
     async def _send(self, link: Link, exchange: Exchange, results: Results, want: int, now: float) -> _Sent:
         send, sql = link.connection.execute, link.statements
@@ -105,6 +106,7 @@ class Exchanging:
 
     async def _read(self, link: Link, exchange: Exchange, sent: _Sent, now: float) -> Answer:
         refused, gave_up = await sent.results.read(link)
+        ended = await cancelled(link, refused)
         near = sent.wish is not None and sent.wish.near
         claims = await self.claiming.read(sent.wish) if sent.wish else []
         if sent.wish:
@@ -113,13 +115,13 @@ class Exchanging:
             self._busy_said_at = now
             self._gate.busy_was_said()
         if sent.due is None:  # nothing was claimed because more is due than could be made ready: go on with that
-            return Answer(claims, refused, 0.0 if exchange.promote and not sent.wish else None, gave_up)
+            return Answer(claims, refused, 0.0 if exchange.promote and not sent.wish else None, ended, gave_up)
         self._due_asked_at = now
         ((next_due, server_time, seconds),) = await sent.due.fetchall()
         self._queues.start.scheduled_seen(server_time, next_due)
         if not near:
             self._queues.start.measured(time.monotonic(), seconds, len(claims) + len(sent.results))
-        return Answer(claims, refused, next_due, gave_up)
+        return Answer(claims, refused, next_due, ended, gave_up)
 
     def _asks_due(self, now: float, *, near: bool) -> bool:
         """Whether to ask for the next scheduled job; the answer says, too, what a full claim took."""

@@ -16,7 +16,7 @@ from dbjobq.storage.postgres.connect.errors import is_passing, translated
 from dbjobq.storage.postgres.connect.watchdog import Guard
 from dbjobq.storage.postgres.connect.way import SyncConnection
 from dbjobq.storage.postgres.statements import DURABLE, Statements, set_session
-from dbjobq.storage.postgres.worker.rows import finish_params, held_params
+from dbjobq.storage.postgres.worker.rows import finish_params, held_params, ids_param
 from dbjobq.storage.postgres.worker.set_aside import in_another_form
 from dbjobq.storage.values import Claim, Outcome, Rescued
 from dbjobq.storage.worker_port import Pulse
@@ -105,10 +105,13 @@ class PostgresPulse(Pulse):
         own = {"worker": worker, "name": self._name}
         return worker is not None and bool(self._at_once("heartbeat", {**own, "ttl": seconds}))
 
-    def lost(self, held: Sequence[Claim]) -> list[Claim]:
+    def lost(self, held: Sequence[Claim]) -> dict[Claim, bool]:
         """See `Pulse.lost`."""
         still = {row[0] for row in self._at_once("held", held_params(held))}
-        return [claim for claim in held if claim.id not in still]
+        if not (lost := [claim for claim in held if claim.id not in still]):
+            return {}
+        cancelled = {row[0] for row in self._at_once("cancelled", ids_param(lost))}
+        return {claim: claim.id in cancelled for claim in lost}
 
     def abandoned(self) -> bool:
         """See `Pulse.abandoned`."""

@@ -10,11 +10,11 @@ import psycopg
 from dbjobq.models import CODES
 from dbjobq.storage.postgres.connect.errors import is_passing
 from dbjobq.storage.postgres.worker.link import Link
-from dbjobq.storage.postgres.worker.rows import accepted_params, finish_params, held_params
+from dbjobq.storage.postgres.worker.rows import accepted_params, finish_params, held_params, ids_param
 from dbjobq.storage.postgres.worker.set_aside import in_another_form
 from dbjobq.storage.values import Outcome
 
-__all__ = ["Results", "write_one_by_one"]
+__all__ = ["Results", "cancelled", "write_one_by_one"]
 
 
 class Results:
@@ -75,6 +75,13 @@ async def _write_alone(link: Link, outcome: Outcome) -> bool:
             raise
         return await _write_alone(link, another)
     return cursor.rowcount == 1 or not await _refused(link, [outcome], set())
+
+
+async def cancelled(link: Link, refused: Sequence[Outcome]) -> set[str]:
+    """Return the ids of those refused results whose jobs are cancelled."""
+    if not refused:
+        return set()
+    return {row[0] for row in await link.rows("cancelled", ids_param(outcome.claim for outcome in refused))}
 
 
 async def _refused(link: Link, sent: Sequence[Outcome], accepted: set[str]) -> list[Outcome]:

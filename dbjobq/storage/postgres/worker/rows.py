@@ -23,6 +23,7 @@ __all__ = [
     "clear_params",
     "finish_params",
     "held_params",
+    "ids_param",
     "lacks_data",
     "last_positions",
     "queues_of",
@@ -124,6 +125,11 @@ def held_params(claims: Iterable[Claim]) -> dict[str, str]:
     """Return the parameters of a statement that names claims."""
     claims = list(claims)
     return {"ids": array(c.id for c in claims), "claims": array(c.claim for c in claims)}
+
+
+def ids_param(claims: Iterable[Claim]) -> dict[str, str]:
+    """Return the parameter of a statement that names jobs."""
+    return {"ids": array(claim.id for claim in claims)}
 
 
 def accepted_params(outcomes: Sequence[Outcome]) -> dict[str, Any]:
