@@ -15,7 +15,7 @@ from dbjobq.bench.meter import Meter, Reading
 from dbjobq.bench.report import Report
 from dbjobq.bench.run import MEASUREMENTS
 from dbjobq.bench.sample import compared, spread
-from dbjobq.cli.commands.bench import NAMES, print_report
+from dbjobq.cli.commands.bench import MEASUREMENT_NAMES, print_report
 from dbjobq.cli.output import markdown_table
 from dbjobq.embedded import EmbeddedPostgres
 from dbjobq.schema import migrate
@@ -58,14 +58,14 @@ def near_dsn() -> Iterator[str]:
 def test_it_measures_everything_and_leaves_nothing(near_dsn: str, tmp_path: Path) -> None:
     dsn, queue = near_dsn, JobQueue(PostgresStorage(near_dsn))
     mine = queue.enqueue("mine.to_keep")
-    only = [f"--only={name}" for name in NAMES]
+    only = [f"--only={name}" for name in MEASUREMENT_NAMES]
     with started(tmp_path, dsn, "bench", *TINY, *only, "--json") as bench:
         assert bench.exit_code(timeout=200) == 0, bench.log
     report = json.loads(bench.log[bench.log.index("{\n") :])
     assert (report["machine"]["fsync"], report["sizes"]["jobs"]) == ("off", 300)
     found = medians(report)
-    assert [*found] == [*NAMES, "life"]
-    known = [figures for name in (*NAMES, "life") if name != "idle" for figures in found[name].values()]
+    assert [*found] == [*MEASUREMENT_NAMES, "life"]
+    known = [figures for name in (*MEASUREMENT_NAMES, "life") if name != "idle" for figures in found[name].values()]
     assert all(value > 0 for figures in known for key, value in figures.items() if not key.startswith("server"))
     assert found["drain"]["async def"].keys() == {"per_s", "ratio", "wal_bytes", "server_us", "client_us"}
     assert found["life"]["dbjobq"]["wal_bytes"] > found["life"]["bare SQL"]["wal_bytes"]
@@ -125,7 +125,7 @@ def test_no_right_to_make_a_schema_is_one_line(guest_dsn: str) -> None:
 
 
 def test_the_command_knows_all_measurements() -> None:
-    assert list(NAMES) == list(MEASUREMENTS)
+    assert list(MEASUREMENT_NAMES) == list(MEASUREMENTS)
 
 
 def test_where_the_servers_processes_cannot_be_seen_its_active_time_is_read(

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["bench", "print_report"]
 
-NAMES: Final = ("enqueue", "bulk", "drain", "idle", "load", "backlog", "gate")
+MEASUREMENT_NAMES: Final = ("enqueue", "bulk", "drain", "idle", "load", "backlog", "gate")
 """The measurements, which only running them loads."""
 QUICK: Final[dict[str, Any]] = {
-    "only": NAMES[:-1],
+    "only": MEASUREMENT_NAMES[:-1],
     "rounds": 2,
     "jobs": 2_000,
     "singles": 200,
@@ -33,7 +33,7 @@ QUICK: Final[dict[str, Any]] = {
 
 _at_least_one: Final = click.IntRange(1)
 
-_ONLY: Final = f"Measure only this; may be given several times: {', '.join(NAMES)}."
+_ONLY: Final = f"Measure only this; may be given several times: {', '.join(MEASUREMENT_NAMES)}."
 _ROUNDS: Final = "Measure everything so many times, and print medians. A first round more does not count.  [default: 5]"
 _JOBS: Final = "How many jobs `bulk` enqueues and `drain` runs in each round.  [default: 20000]"
 _BACKLOG: Final = "How many jobs of each kind are in the way of claims in `backlog`.  [default: 200000]"
@@ -42,7 +42,7 @@ _CONCURRENCY: Final = "The --concurrency of the worker process.  [default: 100]"
 
 
 @click.command(short_help="Measure how fast the queue is on your server.")
-@click.option("--only", multiple=True, type=click.Choice(NAMES), metavar="NAME", help=_ONLY)
+@click.option("--only", multiple=True, type=click.Choice(MEASUREMENT_NAMES), metavar="NAME", help=_ONLY)
 @click.option("--quick", is_flag=True, help="Take half a minute: 2 rounds, with a tenth of the jobs, without `gate`.")
 @click.option("--rounds", type=_at_least_one, metavar="N", help=_ROUNDS)
 @click.option("--jobs", type=_at_least_one, metavar="N", help=_JOBS)

@@ -28,7 +28,7 @@ LONGEST_ERROR: Final = 60
 """Characters of an error in a table."""
 LONGEST_VALUE: Final = 4_000
 """Characters of arguments or of a result that are shown to people."""
-LARGEST: Final = 16 * 1024 * 1024
+LARGEST_LISTING: Final = 16 * 1024 * 1024
 """Bytes of arguments and results that are listed for programs."""
 ATTEMPTS: Final = 25
 """How many of a job's attempts are shown with their errors: the last ones."""
@@ -104,7 +104,7 @@ def list_jobs(  # noqa: PLR0913 - the command's options
       dbjobq jobs list --type myapp.jobs.send --search 1000000
       dbjobq jobs list --queue mail --json | jq '.[].id'
     """  # noqa: D301 - click's mark for a block that is not wrapped
-    bounds = Bounds(search, LARGEST if as_json else None)
+    bounds = Bounds(search, LARGEST_LISTING if as_json else None)
     with database.queue() as jobs:
         found = jobs.storage.look(limit, bounds, **job_filter(status, queue, job_type)).run()
     if as_json:
@@ -119,8 +119,8 @@ def list_jobs(  # noqa: PLR0913 - the command's options
         click.echo("no such jobs", err=True)
     if found.cut:
         click.echo(
-            f"only the newest {len(found.jobs):,} are shown: their arguments and results are over {LARGEST:,} bytes "
-            "together; `dbjobq jobs show ID --json` prints one",
+            f"only the newest {len(found.jobs):,} are shown: their arguments and results are over {LARGEST_LISTING:,} "
+            "bytes together; `dbjobq jobs show ID --json` prints one",
             err=True,
         )
 

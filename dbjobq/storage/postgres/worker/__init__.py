@@ -1,1 +1,1 @@
-"""The one connection that a worker works over, and the one that its heartbeats have."""
+"""A worker's side of PostgreSQL: the connection that it works over, and that of its heartbeat."""

@@ -1,4 +1,4 @@
-"""A worker's connection: how it is opened, who the worker is there, and what its transactions say first."""
+"""A worker's connection: its opening, the worker's registration, and the settings that its transactions begin with."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ _DURABLE_LEVEL: Final = (
     b"select case when level in ('off', 'local') then 'on' else level end"
     b"  from current_setting('synchronous_commit') as level"
 )
-"""What durable transactions have: what role and database have as their default, and no less than `on`."""
+"""Reads the `synchronous_commit` of durable transactions: the default of role and database, and no less than `on`."""
 HAS_TRANSACTION_TIMEOUT: Final = 170_000
-"""The version of PostgreSQL from which on the server can end a transaction whose end does not come."""
+"""The version of PostgreSQL that can bound a whole transaction, and so end one whose COMMIT does not come."""
 AT_LEAST: Final = 10.0
 """Seconds that the server lets an exchange take, however short the lease is."""
 AT_MOST: Final = 2**31 / 1000 - 1
-"""The longest time that PostgreSQL can count, in seconds."""
+"""The longest timeout that PostgreSQL can count, in seconds."""
 
 
 class Commit(NamedTuple):
-    """What a transaction says first: how it is committed; behind a pooler, also how it is planned and bounded."""
+    """Statements that begin a transaction: they set how it is committed and, behind a pooler, planned and bounded."""
 
     asynchronously: bytes
-    """For what need not survive a crash of the server: a claim, say. Empty if nothing is to be said."""
+    """For a transaction that need not survive a crash of the server, such as a claim. Empty if nothing is to be set."""
     durably: bytes
-    """For results, and for what others may not get as well."""
+    """For results, and for everything else that a crash of the server must not take back."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """An open connection, and what is said on it."""
+    """An open connection, with the statements for its schema."""
 
     connection: AsyncConnection
     statements: Statements
@@ -56,7 +56,7 @@ class _Line:
 
     @asynccontextmanager
     async def pipeline(self, *, durable: bool) -> AsyncGenerator[None]:
-        """Send what follows as one transaction, without waiting for each answer."""
+        """Send the statements of the block as one transaction, without waiting for each answer."""
         async with self.connection.pipeline():
             if said := self.commit.durably if durable else self.commit.asynchronously:
                 await self.connection.execute(said)
@@ -64,7 +64,7 @@ class _Line:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[None]:
-        """Make what follows one durable transaction."""
+        """Make the statements of the block one durable transaction."""
         async with self.connection.transaction():
             await self.connection.execute(self.commit.durably)
             yield
@@ -72,23 +72,23 @@ class _Line:
 
 @dataclass(frozen=True, slots=True)
 class Link(_Line):
-    """The open connection of a worker that is registered. Never changes: a new connection is a new link."""
+    """The open connection of a registered worker. A link never changes: a new connection is a new link."""
 
     worker: int
     """The number under which the worker is registered."""
     name: str
-    """The worker's name, without which its number is no proof: the database may have been put back."""
+    """The worker's name. Statements check it with the number, since the database may have been put back."""
     codec: str | None
     """See `Way.codec`."""
 
     @property
     def who(self) -> dict[str, Any]:
-        """The parameters by which a statement knows the worker."""
+        """The parameters by which a statement identifies the worker."""
         return {"worker": self.worker, "name": self.name}
 
 
 class TimeLimit:
-    """How long the server lets an exchange take: twice as long after one that may have been ended for that.
+    """The time that the server lets an exchange take: twice as long after an exchange that may have run out of it.
 
     Args:
         ttl: The worker's life without a heartbeat, in seconds.
@@ -99,7 +99,7 @@ class TimeLimit:
 
     @contextmanager
     def kept(self) -> Generator[None]:
-        """Make an exchange while the block runs; it is made again, with more time, if the server ended it."""
+        """Bound an exchange while the block runs; the next one has more time if the server may have ended this one."""
         began = time.monotonic()
         try:
             yield
@@ -114,10 +114,10 @@ class Opener:
     """Opens links for one worker, and registers the worker.
 
     Args:
-        connections: Where the connection comes from.
-        statements: Ours.
-        guard: Watches over what is asked.
-        name: The worker's.
+        connections: Makes the connection.
+        statements: The statements for the schema.
+        guard: The watchdog for questions over the connection.
+        name: The worker's name.
         ttl: The worker's life without a heartbeat, in seconds.
     """
 
@@ -125,14 +125,14 @@ class Opener:
         self._connections, self._statements, self._guard = connections, statements, guard
         self._name, self._ttl = name, ttl
         self.limit = TimeLimit(ttl)
-        """Bounds each exchange."""
+        """The time limit of each exchange."""
 
     async def open(self, queues: ServedQueues, before: int | None) -> Link:
         """Connect, check the tables' version, learn the queues, and register the worker unless it is registered.
 
         Args:
-            queues: Those that the worker serves.
-            before: The number under which it was registered.
+            queues: The queues that the worker serves.
+            before: The number under which the worker was registered; None if it was not.
         """
         connection = await self._connections.connect_session()
         try:
@@ -147,10 +147,10 @@ class Opener:
         return Link(connection, line.statements, line.commit, number, self._name, self._connections.way.codec)
 
     async def _settle(self, connection: AsyncConnection, seconds: float) -> Commit:
-        """Have the server end a transaction whose end does not come: the worker is paused, or cut off (0012).
+        """Have the server end a transaction whose COMMIT does not come, since the worker is paused or cut off (0012).
 
-        Such a transaction has locks on what it claims and what it has finished, which nobody can rescue before. And
-        say which transactions are to be durable, and how: no less than role and database have it.
+        Such a transaction keeps locks on jobs that it claims or finishes, which nobody could rescue. Also find out how
+        durable transactions are committed: no less durably than role and database have it.
         """
         (level,) = await (await connection.execute(_DURABLE_LEVEL)).fetchone() or ("on",)
         bound: dict[str, str] = {}
@@ -165,7 +165,7 @@ class Opener:
         return Commit(asynchronously=b"", durably=set_local(synchronous_commit=level))
 
     async def _introduce(self, line: _Line, queues: ServedQueues, before: int | None) -> int:
-        """Make the queues and the worker known, durably: a crash must not give their numbers to others."""
+        """Register the queues and the worker durably: a crash must not give their numbers to others."""
         for name in queues.wanted or ():
             await line.rows("intern", {"name": name})
         async with line.transaction():

@@ -1,7 +1,7 @@
-"""How a worker falls asleep without missing a job, and what of the notifications that it hears concerns it.
+"""Lets a worker fall asleep without missing a job, and picks the notifications that concern it.
 
-An enqueue notifies if its queue is `wanted`. A worker that falls asleep sets that; one that is busy clears it, so that
-nobody notifies who need not (docs/decisions/0004).
+An enqueue notifies if its queue is `wanted`. A worker that falls asleep sets that flag; a busy one clears it, so that
+enqueues do not notify in vain (docs/decisions/0004).
 """
 
 from __future__ import annotations
@@ -19,43 +19,44 @@ from dbjobq.storage.values import Idle, Notice
 __all__ = ["Gate", "notices"]
 
 FIRST_LOOK_AGAIN: Final = 0.02
+"""Seconds before the next claim while open transactions may have enqueued without notifying."""
 LONGEST_LOOK_AGAIN: Final = 0.25
-"""Seconds between two claims of a worker that waits for transactions which may have enqueued without notifying."""
+"""Seconds to which these waits grow."""
 
 
 class Gate:
-    """What a worker knows of whether enqueues notify.
+    """A worker's knowledge of the gate: whether enqueues into its queues notify.
 
     Args:
-        queues: Those that the worker serves.
+        queues: The queues that the worker serves.
     """
 
     def __init__(self, queues: ServedQueues) -> None:
         self._queues = queues
         self._writers: set[str] = set()
         self._look_in = 0.0
-        self._sure = False  # that `wanted` has been set since this worker looked for open writers
-        self._cleared = False  # it was cleared since
+        self._sure = False  # whether `wanted` has stayed set since this worker looked for open writers
+        self._cleared = False  # whether `wanted` was cleared since
 
     def doubt(self) -> None:
-        """Others may have said that enqueues need not notify, while this worker heard nothing."""
+        """Reckon with others having cleared `wanted` while this worker could not hear it."""
         self._sure = False
 
     def busy_was_said(self) -> None:
-        """Somebody has said that enqueues need not notify."""
+        """Note that somebody has cleared `wanted`."""
         self._cleared = True
 
     async def fall_asleep(self, link: Link) -> Idle:
-        """Have enqueues notify from now on, and return when to claim once more all the same.
+        """Have enqueues notify from now on, and return when to claim once more nevertheless.
 
-        One whose transaction was open while `wanted` was set may not have seen it: those are looked for in `pg_locks`,
-        and until they have ended this worker goes on claiming. So does every worker that falls asleep, whoever of them
-        was the one to set it.
+        An enqueue whose transaction was open while `wanted` was set may not have seen it. Such transactions are looked
+        for in `pg_locks`, and until they have ended this worker goes on claiming. Every worker that falls asleep does
+        so, whichever of them has set the flag.
         """
         queues, start = self._queues, self._queues.start
-        sure, self._sure = self._sure, True  # unless somebody says otherwise while this is asked
+        sure, self._sure = self._sure, True  # unless somebody clears `wanted` while the server is asked
         cleared, self._cleared = self._cleared, False
-        # Of many queues those that others have met are set by them, or when this worker begins.
+        # With many queues, each worker sets the flag of those that it has met, and of all when it begins.
         name = "idle" if queues.wanted is None and not (queues.many and sure) else "idle_of"
         params = {**queues.params, "few": queues.few, "since": start.none_due_before(time.monotonic()), **link.who}
         ((changed, count, next_due, server_time, registered),) = await link.rows(name, params)
@@ -75,14 +76,14 @@ class Gate:
         self._writers = writers if anew else writers & self._writers
         if not (self._writers or waited or cleared):
             return None
-        # The last of them may have committed since the last claim: that makes one more.
+        # The last of these transactions may have committed since the last claim, so there is one more claim.
         at_once = cleared or not self._writers
         self._look_in = 0.0 if at_once else min(max(FIRST_LOOK_AGAIN, self._look_in * 2), LONGEST_LOOK_AGAIN)
         return self._look_in
 
 
 async def notices(listening: Listening, queues: ServedQueues, gate: Gate) -> AsyncGenerator[Notice]:
-    """Yield what concerns a worker of these queues: see `Session.notices`."""
+    """Yield the notifications that concern a worker of these queues; see `Session.notices`."""
     async with aclosing(listening.heard()) as everything:
         async for heard in everything:
             match heard.kind:
