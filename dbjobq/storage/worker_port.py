@@ -88,7 +88,7 @@ class Pulse(ABC):
 
     @abstractmethod
     def lost(self, held: Sequence[Claim]) -> dict[Claim, bool]:
-        """Return the claims of `held` that are no longer leased; True if the job was cancelled, False if it was taken."""
+        """Return the claims of `held` that are not leased any more; True if the job was cancelled, False if taken."""
 
     @abstractmethod
     def abandoned(self) -> bool:
