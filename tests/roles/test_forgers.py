@@ -12,6 +12,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from dbjobq import JobQueue, StorageUnavailable
 from dbjobq.schema import migrate
+from dbjobq.storage.postgres.worker.session import PostgresSession
 from tests.storage.database import Database
 from tests.storage.workers import claim, ended, exchange, rescue, run, worker
 
@@ -193,8 +194,8 @@ def test_a_place_in_the_future_hides_nothing_that_comes_after_it(
                 )
             assert len(await claim(session, 1)) == 1
             honest = [queue.enqueue("f") for _ in range(2)]
-            starts = session._scan._ends  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportPrivateUsage, reportUnknownMemberType, reportUnknownVariableType]
-            assert all(end < 1 << 60 for end in starts.values())  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType, reportUnknownArgumentType]
+            assert isinstance(session, PostgresSession)
+            assert all(last < 1 << 60 for last in session._queues.start._last_positions.values())  # pyright: ignore[reportPrivateUsage]
             assert [c.id for c in await claim(session, 2)] == honest
 
     run(main())
