@@ -43,7 +43,7 @@ from dbjobq.runtime.bell import Alarm
 from dbjobq.runtime.config import WorkerConfig
 from dbjobq.runtime.contexts import contexts_of
 from dbjobq.runtime.opener import Opener
-from dbjobq.runtime.pace import ALONE, BATCH, LARGE, SPACE, Pace
+from dbjobq.runtime.pace import ALONE, BATCH, LARGE, SPACE, Means, Pace
 from dbjobq.runtime.processes.pool import Processes
 from dbjobq.runtime.progress import Progress
 from dbjobq.runtime.slot import Slot, Verdict
@@ -58,6 +58,9 @@ SLICE: Final = 0.002
 """Seconds of no-op jobs after which a slot lets the rest of the loop run; also what a chunk for a thread is worth."""
 CHUNK: Final = 64
 """The most jobs in one."""
+WAKES: Final = 2
+"""How many slots wake at first, and how many more each of them wakes while there are jobs: a single slot works off a
+batch of no-op jobs, and to wake all the others for nothing would cost more than the jobs."""
 SHORT: Final = 0.0005
 """Jobs that take less than this many seconds go to threads by the chunk."""
 
@@ -89,6 +92,7 @@ class Executor:
     def __init__(self, config: WorkerConfig, storage: BaseStorage, lease: Lease, alarm: Alarm, worker_id: str) -> None:
         self._config, self._storage, self._lease, self._alarm = config, storage, lease, alarm
         self.pace = Pace(config.concurrency)
+        self._in_thread = Means()
         self.progress = Progress()
         self.processes = Processes(storage, worker_id, config.imports, config.unknown_within)
         self._opener = Opener(config.imports)
@@ -365,8 +369,9 @@ class Executor:
         else:
             self._add_slot()
 
-    def _wake_slots(self) -> None:
-        for _ in range(min(len(self._idle), len(self._buffer))):
+    def _wake_slots(self, taken: int = 0) -> None:
+        """Wake some slots, each of which wakes others; `taken` claims are spoken for."""
+        for _ in range(min(WAKES, len(self._idle), len(self._buffer) - taken)):
             waiter = self._idle.popleft()
             if not waiter.done():
                 waiter.set_result(None)
@@ -385,11 +390,13 @@ class Executor:
     async def _work(self, slot: Slot) -> None:
         """Run jobs, one stretch after the other, until the slot has lost its place or its clean context."""
         clean = copy_context()
+        self._wake_slots(taken=1)
         while not (slot.relieved or self._closing or copy_context() != clean):
             try:
                 claim = self._buffer.popleft()
             except IndexError:
                 await self._wait_for_work()
+                self._wake_slots(taken=1)
                 continue
             task = registered().get(claim.type)
             if task is None or task.on_thread or not self._lease.alive():
@@ -563,7 +570,9 @@ class Executor:
         for outcome in chunk.outcomes:
             if outcome.event != "complete":
                 self.log(outcome)
-        self.pace.took(task.name, max(1, size - len(chunk.waiting)), time.perf_counter() - since)
+        ran, seconds = max(1, size - len(chunk.waiting)), time.perf_counter() - since
+        self.pace.took(task.name, ran, seconds)
+        self._in_thread.took(task.name, ran, chunk.seconds or seconds)
         self._alarm.ring()
 
     async def _do_without(self, slot: Slot, chunk: Chunk, error: RuntimeError) -> None:
@@ -577,7 +586,7 @@ class Executor:
     def _with_others(self, claim: Claim, task: Task, timeout: float | None) -> deque[tuple[Claim, Task]]:
         """Add the `def` jobs that follow in the buffer, as far as they can share a thread's turn."""
         buffer, tasks, waiting = self._buffer, registered(), deque([(claim, task)])
-        each = self.pace.of(task.name)
+        each = self._in_thread.of(task.name)  # a slot's time has the wait for a thread and its turn in it
         if timeout is not None or each >= SHORT or claim.fragile:
             return waiting
         size = min(CHUNK, int(SLICE / max(each, 1e-6)))

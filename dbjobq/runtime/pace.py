@@ -6,12 +6,13 @@ else could have run it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
 
 from dbjobq.storage.values import Claim
 
-__all__ = ["ALONE", "BATCH", "LARGE", "SPACE", "UNSTARTED", "Pace"]
+__all__ = ["ALONE", "BATCH", "LARGE", "SPACE", "UNSTARTED", "Means", "Pace"]
 
 BATCH: Final = 500
 """The most jobs in one claim: beyond that nothing is gained."""
@@ -34,17 +35,11 @@ GUESS: Final = 0.05
 """Seconds that a job takes while nothing is known: too long for claiming ahead."""
 
 
-class Pace:
-    """Running means, in seconds of a slot's time.
+class Means:
+    """Running means of what jobs take, by type and on the whole, in seconds."""
 
-    Args:
-        slots: How many jobs run at once.
-    """
-
-    def __init__(self, slots: int) -> None:
-        self._slots = slots
+    def __init__(self) -> None:
         self._types: dict[str, float] = {}
-        self._careful = self._singly = 0
         self.mean = GUESS
         """Of the jobs of late, whatever their types."""
 
@@ -55,13 +50,30 @@ class Pace:
         self._types[type_] = known + (each - known) * weight
         self.mean += (each - self.mean) * weight
 
-    def stuck(self) -> None:
-        """What was claimed ahead did not start: some job takes longer than its like. Claim none ahead for now."""
-        self.mean = max(self.mean, UNSTARTED)
-
     def of(self, type_: str) -> float:
         """Return the seconds that a job of this type takes, as far as that is known."""
         return self._types.get(type_, self.mean)
+
+    def all_of(self, types: Iterable[str]) -> float:
+        """Return the seconds that jobs of these types take, one after the other."""
+        return sum(self.of(type_) * jobs for type_, jobs in Counter(types).items())
+
+
+class Pace(Means):
+    """Decides how many jobs to claim and to hold, by what jobs take of a slot's time.
+
+    Args:
+        slots: How many jobs run at once.
+    """
+
+    def __init__(self, slots: int) -> None:
+        super().__init__()
+        self._slots = slots
+        self._careful = self._singly = 0
+
+    def stuck(self) -> None:
+        """What was claimed ahead did not start: some job takes longer than its like. Claim none ahead for now."""
+        self.mean = max(self.mean, UNSTARTED)
 
     @property
     def singly(self) -> bool:
@@ -69,17 +81,19 @@ class Pace:
         return self._singly > 0
 
     def ahead(self, waiting: Sequence[str], running: Iterable[str]) -> int:
-        """Return how many jobs to claim beyond those for which a slot is free.
+        """Return how many jobs to claim beyond those for which a slot is free: at most a batch, behind at most another.
+
+        So the database can be at the next batch while the slots work off the one in hand.
 
         Args:
             waiting: The types of what is held and not started.
             running: The types of what runs: behind something long nothing starts soon.
         """
-        if self.mean >= LONG or self._careful > 0 or len(waiting) > BATCH // 2:
+        if self.mean >= LONG or self._careful > 0 or len(waiting) > BATCH:
             return 0
         slots = self._slots - sum(self.of(type_) >= LONG for type_ in running)
-        spare = PREFETCH * slots - sum(map(self.of, waiting))
-        most = min(int(spare / max(self.mean, 1e-6)), BATCH - len(waiting))
+        spare = PREFETCH * slots - self.all_of(waiting)
+        most = min(int(spare / max(self.mean, 1e-6)), BATCH)
         return most if most >= len(waiting) else 0  # not before half of it is used up
 
     def hold(self, free: int, waiting: Sequence[str], claims: Sequence[Claim]) -> int:
@@ -93,7 +107,7 @@ class Pace:
             waiting: The types of what is held and not started.
             claims: What was claimed.
         """
-        room = UNSTARTED * self._slots - sum(map(self.of, waiting))
+        room, of = UNSTARTED * self._slots - self.all_of(waiting), self.of
         self._careful -= 1
         self._singly = CAREFUL if any(claim.suspect for claim in claims) else self._singly - 1
         for number, claim in enumerate(claims):
@@ -101,5 +115,5 @@ class Pace:
                 room, self._careful = 0.0, CAREFUL
             if room <= 0 and number >= free:
                 return number
-            room -= self.of(claim.type)
+            room -= of(claim.type)
         return len(claims)

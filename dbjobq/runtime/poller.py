@@ -1,8 +1,9 @@
 """Claims, starts and waits: one coroutine, one connection, one exchange with the database after the other.
 
 What was finished while the last exchange was under way goes out with the next, together with the next claim: under load
-a few hundred jobs share one transaction and one flush to disk, and at rest a result goes out at once. Decides what to
-claim and when to sleep; runs nothing itself.
+a few hundred jobs share one transaction and one flush to disk, and at rest a result goes out at once. With a full batch
+in hand the next exchange goes out before the slots begin with it, so the database and the jobs work at the same time.
+Decides what to claim and when to sleep; runs nothing itself.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from dbjobq.runtime.backoff import PollBackoff, ReconnectBackoff, Rush
 from dbjobq.runtime.bell import Alarm
 from dbjobq.runtime.config import WorkerConfig
 from dbjobq.runtime.executor import Executor
-from dbjobq.runtime.pace import UNSTARTED
+from dbjobq.runtime.pace import BATCH, UNSTARTED
 from dbjobq.runtime.trust import Lease, now
 from dbjobq.storage.values import Claim, Exchange, Outcome
 from dbjobq.storage.worker_port import Session
@@ -198,6 +199,7 @@ class Poller:
         """Have claims started, as many as there is room for; the rest goes back.
 
         Where one of them may be the death of this worker, or of another job with it, that is written before any starts.
+        With a full batch in hand they start while the next exchange is under way.
         """
         room = 0 if self._lapsed else self._executor.room(claims)
         back = claims[room:]
@@ -205,7 +207,8 @@ class Poller:
         if back and any(claim.fragile for claim in claims):
             await self._exchange(self._unsent, 0, {})
         self._executor.add(claims[:room])
-        await asyncio.sleep(0)  # let the slots begin before the next look at what they need
+        if room < BATCH:
+            await asyncio.sleep(0)  # let the slots begin before the next look at what they need
 
     async def _doze(self) -> None:
         """Nothing is there. Have enqueues notify from now on, look once more if one may have slipped by, then sleep.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
@@ -40,6 +41,7 @@ class Chunk:
         "done",
         "outcomes",
         "relieved",
+        "seconds",
         "thread",
         "waiting",
     )
@@ -55,6 +57,8 @@ class Chunk:
         self.outcomes: list[Outcome] = []
         self.thread: int | None = None
         """The identifier of the thread that runs the chunk."""
+        self.seconds = 0.0
+        """What its jobs took, without the wait for a thread; 0 until all have ended."""
         self.relieved = False
         """Whether another thread has taken the place of this chunk's thread."""
         self.abandoned = False
@@ -143,7 +147,7 @@ class Threads:
         base, me = copy_context(), threading.get_ident()
         base.run(running_here.set, lambda: None if chunk is None else chunk.claim)
         while (chunk := self._queue.get()) is not None:
-            chunk.thread = me
+            chunk.thread, since = me, time.perf_counter()
             while True:
                 try:
                     claim, task = chunk.waiting.popleft()
@@ -160,6 +164,7 @@ class Threads:
                 chunk.claim = chunk.context = None
                 if chunk.abandoned:
                     return
+            chunk.seconds = time.perf_counter() - since
             try:
                 self._loop.call_soon_threadsafe(self._end, chunk)
             except RuntimeError:  # the event loop is closed: the worker has stopped without this thread

@@ -58,6 +58,29 @@ def test_as_many_jobs_run_at_once_as_the_concurrency_says_and_never_more(
     assert crowd.most == concurrency
 
 
+@pytest.mark.parametrize("kind", ["def", "async"])
+def test_a_batch_reaches_all_slots_though_few_are_woken_at_first(start: Start, queue: JobQueue, kind: str) -> None:
+    go_on = threading.Event()
+    began = threading.Semaphore(0)
+
+    @job
+    def hold(n: int) -> None:
+        began.release()
+        go_on.wait(LASTING)
+
+    @job
+    async def ahold(n: int) -> None:
+        began.release()
+        await heard(go_on)
+
+    start(concurrency=50)
+    ids = queue.enqueue_many(hold if kind == "def" else ahold, [{"n": n} for n in range(50)])
+    for _ in ids:
+        assert began.acquire(timeout=60)
+    go_on.set()
+    ended(queue, ids)
+
+
 def test_many_short_jobs_do_not_exceed_the_concurrency_either(start: Start, queue: JobQueue) -> None:
     crowd = Crowd()
 

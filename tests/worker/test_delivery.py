@@ -183,7 +183,7 @@ def test_jobs_claimed_ahead_on_a_paused_worker_are_not_started_when_it_comes_bac
     until(lambda: len(processes.diary("start")) > begun)
     paused.pause()
     held = queue.count("running")
-    if held == 1:
+    if held < 2:
         pytest.skip("what was claimed ahead was handed back before the pause")
     processes.start(lease=6.0)
     settled(queue)
