@@ -75,7 +75,7 @@ class Hooks:
 
         Args:
             batch: The outcomes that were written; `Outcome.event` is `complete`, `retry`, `fail`, or `release` and
-                `unknown` for jobs that went back without using up an attempt.
+                `unknown` for jobs that were handed back or put off, which uses up no attempt.
             refused: The outcomes that were refused, since the job was cancelled or another worker has it.
         """
 

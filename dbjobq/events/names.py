@@ -249,7 +249,7 @@ TRANSACTION_FAILED: Final = Event(
     job="yes",
     fields=("error",),
     says="The transaction of a transactional job could not be committed, so nothing of it was written; the "
-    "job goes back, which uses up no attempt.",
+    "job is handed back, which uses up no attempt.",
     do="See the error: the database went away, or refused the commit.",
 )
 
@@ -270,7 +270,7 @@ THREAD_UNAVAILABLE: Final = Event(
     level=ERROR,
     job="yes",
     fields=("error",),
-    says="The system gives no more threads, so a `def` job goes back, which uses up no attempt.",
+    says="The system gives no more threads, so a `def` job is handed back, which uses up no attempt.",
     do="Look for `thread.abandoned`: jobs that do not end leave threads behind. Give them timeouts of "
     "their own calls, and restart the worker.",
 )
@@ -362,8 +362,8 @@ CLAIMS_RECOVERED: Final = Event(
     name="claims.recovered",
     level=WARNING,
     fields=("jobs",),
-    says="Jobs that were claimed, and of which the worker never heard because a reply was lost, went back, "
-    "which used up no attempt.",
+    says="Jobs that were claimed, and of which the worker never heard because a reply was lost, were handed "
+    "back, which used up no attempt.",
     do=_NOTHING,
 )
 PLACES_TIDIED: Final = Event(

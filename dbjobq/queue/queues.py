@@ -149,7 +149,7 @@ class JobQueue(Calls):
         thread, also with `executor="process"`, and cannot be interrupted. Progress (`ctx.progress`) is not kept, and no
         heartbeat renews the lease. Not for use on a running event loop.
 
-        A job whose type is unknown in this process goes back to the queue, as with a worker; that costs no attempt.
+        A job whose type is unknown in this process is put off, as a worker puts it off; that costs no attempt.
 
         Raises:
             LeaseLost: The job took longer than its lease. The outcome was not written.

@@ -129,7 +129,7 @@ class Outcome(NamedTuple):
     result: str | None = None
     """The result as JSON text; None for none."""
     delay: float = 0.0
-    """Seconds until the retry; for `unknown`, the time after which the job fails instead of going back."""
+    """Seconds until the retry; for `unknown`, the time after which the job fails instead of being put off."""
     exception: BaseException | None = None
     """The exception of a job that has failed for good, for the log."""
 
