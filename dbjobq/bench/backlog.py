@@ -87,7 +87,7 @@ def _close(runner: asyncio.Runner, session: Session) -> None:
 
 
 def _fill(stage: Stage, storage: PostgresStorage, kind: str) -> None:
-    queue = storage.intern("other" if kind == "other queue" else "default").run()
+    queue = storage.queue_numbers.intern("other" if kind == "other queue" else "default").run()
     values = {
         "schema": sql.Identifier(storage.schema),
         "queue": sql.Literal(queue),

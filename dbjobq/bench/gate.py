@@ -82,7 +82,7 @@ class _Producer:
             _check(self._connection.prepare(name, statement), ExecStatus.COMMAND_OK)
         (row,) = stage.rows(1)
         values = {
-            "queue": b"%d" % stage.storage.intern("default").run(),
+            "queue": b"%d" % stage.storage.queue_numbers.intern("default").run(),
             "name": b"default",
             "priority": b"5",
             "max_retries": b"3",

@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 
 from dbjobq import JobQueue, PostgresStorage
 from dbjobq.models import TRANSITIONS, Status, after_failure
-from dbjobq.storage.postgres.worker.rows import claims_of
+from dbjobq.storage.postgres.rows import claims_of
 from dbjobq.storage.sqlite import jobs
 from dbjobq.storage.values import UNIQUE
 from tests.storage.backstage import Backstage

@@ -7,15 +7,38 @@ and says so.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from datetime import UTC
+from typing import Any, Final
 
 from dbjobq.models import STATUSES, Job, Status
 from dbjobq.storage.base import JobFilter
 from dbjobq.storage.postgres.statements import LOOKING_UP
-from dbjobq.storage.postgres.steps import Call, Send
-from dbjobq.storage.values import Bounds, Count, Glance, Listing, QueueGlance, job_from_row
+from dbjobq.storage.postgres.steps import Call, Send, Sender
+from dbjobq.storage.values import (
+    Bounds,
+    Count,
+    Failure,
+    Glance,
+    Listing,
+    QueueGlance,
+    QueueStats,
+    job_from_row,
+    known_id,
+)
 
-__all__ = ["PAGE", "chosen", "glanced", "listed", "looked"]
+__all__ = [
+    "PAGE",
+    "chosen",
+    "counted",
+    "diagnosed",
+    "failures",
+    "found",
+    "glanced",
+    "listed",
+    "looked",
+    "progress",
+    "queue_stats",
+]
 
 PAGE: Final = 10_000
 """Jobs that one statement looks at: some tens of thousands of the server's pages, a tenth of a second."""
@@ -23,14 +46,6 @@ NO_LIMIT: Final = 2**62
 """A limit that stands for none."""
 MOST_QUEUES: Final = 1_000
 """The most queues that are counted, as glance_queues.sql has it."""
-
-
-class Sender(Protocol):
-    """Makes the steps of a call; see `PostgresStorage`."""
-
-    def __call__(
-        self, name: str, params: Mapping[str, Any] | None = None, *, as_dicts: bool = False, binary: bool = False
-    ) -> Send: ...
 
 
 class _Search:
@@ -151,3 +166,46 @@ def _rows(send: Sender, form: str, wanted: JobFilter, params: Mapping[str, Any])
     rows = yield send(form, params, as_dicts=True, binary=True)
     jobs = [job_from_row(row) for row in rows if wanted["status"] in {None, row["status"]}]
     return jobs, str(rows[-1]["id"]) if rows else None
+
+
+def found(send: Sender, job_id: str) -> Call[Job | None]:
+    """Return one job; None if there is none of that id."""
+    if (known := known_id(job_id)) is None:
+        return None
+    rows = yield send("get_job", {"id": known}, as_dicts=True, binary=True)
+    return job_from_row(rows[0]) if rows else None
+
+
+def failures(send: Sender, job_id: str, limit: int) -> Call[list[Failure]]:
+    """Return how a job's last attempts failed, the oldest first."""
+    if (known := known_id(job_id)) is None:
+        return []
+    rows: list[Any] = yield send("failures", {"id": known, "limit": limit})
+    return [Failure(attempt, at.astimezone(UTC), error) for attempt, at, error in reversed(rows)]
+
+
+def progress(send: Sender, job_id: str) -> Call[dict[str, Any] | None]:
+    """Return what a running job last said of its progress; None for nothing, or no such job."""
+    if (known := known_id(job_id)) is None:
+        return None
+    rows = yield send("get_progress", {"id": known})
+    return rows[0][0] if rows else None
+
+
+def counted(send: Sender) -> Call[dict[Status, int]]:
+    """Return the number of jobs of each status."""
+    (counts,) = yield send("stats", as_dicts=True)
+    return dict(counts)
+
+
+def queue_stats(send: Sender) -> Call[list[QueueStats]]:
+    """Return the figures of each queue."""
+    return [QueueStats(*row) for row in (yield send("queue_stats"))]
+
+
+def diagnosed(send: Sender, statement: str, *, pinned: bool) -> Call[list[dict[str, Any]]]:
+    """Return the rows of one of the doctor's statements; `pinned`: see `LOOKING_UP`."""
+    if pinned:
+        yield Send(LOOKING_UP, {})
+    rows: list[dict[str, Any]] = yield send(statement, as_dicts=True)
+    return rows

@@ -7,61 +7,58 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Generator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypedDict, TypeVar
 
 import psycopg
 
-from dbjobq.errors import StorageUnavailable
 from dbjobq.storage.postgres.callers import AsyncCaller, Caller, async_caller, sync_caller
 from dbjobq.storage.postgres.connect.connections import Connections
 from dbjobq.storage.postgres.connect.deadline import Deadline
-from dbjobq.storage.postgres.connect.errors import POOL_IS_FULL, cause_of, is_away, is_conflict, is_lost, translated
+from dbjobq.storage.postgres.connect.errors import is_lost, translated
 from dbjobq.storage.postgres.connect.group_commit import Lane
-from dbjobq.storage.postgres.steps import Call, CopyIn, Send, adrive, aperform, drive, perform
+from dbjobq.storage.postgres.repeats import Outdated, Repeats
+from dbjobq.storage.postgres.steps import CopyIn, Make, Send, adrive, aperform, drive, perform
 
-__all__ = ["Beforehand", "Outdated", "PostgresRequest"]
+__all__ = ["Beforehand", "How", "Learning", "PostgresRequest"]
 
 R = TypeVar("R")
-
-TRIES: Final = 3
-"""How often a call is tried whose connection is lost: the pool's next connection may be about to end, too."""
-SHORTEST_AWAY_PAUSE: Final = 0.05
-"""Seconds before the second try while something answers that the server is away."""
-LONGEST_AWAY_PAUSE: Final = 1.0
-"""Seconds to which the pauses between such tries grow. They go on for as long as the call has time."""
-LAST_TRY: Final = 0.5
-"""Seconds that the last of those tries has, at most a quarter of the call's time."""
-CHANGES: Final = 5
-"""How often a call learns what it needs to know: more than once only if the database was put back meanwhile."""
-_CHANGES_TOO_FAST: Final = "the numbers of queues change faster than they can be learned; nothing was stored, try again"
-
-
-class Outdated(Exception):  # noqa: N818 - never seen by a caller
-    """Something that this process remembers of the database is wrong. Nothing has happened: learn it, and repeat."""
+Learning: TypeAlias = "Generator[Send | PostgresRequest[Any], Any, None]"
+"""Yields what is to be asked, and is sent the answers: a statement on a caller's connection, or a call of its own."""
 
 
 class Beforehand(Protocol):
-    """Something that must be known, or made and committed, before a call.
+    """Something that must be known, or made and committed, before a call."""
 
-    Args:
-        deadline: The call's deadline.
-        perform: Performs a step on the caller's connection, if the call is made on one: that may make another
-            connection unnecessary.
-        anew: Whether what is remembered has turned out to be wrong.
-    """
-
-    def run_by(self, deadline: Deadline | None, perform: Callable[[Send], Any] | None, *, anew: bool) -> None:
-        """Learn it, or make it."""
+    @property
+    def known(self) -> bool:
+        """Whether it is known already."""
         ...
 
-    async def arun_by(
-        self, deadline: Deadline | None, perform: Callable[[Send], Awaitable[Any]] | None, *, anew: bool
-    ) -> None:
-        """See `run_by`."""
+    def learn(self, *, anew: bool, callers: bool) -> Learning:
+        """Learn it, or make it.
+
+        Args:
+            anew: Whether what is remembered has turned out to be wrong.
+            callers: Whether the call is made on a caller's connection: what is looked up there may make another
+                connection unnecessary.
+        """
         ...
+
+
+class How(TypedDict, total=False):
+    """How a request is made; see `PostgresRequest`."""
+
+    first: Beforehand | None
+    atomic: bool
+    repeat: Callable[[], bool]
+    bounded: bool
+    alone: bool
+    shared: bool
+    unsure: str
+    pinned: bool | None
 
 
 class PostgresRequest(Generic[R]):
@@ -101,7 +98,7 @@ class PostgresRequest(Generic[R]):
     def __init__(  # noqa: PLR0913 - how a call is made
         self,
         connections: Connections,
-        make: Callable[[bool], Call[R]],
+        make: Make[R],
         *,
         connection: object | None = None,
         first: Beforehand | None = None,
@@ -129,36 +126,34 @@ class PostgresRequest(Generic[R]):
         """Make the call by the deadline."""
         with translated(self._connections.schema, callers=self._connection is not None):
             caller = None if self._connection is None else sync_caller(self._connection, atomic=self._atomic)
-            anew, changes = False, CHANGES
+            repeats = self._repeats(deadline)
             while True:
-                if self._first is not None:
-                    self._first.run_by(deadline, None if caller is None else caller.perform, anew=anew)
+                if (steps := self._to_learn(anew=repeats.anew)) is not None:
+                    drive(steps, partial(_learned, deadline, caller))
+                since = time.monotonic()
                 try:
-                    return self._repeated(deadline, caller)
-                except Outdated:
-                    anew, changes = True, changes - 1
-                    if not changes:
-                        raise StorageUnavailable(_CHANGES_TOO_FAST) from None
+                    return self._once(deadline, caller, again=repeats.again)
+                except (Outdated, psycopg.Error) as error:
+                    if caller is None and is_lost(error):
+                        self._connections.heal(since)
+                    pause = repeats.after(error)
+                time.sleep(pause)
 
-    def _repeated(self, deadline: Deadline | None, caller: Caller | None) -> R:
-        if caller is not None:
-            with caller.block():
-                return drive(self._make(False), caller.perform)
-        tries = _Tries(deadline, self._repeat, self._unsure)
-        while True:
-            since = time.monotonic()
-            try:
-                return self._once(deadline, again=tries.again)
-            except psycopg.Error as error:
-                if is_lost(error):
-                    self._connections.heal(since)
-                pause = tries.after(error)
-            time.sleep(pause)
+    def _repeats(self, deadline: Deadline | None) -> Repeats:
+        return Repeats(deadline, self._repeat, unsure=self._unsure, callers=self._connection is not None)
+
+    def _to_learn(self, *, anew: bool) -> Learning | None:
+        if self._first is None or (self._first.known and not anew):
+            return None
+        return self._first.learn(anew=anew, callers=self._connection is not None)
 
     def _deadline(self) -> Deadline | None:
         return Deadline(self._connections.timeout) if self._bounded else None
 
-    def _once(self, deadline: Deadline | None, *, again: bool) -> R:
+    def _once(self, deadline: Deadline | None, caller: Caller | None, *, again: bool) -> R:
+        if caller is not None:
+            with caller.block():
+                return drive(self._make(again), caller.perform)
         with (
             self._connections.connection(deadline, alone=self._alone, pinned=self._pinned) as connection,
             self._transaction(connection),
@@ -176,33 +171,23 @@ class PostgresRequest(Generic[R]):
         """Make the call by the deadline."""
         with translated(self._connections.schema, callers=self._connection is not None):
             caller = None if self._connection is None else await async_caller(self._connection, atomic=self._atomic)
-            anew, changes = False, CHANGES
+            repeats = self._repeats(deadline)
             while True:
-                if self._first is not None:
-                    await self._first.arun_by(deadline, None if caller is None else caller.perform, anew=anew)
+                if (steps := self._to_learn(anew=repeats.anew)) is not None:
+                    await adrive(steps, partial(_alearned, deadline, caller))
+                since = time.monotonic()
                 try:
-                    return await self._arepeated(deadline, caller)
-                except Outdated:
-                    anew, changes = True, changes - 1
-                    if not changes:
-                        raise StorageUnavailable(_CHANGES_TOO_FAST) from None
+                    return await self._aonce(deadline, caller, again=repeats.again)
+                except (Outdated, psycopg.Error) as error:
+                    if caller is None and is_lost(error):
+                        await self._connections.aheal(since)
+                    pause = repeats.after(error)
+                await asyncio.sleep(pause)
 
-    async def _arepeated(self, deadline: Deadline | None, caller: AsyncCaller | None) -> R:
+    async def _aonce(self, deadline: Deadline | None, caller: AsyncCaller | None, *, again: bool) -> R:
         if caller is not None:
             async with caller.block():
-                return await adrive(self._make(False), caller.perform)
-        tries = _Tries(deadline, self._repeat, self._unsure)
-        while True:
-            since = time.monotonic()
-            try:
-                return await self._aonce(deadline, again=tries.again)
-            except psycopg.Error as error:
-                if is_lost(error):
-                    await self._connections.aheal(since)
-                pause = tries.after(error)
-            await asyncio.sleep(pause)
-
-    async def _aonce(self, deadline: Deadline | None, *, again: bool) -> R:
+                return await adrive(self._make(again), caller.perform)
         if self._shared and deadline is not None and not again:
             lane = await self._connections.lane()
             if lane is not None:
@@ -217,62 +202,20 @@ class PostgresRequest(Generic[R]):
         return connection.transaction() if self._atomic else nullcontext()
 
 
-class _Tries:
-    """Decides after a failed try whether there is to be another.
-
-    Args:
-        deadline: The call's deadline.
-        repeat: Tells whether the call may be repeated.
-        unsure: See `PostgresRequest`.
-    """
-
-    def __init__(self, deadline: Deadline | None, repeat: Callable[[], bool], unsure: str) -> None:
-        self._deadline, self._repeat, self._unsure = deadline, repeat, unsure
-        self._left = TRIES
-        self._pause = SHORTEST_AWAY_PAUSE
-        self.again = False
-        """Whether a connection was lost, so that the next try must reckon with the call having happened."""
-        self._perhaps = False
-        """Whether a connection was lost without an answer that rules out that the call has happened."""
-
-    def after(self, error: psycopg.Error) -> float:
-        """Return the seconds to wait before the next try. Raises the error, or what it means, if there is no other."""
-        deadline, lost = self._deadline, is_lost(error)
-        away = deadline is not None and is_away(error)
-        if deadline is not None and (isinstance(error, POOL_IS_FULL) or (lost and not deadline.left)):
-            raise self._out_of_time(deadline, error, perhaps=(lost and not away) or self._perhaps) from error
-        if not away:
-            self._left -= 1
-        if not (self._left and (lost or is_conflict(error)) and self._repeat()):
-            raise error
-        self.again |= lost
-        self._perhaps |= lost and not away
-        if deadline is None or not away:
-            return 0.0
-        spare = deadline.left - min(LAST_TRY, deadline.seconds / 4)
-        if spare <= 0:  # a try without time would be cut, and nobody could say whether the call had happened
-            raise self._out_of_time(deadline, error, perhaps=self._perhaps) from error
-        pause, self._pause = self._pause, min(self._pause * 2, LONGEST_AWAY_PAUSE)
-        return min(pause, spare)
-
-    def _out_of_time(self, deadline: Deadline, error: psycopg.Error, *, perhaps: bool) -> StorageUnavailable:
-        within = f"within {deadline.seconds:g} s"
-        said = f"PostgreSQL answered: {cause_of(error)}" if is_away(error) else ""
-        if not perhaps:
-            away = error.__cause__  # why the pool could make no connection
-            why = said or (
-                f"PostgreSQL cannot be reached ({cause_of(away)})"
-                if away
-                else "all the pool may have are in use (max_size)"
-            )
-            nothing = ". Nothing was stored" if self._unsure else ""
-            return StorageUnavailable(f"no connection {within}: {why}{nothing}")
-        unsure = f": the call may have happened, or not. {self._unsure}" if self._unsure else ""
-        return StorageUnavailable(
-            f"{said}, and nothing else {within}{unsure}" if said else f"PostgreSQL did not answer {within}{unsure}"
-        )
-
-
 async def _in_lane(lane: Lane, deadline: Deadline, step: Send | CopyIn) -> Any:
     assert isinstance(step, Send)  # noqa: S101 - a COPY is never shared
     return await lane.execute(step.statement, step.params, deadline)
+
+
+def _learned(deadline: Deadline | None, caller: Caller | None, step: Send | PostgresRequest[Any]) -> Any:
+    if isinstance(step, PostgresRequest):
+        return step.run_by(deadline)
+    assert caller is not None  # noqa: S101 - only what is asked on a caller's connection is sent by itself
+    return caller.perform(step)
+
+
+async def _alearned(deadline: Deadline | None, caller: AsyncCaller | None, step: Send | PostgresRequest[Any]) -> Any:
+    if isinstance(step, PostgresRequest):
+        return await step.arun_by(deadline)
+    assert caller is not None  # noqa: S101 - as above
+    return await caller.perform(step)

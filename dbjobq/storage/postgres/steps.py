@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
-from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import psycopg
 from psycopg.pq import Format
@@ -13,9 +13,10 @@ from psycopg.types.string import TextLoader
 from dbjobq.storage.postgres.connect.deadline import Deadline
 from dbjobq.storage.postgres.connect.prepared import Express
 
-__all__ = ["Call", "CopyIn", "Send", "adrive", "aperform", "drive", "perform"]
+__all__ = ["Call", "CopyIn", "Make", "Send", "Sender", "adrive", "aperform", "drive", "perform"]
 
 R = TypeVar("R")
+S = TypeVar("S")
 
 TEXT_OID: Final = psycopg.adapters.types["text"].oid
 
@@ -43,8 +44,21 @@ class CopyIn(NamedTuple):
 Call: TypeAlias = Generator[Send | CopyIn, Any, R]
 """A generator that yields steps, is sent their rows, and returns the call's result."""
 
+Make: TypeAlias = Callable[[bool], Call[R]]
+"""Starts a call; its argument tells whether the call was started before, and may have happened."""
 
-def drive(call: Call[R], perform: Callable[[Send | CopyIn], Any]) -> R:
+
+class Sender(Protocol):
+    """Makes steps of the statements in `sql/`, by their names; see `PostgresStorage`."""
+
+    def __call__(
+        self, name: str, params: Mapping[str, Any] | None = None, *, as_dicts: bool = False, binary: bool = False
+    ) -> Send:
+        """Return the step; see `Send`."""
+        ...
+
+
+def drive(call: Generator[S, Any, R], perform: Callable[[S], Any]) -> R:
     """Make a call, step by step."""
     answer: Any = None
     while True:
@@ -56,7 +70,7 @@ def drive(call: Call[R], perform: Callable[[Send | CopyIn], Any]) -> R:
         answer = perform(step)
 
 
-async def adrive(call: Call[R], perform: Callable[[Send | CopyIn], Awaitable[Any]]) -> R:
+async def adrive(call: Generator[S, Any, R], perform: Callable[[S], Awaitable[Any]]) -> R:
     """Make a call on the running event loop."""
     answer: Any = None
     while True:

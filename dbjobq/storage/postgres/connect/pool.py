@@ -37,6 +37,35 @@ LONGEST_RECONNECT_WAIT: Final = 0.5
 _IDLE: Final = TransactionStatus.IDLE
 
 
+class _Reaching:
+    """The time that a caller has to get a connection, and the waits between its tries to reach the server.
+
+    Args:
+        seconds: How much time.
+        patient: Tells whether to wait for a server that cannot be reached.
+    """
+
+    __slots__ = ("_patient", "_until", "_wait", "seconds")
+
+    def __init__(self, seconds: float, patient: Callable[[], bool]) -> None:
+        self.seconds, self._until = seconds, time.monotonic() + seconds
+        self._patient, self._wait = patient, FIRST_RECONNECT_WAIT
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left, 0 afterwards."""
+        return max(self._until - time.monotonic(), 0.0)
+
+    def after(self, error: psycopg.OperationalError) -> float:
+        """Return how long to wait before the next try. Raises the error, or what it means, if there is no other."""
+        if not self._patient():
+            raise error
+        if not self.left:
+            raise PoolTimeout(str(error)) from error
+        wait, self._wait = self._wait, min(2 * self._wait, LONGEST_RECONNECT_WAIT)
+        return min(wait, self.left)
+
+
 class _Turn(Generic[C]):
     """A caller's turn to have a connection. When it has come, the caller gets a connection, or may make one."""
 
@@ -142,20 +171,15 @@ class _Stock(Generic[C]):
         while self._waiting:
             self._waiting.popleft().wake()
 
-    def _none(self, turn: _Turn[C], timeout: float) -> Exception | None:
-        """Return the error for a caller whose turn has not come; None if it has."""
-        if turn.come:
-            return None
-        return PoolClosed("the pool is closed") if self._closed else PoolTimeout(f"all are in use for {timeout:.2f} s")
+    def _check(self, turn: _Turn[C], seconds: float) -> None:
+        """Raise PoolTimeout or PoolClosed for a caller whose turn has not come."""
+        if not turn.come:
+            raise (
+                PoolClosed("the pool is closed") if self._closed else PoolTimeout(f"all are in use for {seconds:.2f} s")
+            )
 
-    def _wait_after(self, error: psycopg.OperationalError, wait: float, until: float) -> float:
-        """Return how long to wait for a server that could not be reached. Raises an error if the time is over."""
-        left = until - time.monotonic()
-        if not self._patient():
-            raise error
-        if left <= 0:
-            raise PoolTimeout(str(error)) from error
-        return min(wait, left)
+    def _within(self, seconds: float | None) -> _Reaching:
+        return _Reaching(self._timeout if seconds is None else seconds, self._patient)
 
 
 def _finish_all(pid: int, idle: deque[tuple[Any, float]]) -> None:
@@ -193,26 +217,22 @@ class Pool(_Stock["psycopg.Connection[Any]"]):
                 return self._idle.pop()[0]
             came = threading.Event()
             turn = self._ask(came.set)
-        timeout = self._timeout if within is None else within
-        until = time.monotonic() + timeout
+        reaching = self._within(within)
         try:
-            came.wait(timeout)
-            if (error := self._none(turn, timeout)) is not None:
-                raise error
-            return turn.given or self._make(until)
+            came.wait(reaching.seconds)
+            self._check(turn, reaching.seconds)
+            return turn.given or self._make(reaching)
         except BaseException:
             with self._lock:
                 self._give_up(turn)
             raise
 
-    def _make(self, until: float) -> psycopg.Connection[Any]:
-        wait = FIRST_RECONNECT_WAIT
+    def _make(self, reaching: _Reaching) -> psycopg.Connection[Any]:
         while True:
             try:
-                connection = self._connect(max(until - time.monotonic(), 0.0))
+                connection = self._connect(reaching.left)
             except psycopg.OperationalError as error:
-                time.sleep(self._wait_after(error, wait, until))
-                wait = min(2 * wait, LONGEST_RECONNECT_WAIT)
+                time.sleep(reaching.after(error))
             else:
                 with self._lock:
                     return self._keep(connection)
@@ -253,26 +273,22 @@ class AsyncPool(_Stock["psycopg.AsyncConnection[Any]"]):
             return self._idle.pop()[0]
         came = asyncio.Event()
         turn = self._ask(came.set)
-        timeout = self._timeout if within is None else within
-        until = time.monotonic() + timeout
+        reaching = self._within(within)
         try:
             if not turn.come:
-                await _at_most(timeout, came)
-            if (error := self._none(turn, timeout)) is not None:
-                raise error
-            return turn.given or await self._make(until)
+                await _at_most(reaching.seconds, came)
+            self._check(turn, reaching.seconds)
+            return turn.given or await self._make(reaching)
         except BaseException:
             self._give_up(turn)
             raise
 
-    async def _make(self, until: float) -> psycopg.AsyncConnection[Any]:
-        wait = FIRST_RECONNECT_WAIT
+    async def _make(self, reaching: _Reaching) -> psycopg.AsyncConnection[Any]:
         while True:
             try:
-                connection = await self._connect(max(until - time.monotonic(), 0.0))
+                connection = await self._connect(reaching.left)
             except psycopg.OperationalError as error:
-                await asyncio.sleep(self._wait_after(error, wait, until))
-                wait = min(2 * wait, LONGEST_RECONNECT_WAIT)
+                await asyncio.sleep(reaching.after(error))
             else:
                 return self._keep(connection)
 

@@ -14,8 +14,7 @@ import psycopg
 
 from dbjobq.events.bus import emit
 from dbjobq.events.names import PLACES_CLEARED
-from dbjobq.storage.postgres.worker.link import Link
-from dbjobq.storage.postgres.worker.rows import (
+from dbjobq.storage.postgres.rows import (
     ClaimRow,
     RawRow,
     array,
@@ -28,6 +27,7 @@ from dbjobq.storage.postgres.worker.rows import (
     queues_of,
     with_data,
 )
+from dbjobq.storage.postgres.worker.link import Link
 from dbjobq.storage.postgres.worker.served import ServedQueues
 from dbjobq.storage.values import Claim, Outcome
 

@@ -15,10 +15,10 @@ from dbjobq.errors import StorageUnavailable
 from dbjobq.events.bus import emit
 from dbjobq.events.names import PLACES_TIDIED
 from dbjobq.storage.postgres.connect.errors import first_line, forget_prepared, is_passing
+from dbjobq.storage.postgres.rows import held_params
 from dbjobq.storage.postgres.worker.claims import Claiming, Wish
 from dbjobq.storage.postgres.worker.link import Link
 from dbjobq.storage.postgres.worker.results import Results, cancelled, write_one_by_one
-from dbjobq.storage.postgres.worker.rows import held_params
 from dbjobq.storage.postgres.worker.served import ServedQueues
 from dbjobq.storage.postgres.worker.wake_up import Gate
 from dbjobq.storage.values import Answer, Exchange

@@ -15,8 +15,8 @@ from dbjobq.storage.postgres.connect.deadline import Deadline, Watchman, cut
 from dbjobq.storage.postgres.connect.errors import is_passing, translated
 from dbjobq.storage.postgres.connect.watchdog import Guard
 from dbjobq.storage.postgres.connect.way import SyncConnection
+from dbjobq.storage.postgres.rows import finish_params, held_params, ids_param
 from dbjobq.storage.postgres.statements import DURABLE, Statements, set_session
-from dbjobq.storage.postgres.worker.rows import finish_params, held_params, ids_param
 from dbjobq.storage.postgres.worker.set_aside import in_another_form
 from dbjobq.storage.values import Claim, Outcome, Rescued
 from dbjobq.storage.worker_port import Pulse

@@ -9,8 +9,8 @@ import psycopg
 
 from dbjobq.models import CODES
 from dbjobq.storage.postgres.connect.errors import is_passing
+from dbjobq.storage.postgres.rows import accepted_params, finish_params, held_params, ids_param
 from dbjobq.storage.postgres.worker.link import Link
-from dbjobq.storage.postgres.worker.rows import accepted_params, finish_params, held_params, ids_param
 from dbjobq.storage.postgres.worker.set_aside import in_another_form
 from dbjobq.storage.values import Outcome
 

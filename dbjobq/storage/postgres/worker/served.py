@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
+from dbjobq.storage.postgres.rows import RawRow, array, queues_of
 from dbjobq.storage.postgres.worker.claim_start import ClaimStart
-from dbjobq.storage.postgres.worker.rows import RawRow, array, queues_of
 
 __all__ = ["Ask", "ServedQueues"]
 

@@ -13,12 +13,12 @@ from dbjobq.storage.postgres.connect.errors import translated
 from dbjobq.storage.postgres.connect.watchdog import Guard
 from dbjobq.storage.postgres.connect.way import hang_up
 from dbjobq.storage.postgres.listening import Listening
+from dbjobq.storage.postgres.rows import held_params
 from dbjobq.storage.postgres.statements import Statements
 from dbjobq.storage.postgres.worker.claim_start import ClaimStart
 from dbjobq.storage.postgres.worker.exchange import Exchanging
 from dbjobq.storage.postgres.worker.link import Link, Opener
 from dbjobq.storage.postgres.worker.pulse import PostgresPulse
-from dbjobq.storage.postgres.worker.rows import held_params
 from dbjobq.storage.postgres.worker.served import ServedQueues
 from dbjobq.storage.postgres.worker.wake_up import Gate, notices
 from dbjobq.storage.values import Answer, Claim, Exchange, Idle, Notice
