@@ -1,8 +1,8 @@
-"""Runs what was claimed: `concurrency` slots that take claims from one buffer, and leave outcomes to be written.
+"""Runs claimed jobs: `concurrency` slots take claims from one buffer, and leave outcomes to be written.
 
-A slot is a task that lives as long as the worker and awaits one handler after the other: a task for every job costs
-twice as much (docs/decisions/0005). `def` jobs go from the slot to a thread, several at once while they are short;
-what runs in a process of its own is awaited like an `async def`.
+A slot is a task that lives as long as the worker and awaits one function after the other: a task for every job would
+cost twice as much (docs/decisions/0005). A slot hands `def` jobs to a thread, several at once while they are short, and
+awaits a job in a process of its own like an `async def`.
 """
 
 from __future__ import annotations
@@ -55,23 +55,23 @@ from dbjobq.storage.values import Claim, Outcome
 __all__ = ["Executor", "Whereabouts"]
 
 SLICE: Final = 0.002
-"""Seconds of no-op jobs after which a slot lets the rest of the loop run; also what a chunk for a thread is worth."""
+"""Seconds of short jobs after which a slot lets the rest of the event loop run; also the worth of a thread's chunk."""
 CHUNK: Final = 64
-"""The most jobs in one."""
+"""The most jobs in a chunk for a thread."""
 WAKES: Final = 2
-"""How many slots wake at first, and how many more each of them wakes while there are jobs: a single slot works off a
-batch of no-op jobs, and to wake all the others for nothing would cost more than the jobs."""
+"""How many slots wake at first, and how many more each of them wakes while there are jobs. A single slot can run a
+batch of no-op jobs, and waking all the others for nothing would cost more than the jobs."""
 SHORT: Final = 0.0005
-"""Jobs that take less than this many seconds go to threads by the chunk."""
+"""Seconds below which `def` jobs go to threads by the chunk."""
 
 MANY_TYPES: Final = 1000
 """The most job types that are remembered as unknown, so that each is advised on once."""
 THREADLESS: Final = 1.0
-"""Seconds until a slot claims again for which the system had no thread."""
+"""Seconds before a slot goes on for which the system had no thread."""
 
 
 class Whereabouts(NamedTuple):
-    """A job that runs, and where: as a task on the loop, or in a thread."""
+    """A running job, with its task on the event loop or its thread."""
 
     claim: Claim
     task: asyncio.Task[None] | None
@@ -79,14 +79,14 @@ class Whereabouts(NamedTuple):
 
 
 class Executor:
-    """See the module. Used on the worker's loop; but any thread may ask what runs, and take back what is not started.
+    """See the module. Used on the worker's event loop; any thread may ask what runs, and take back unstarted claims.
 
     Args:
         config: The worker's settings.
-        storage: For the handlers' contexts and transactions.
-        lease: Nothing is started once it is over.
+        storage: The storage, for contexts and transactions.
+        lease: The worker's trust window: nothing is started once it is over.
         alarm: Rung when there are outcomes to write, or when a slot has nothing to do.
-        worker_id: For `Job.worker_id`.
+        worker_id: The worker's name, for `Job.worker_id`.
     """
 
     def __init__(self, config: WorkerConfig, storage: BaseStorage, lease: Lease, alarm: Alarm, worker_id: str) -> None:
@@ -114,7 +114,7 @@ class Executor:
         for _ in range(self._config.concurrency):
             self._add_slot()
 
-    # What the poller asks and tells.
+    # For the poller.
 
     @property
     def idle(self) -> int:
@@ -138,20 +138,20 @@ class Executor:
 
     @property
     def settled(self) -> bool:
-        """Whether the outcome of all that was claimed is known, though some handler may not have noticed."""
+        """Whether the outcome of every claimed job is known, though some function may still run."""
         return self.waiting == 0 and len(self._idle) + sum(bool(s.verdict) for s in self._slots) >= len(self._slots)
 
     @property
     def holding(self) -> bool:
-        """Whether anything that was claimed is not yet handed over as an outcome."""
+        """Whether the outcome of some claimed job is not handed over yet."""
         return bool(self._buffer) or self.busy > 0
 
     def running(self) -> list[Claim]:
-        """Return what runs at this moment."""
+        """Return the claims of the jobs that run at this moment."""
         return [claim for slot in tuple(self._slots) if (claim := slot.running()) is not None]
 
     def whereabouts(self) -> list[Whereabouts]:
-        """Return what runs at this moment, and where."""
+        """Return the jobs that run at this moment, and where each runs."""
         found: list[Whereabouts] = []
         for slot in tuple(self._slots):
             chunk, task = slot.chunk, slot.task
@@ -160,12 +160,12 @@ class Executor:
         return found
 
     def unwritten(self) -> list[Outcome]:
-        """Return the outcomes that are nobody's to write yet, those of a thread's chunk among them."""
+        """Return the outcomes that nobody has taken to write yet, those of threads' chunks included."""
         chunks = [chunk for slot in tuple(self._slots) if (chunk := slot.chunk) is not None]
         return [*self._outcomes, *(outcome for chunk in chunks for outcome in tuple(chunk.outcomes))]
 
     def held(self) -> list[Claim]:
-        """Return all that was claimed and has no written outcome yet; perhaps a few that have."""
+        """Return all claims without a written outcome; perhaps a few with one."""
         held = [*self._buffer, *(outcome.claim for outcome in self._outcomes)]
         for slot in tuple(self._slots):
             held += slot.chunk.claims if slot.chunk is not None else [slot.claim] if slot.claim is not None else []
@@ -185,8 +185,8 @@ class Executor:
     def full(self) -> bool:
         """Whether to claim nothing, though slots may be free.
 
-        Because of what is held there is no space for, or because a job that was perhaps the death of a worker has only
-        just begun: claimed together, such jobs would die together again.
+        Either the held jobs leave no space for more arguments, or a suspect, with which a worker has died, has just
+        begun: claimed together, suspects would die together again.
         """
         if self._alone_until > now() and any(claim.suspect for claim in self._holds()):
             return True
@@ -197,16 +197,16 @@ class Executor:
         return False
 
     def space(self) -> int:
-        """Return how many bytes of large data there is room for."""
+        """Return for how many bytes of large arguments there is room."""
         return SPACE - sum(size for claim in self._holds() if (size := len(claim.data)) > LARGE)
 
     def _holds(self) -> list[Claim]:
-        """Return what is held and has not ended."""
+        """Return the claims that are held and have not ended."""
         waiting = [claim for slot in self._slots if slot.chunk for claim, _ in tuple(slot.chunk.waiting)]
         return [*self._buffer, *waiting, *self.running()]
 
     def room(self, claims: list[Claim]) -> int:
-        """Return how many of these claims to add; the others would have to wait for long."""
+        """Return how many of these claims to add, in their order; the others would wait for too long."""
         room = self.pace.hold(self.idle, self._waiting(), claims)
         alone = next((number for number, claim in enumerate(claims) if claim.suspect), room)
         return min(room, alone + 1)
@@ -225,9 +225,9 @@ class Executor:
         return taken
 
     def take_back(self) -> list[Claim]:
-        """Return all claims that are not started; they will not be."""
+        """Take all claims that are not started out of the buffer, and return them."""
         back: list[Claim] = []
-        with suppress(IndexError):  # from behind, one by one: each is either started or taken, also from another thread
+        with suppress(IndexError):  # from behind, one by one: another thread may do this, and each is started or taken
             while True:
                 back.append(self._buffer.pop())
         back.reverse()
@@ -237,7 +237,7 @@ class Executor:
         return back
 
     def share(self) -> None:
-        """Let idle slots start what waits in the chunks of threads that are busy with something long."""
+        """Let idle slots start the claims that wait in the chunks of threads which a long job keeps busy."""
         if self._idle and not self._buffer:
             for slot in self._slots:
                 if slot.chunk is not None and slot.chunk.waiting:
@@ -245,9 +245,9 @@ class Executor:
             self._wake_slots()
 
     def relieve(self, claims: Collection[Claim]) -> None:
-        """These have run for so long that other jobs get their slots; they go on beside, and their results count.
+        """Give the slots of these long jobs to others: the jobs go on, and their results count.
 
-        Not without end: at most as many as there are slots.
+        At most as many slots are replaced as there are.
         """
         left = self._config.concurrency - sum(slot.relieved for slot in self._slots)
         for slot in tuple(self._slots):
@@ -270,7 +270,7 @@ class Executor:
         """Jobs are no longer held: tell their functions, and drop what those return.
 
         Args:
-            claims: The jobs, and of each whether it was cancelled: or another worker has it.
+            claims: The jobs; True for a cancelled one, False for one that another worker has.
         """
         for slot, claim in self._that_run(claims):
             cancelled = claims[claim]
@@ -278,25 +278,25 @@ class Executor:
             self._abandon(slot, claim, "cancelled" if cancelled else "taken")
 
     def drop(self, claims: Collection[Claim]) -> None:
-        """What becomes of jobs was written in the loop's place: tell their functions, and drop what those return."""
+        """Drop jobs whose outcomes were written in the event loop's place: tell their functions, and ignore results."""
         for slot, claim in self._that_run(set(claims)):
             self._abandon(slot, claim, "released")
 
     def _that_run(self, claims: Collection[Claim]) -> list[tuple[Slot, Claim]]:
-        """Return those of these jobs that run and were not ended from outside yet, with their slots."""
+        """Return the slots and claims of the given jobs that run and were not ended from outside yet."""
         running = ((slot, slot.running()) for slot in tuple(self._slots) if not slot.verdict)
         return [(slot, claim) for slot, claim in running if claim is not None and claim in claims]
 
     def cut_off(self, claims: Collection[Claim]) -> None:
-        """End the transactions of these jobs for a loop that cannot: others would wait for them. From any thread."""
+        """End the transactions of these jobs for a blocked event loop: others would wait for them. From any thread."""
         for slot in tuple(self._slots):
             if (connection := slot.connection) is not None and slot.claim in claims:
                 self._storage.cut(connection)
 
     def fence(self) -> bool:
-        """The lease is over: end what can be ended, since others may start it at any moment. Return whether any was.
+        """End running jobs, as far as possible, since the lease is over and others may start them; tell if any ran.
 
-        What runs on a thread goes on; its result counts if nobody has taken the job until it can be written.
+        A job on a thread goes on; its result counts if nobody has taken the job by the time it can be written.
         """
         fenced = False
         for slot in tuple(self._slots):
@@ -307,7 +307,7 @@ class Executor:
         return fenced
 
     def hand_back(self) -> list[Outcome]:
-        """End what runs, as far as it can be ended, and return what is to be written of it."""
+        """End running jobs, as far as possible, and return the outcomes that hand them back."""
         ended: list[Outcome] = []
         for slot in tuple(self._slots):
             if (claim := slot.running()) is not None and not slot.verdict:
@@ -340,7 +340,7 @@ class Executor:
         for task in tasks:
             task.cancel()
         if tasks:
-            await asyncio.wait(tasks, timeout=1.0)  # a handler may swallow its cancellation
+            await asyncio.wait(tasks, timeout=1.0)  # a function may swallow its cancellation
         await self.processes.close()
 
     # Slots.
@@ -348,14 +348,14 @@ class Executor:
     def _add_slot(self) -> None:
         slot = Slot()
         self._slots.add(slot)
-        # A fresh context: nothing that an earlier job put into context variables.
+        # A fresh context, without the context variables of earlier jobs.
         context = self._context.copy()
         context.run(running_here.set, slot.running)
         slot.task = self._loop.create_task(self._work(slot), name="dbjobq-slot", context=context)
         slot.task.add_done_callback(lambda task: self._replace(slot, task))
 
     def _replace(self, slot: Slot, task: asyncio.Task[None]) -> None:
-        """A slot that ended is replaced, and what it held is not lost with it."""
+        """Replace a slot that ended, and write the outcome of the job that it held."""
         self._slots.discard(slot)
         if self._closing:
             return
@@ -365,12 +365,12 @@ class Executor:
         if error is not None:
             emit(SLOT_BROKEN, exception=error)
         if slot.relieved:
-            self._alarm.ring()  # whoever waits for the slots to come to rest
+            self._alarm.ring()  # the poller may wait for the slots to come to rest
         else:
             self._add_slot()
 
     def _wake_slots(self, taken: int = 0) -> None:
-        """Wake some slots, each of which wakes others; `taken` claims are spoken for."""
+        """Wake some slots, each of which wakes others; `taken` claims of the buffer are spoken for."""
         for _ in range(min(WAKES, len(self._idle), len(self._buffer) - taken)):
             waiter = self._idle.popleft()
             if not waiter.done():
@@ -447,7 +447,7 @@ class Executor:
                 if buffer[0].type != type_ or clock() - since > SLICE or not self._lease.alive():
                     break
                 claim = buffer.popleft()
-            except IndexError:  # none follows, or it was taken back at this moment
+            except IndexError:  # no claim follows, or it was taken back at this moment
                 break
         self.pace.took(type_, jobs, clock() - since)
         if buffer and clock() - since > SLICE:
@@ -487,7 +487,7 @@ class Executor:
 
     @staticmethod
     async def _absorb(task: asyncio.Task[None]) -> None:
-        """The job was cancelled, by us or by itself, and not the slot: take what is left of it."""
+        """Clear what is left of a cancellation that was meant for the job, and not for the slot's task."""
         with suppress(asyncio.CancelledError):
             await asyncio.sleep(0)
         while task.cancelling():
@@ -518,7 +518,7 @@ class Executor:
         self.log(outcome)
 
     def log(self, outcome: Outcome) -> None:
-        """Say how an attempt ended; of a type that is not known, at its first job alone what to do about it."""
+        """Log how an attempt ended; of an unknown type the first job alone at WARNING, with advice."""
         claim = outcome.claim
         if outcome.event == "complete":
             emit(JOB_COMPLETED, claim)
@@ -554,7 +554,7 @@ class Executor:
             while not chunk.done.done():
                 try:
                     await asyncio.wait_for(asyncio.shield(chunk.done), timeout)
-                except asyncio.CancelledError:  # not by us: a handler cancels whatever task it finds
+                except asyncio.CancelledError:  # a function has cancelled whatever task it found
                     if self._closing or slot.task is None:
                         raise
                     await self._absorb(slot.task)
@@ -576,7 +576,7 @@ class Executor:
         self._alarm.ring()
 
     async def _do_without(self, slot: Slot, chunk: Chunk, error: RuntimeError) -> None:
-        """Give back what the system had no thread for, since jobs have left so many behind; and wait a moment."""
+        """Hand back a chunk for which the system has no thread, since jobs have left so many behind; wait a moment."""
         slot.chunk = None
         for claim in chunk.take_back():
             emit(THREAD_UNAVAILABLE, claim, error=str(error))
@@ -584,7 +584,7 @@ class Executor:
         await asyncio.sleep(THREADLESS)
 
     def _with_others(self, claim: Claim, task: Task, timeout: float | None) -> deque[tuple[Claim, Task]]:
-        """Add the `def` jobs that follow in the buffer, as far as they can share a thread's turn."""
+        """Return a `def` job's claim with those that follow in the buffer, as far as they can share a thread's turn."""
         buffer, tasks, waiting = self._buffer, registered(), deque([(claim, task)])
         each = self._in_thread.of(task.name)  # a slot's time has the wait for a thread and its turn in it
         if timeout is not None or each >= SHORT or claim.fragile:

@@ -1,7 +1,7 @@
-"""What jobs take, by type and on the whole, and how many are worth holding for it. Pure: told, not measured, here.
+"""Decides how many jobs to claim and hold, from how long jobs take, by type and on the whole. Pure.
 
-Claiming ahead saves a round trip for each job, and is bounded in time: what is held must start soon, or somebody
-else could have run it.
+Claiming ahead saves a round trip for each job, and is bounded in time: a job that is held must start soon, or another
+worker could have run it.
 """
 
 from __future__ import annotations
@@ -17,41 +17,41 @@ __all__ = ["ALONE", "BATCH", "LARGE", "SPACE", "UNSTARTED", "Means", "Pace"]
 BATCH: Final = 500
 """The most jobs in one claim: beyond that nothing is gained."""
 LARGE: Final = 2**14
-"""Bytes of data from which a job counts for `SPACE`."""
+"""Bytes of arguments from which a job counts for `SPACE`."""
 SPACE: Final = 2**26
-"""Bytes of large data that a worker holds at most, beyond one job, whether started or not: 64 MiB. It has them at least
-twice, as text and as what the text says."""
+"""Bytes of large arguments that a worker holds at most, beyond one job, started or not: 64 MiB. They are in memory
+twice at least, as text and decoded."""
 ALONE: Final = 1.0
-"""Seconds that a job which was perhaps the death of a worker runs before another of its kind is claimed."""
+"""Seconds that a suspect job, with which a worker has died, runs before another suspect is claimed."""
 PREFETCH: Final = 0.03
 """Seconds of work to claim ahead for a slot."""
-LONG: Final = 0.02
-"""Jobs that take longer than this many seconds are not claimed ahead at all."""
+LONG_TO_PREFETCH: Final = 0.02
+"""Seconds beyond which jobs are too long to be claimed ahead at all."""
 UNSTARTED: Final = 0.1
-"""Seconds after which what was claimed ahead, but is not started, goes back: somebody else may be idle."""
+"""Seconds after which a job that was claimed ahead and is not started is handed back: another worker may be idle."""
 CAREFUL: Final = 3
-"""Claims without claiming ahead, after one that brought a job which must not wait."""
+"""Claims without claiming ahead, after a claim that brought a job which must not wait."""
 GUESS: Final = 0.05
-"""Seconds that a job takes while nothing is known: too long for claiming ahead."""
+"""Seconds that a job of unknown type is taken to need: too long for claiming ahead."""
 
 
 class Means:
-    """Running means of what jobs take, by type and on the whole, in seconds."""
+    """Running means of the seconds that jobs take, by type and on the whole."""
 
     def __init__(self) -> None:
         self._types: dict[str, float] = {}
         self.mean = GUESS
-        """Of the jobs of late, whatever their types."""
+        """The mean of the latest jobs, whatever their types."""
 
     def took(self, type_: str, jobs: int, seconds: float) -> None:
-        """So many jobs of one type, one after the other, took so long."""
-        each, weight = seconds / jobs, min(1.0, 0.2 + 0.05 * jobs)  # one says little, sixteen say all
+        """Record that `jobs` jobs of one type, one after the other, took `seconds`."""
+        each, weight = seconds / jobs, min(1.0, 0.2 + 0.05 * jobs)  # one job says little, sixteen say all
         known = self._types.get(type_, each)
         self._types[type_] = known + (each - known) * weight
         self.mean += (each - self.mean) * weight
 
     def of(self, type_: str) -> float:
-        """Return the seconds that a job of this type takes, as far as that is known."""
+        """Return the seconds that a job of this type takes, as far as they are known."""
         return self._types.get(type_, self.mean)
 
     def all_of(self, types: Iterable[str]) -> float:
@@ -60,7 +60,7 @@ class Means:
 
 
 class Pace(Means):
-    """Decides how many jobs to claim and to hold, by what jobs take of a slot's time.
+    """Decides how many jobs to claim and to hold, by how much of a slot's time jobs take.
 
     Args:
         slots: How many jobs run at once.
@@ -72,40 +72,40 @@ class Pace(Means):
         self._careful = self._singly = 0
 
     def stuck(self) -> None:
-        """What was claimed ahead did not start: some job takes longer than its like. Claim none ahead for now."""
+        """Claim none ahead for now: jobs that were claimed ahead did not start, since one before them takes long."""
         self.mean = max(self.mean, UNSTARTED)
 
     @property
     def singly(self) -> bool:
-        """Whether to claim jobs one by one: of late there was one that was perhaps the death of a worker."""
+        """Whether to claim jobs one by one, since a suspect, with which a worker has died, came lately."""
         return self._singly > 0
 
     def ahead(self, waiting: Sequence[str], running: Iterable[str]) -> int:
         """Return how many jobs to claim beyond those for which a slot is free: at most a batch, behind at most another.
 
-        So the database can be at the next batch while the slots work off the one in hand.
+        Then the database can be at the next batch while the slots run the one in hand.
 
         Args:
-            waiting: The types of what is held and not started.
-            running: The types of what runs: behind something long nothing starts soon.
+            waiting: The types of the jobs that are held and not started.
+            running: The types of the jobs that run: behind a long one nothing starts soon.
         """
-        if self.mean >= LONG or self._careful > 0 or len(waiting) > BATCH:
+        if self.mean >= LONG_TO_PREFETCH or self._careful > 0 or len(waiting) > BATCH:
             return 0
-        slots = self._slots - sum(self.of(type_) >= LONG for type_ in running)
+        slots = self._slots - sum(self.of(type_) >= LONG_TO_PREFETCH for type_ in running)
         spare = PREFETCH * slots - self.all_of(waiting)
         most = min(int(spare / max(self.mean, 1e-6)), BATCH)
-        return most if most >= len(waiting) else 0  # not before half of it is used up
+        return most if most >= len(waiting) else 0  # not before half of what is held has started
 
     def hold(self, free: int, waiting: Sequence[str], claims: Sequence[Claim]) -> int:
-        """Return how many of the jobs just claimed to hold, in their order; the rest is to go back.
+        """Return how many of the jobs just claimed to hold, in their order; the rest is to be handed back.
 
-        Behind those for which a slot is free may wait what will start soon. Nothing may wait that has no retry left,
-        or behind a job that has been the death of a worker: when a worker dies, all that it holds is charged for it.
+        Behind the jobs for which a slot is free, others may wait if they will start soon. A job without a retry left
+        may not wait, and none may wait behind a suspect: when a worker dies, each job that it holds loses an attempt.
 
         Args:
             free: How many slots are free.
-            waiting: The types of what is held and not started.
-            claims: What was claimed.
+            waiting: The types of the jobs that are held and not started.
+            claims: The jobs just claimed.
         """
         room, of = UNSTARTED * self._slots - self.all_of(waiting), self.of
         self._careful -= 1

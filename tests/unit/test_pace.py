@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbjobq.runtime.pace import BATCH, CAREFUL, LONG, PREFETCH, UNSTARTED, Pace
+from dbjobq.runtime.pace import BATCH, CAREFUL, LONG_TO_PREFETCH, PREFETCH, UNSTARTED, Pace
 from dbjobq.storage.values import Claim
 
 
@@ -112,7 +112,7 @@ def test_what_is_held_can_start_soon_or_has_a_slot(types: dict[str, float], slot
     ahead = pace.ahead(waiting, running)
     assert 0 <= ahead <= BATCH
     if ahead:
-        assert pace.mean < LONG
+        assert pace.mean < LONG_TO_PREFETCH
         assert ahead * pace.mean <= PREFETCH * slots + 1e-6
     claims = [claim(kind) for kind in data.draw(st.lists(kinds, max_size=60))]
     free = data.draw(st.integers(0, slots))
