@@ -58,7 +58,7 @@ class Chunk:
         self.thread: int | None = None
         """The identifier of the thread that runs the chunk."""
         self.seconds = 0.0
-        """What its jobs took, without the wait for a thread; 0 until all have ended."""
+        """Seconds that the jobs of the chunk took, without the wait for a thread; 0 until all have ended."""
         self.relieved = False
         """Whether another thread has taken the place of this chunk's thread."""
         self.abandoned = False

@@ -14,7 +14,7 @@ from dbjobq.ids import JobIds
 from dbjobq.models import Job, Status
 from dbjobq.storage.base import BaseStorage, Feature, JobFilter, Recipe
 from dbjobq.storage.postgres import by_hand, looks
-from dbjobq.storage.postgres.by_hand import LOOK, Dequeuing
+from dbjobq.storage.postgres.by_hand import LOOK_OR_REPEAT, Dequeuing
 from dbjobq.storage.postgres.connect.address import named_dsn, named_schema
 from dbjobq.storage.postgres.connect.connections import Connections
 from dbjobq.storage.postgres.connect.deadline import cut
@@ -140,23 +140,23 @@ class PostgresStorage(BaseStorage):
     def finish(self, outcomes: Sequence[Outcome], connection: object | None = None) -> PostgresRequest[set[str]]:
         """See `BaseStorage.finish`."""
         make = by_hand.finish(self._send, outcomes, self.connections.way)
-        return self._request(make, connection=connection, unsure=LOOK, pinned=True)
+        return self._request(make, connection=connection, unsure=LOOK_OR_REPEAT, pinned=True)
 
     def retry(self, job_id: str, delay: float) -> PostgresRequest[bool]:
         """See `BaseStorage.retry`."""
-        return self._request(by_hand.retry(self._send, job_id, delay), unsure=LOOK, pinned=True)
+        return self._request(by_hand.retry(self._send, job_id, delay), unsure=LOOK_OR_REPEAT, pinned=True)
 
     def cancel(self, job_id: str) -> PostgresRequest[bool]:
         """See `BaseStorage.cancel`."""
-        return self._request(by_hand.cancel(self._send, job_id), unsure=LOOK, pinned=True)
+        return self._request(by_hand.cancel(self._send, job_id), unsure=LOOK_OR_REPEAT, pinned=True)
 
     def retry_many(self, ids: Sequence[str], delay: float) -> PostgresRequest[int]:
         """See `BaseStorage.retry_many`."""
-        return self._request(by_hand.retry_many(self._send, ids, delay), unsure=LOOK, pinned=True)
+        return self._request(by_hand.retry_many(self._send, ids, delay), unsure=LOOK_OR_REPEAT, pinned=True)
 
     def cancel_many(self, ids: Sequence[str]) -> PostgresRequest[int]:
         """See `BaseStorage.cancel_many`."""
-        return self._request(by_hand.cancel_many(self._send, ids), unsure=LOOK, pinned=True)
+        return self._request(by_hand.cancel_many(self._send, ids), unsure=LOOK_OR_REPEAT, pinned=True)
 
     # Look.
 

@@ -76,7 +76,7 @@ class Session(ABC):
 
 
 class Pulse(ABC):
-    """What is done for a worker beside its event loop; each object is used by one thread alone.
+    """A worker's calls beside its event loop; each object is used by one thread alone.
 
     The heartbeat's thread asks `beat`, `lost` and `abandoned`, whose answers come at once or not at all; the rest may
     wait, and is asked by others. The methods raise StorageUnavailable, and may then be called again.

@@ -1,6 +1,6 @@
-"""What is done to single jobs by hand, without a worker: claimed, finished, cancelled, retried.
+"""Work on single jobs by hand, without a worker: jobs are claimed, finished, cancelled, retried.
 
-Each function returns what starts the call (`Make`): a call may be made again after a lost connection.
+Each function returns a function that starts the call (`Make`), since a call may be made again after a lost connection.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from dbjobq.storage.postgres.rows import (
 from dbjobq.storage.postgres.steps import Call, Make, Send, Sender
 from dbjobq.storage.values import Claim, Outcome, known_form
 
-__all__ = ["LOOK", "Dequeuing", "cancel", "cancel_many", "finish", "retry", "retry_many"]
+__all__ = ["LOOK_OR_REPEAT", "Dequeuing", "cancel", "cancel_many", "finish", "retry", "retry_many"]
 
 MOVING_TRIES: Final = 50
 """How often a statement is sent again if the job that it looked at was moving at that moment."""
 MANY_TRIES: Final = 3
-"""The same for many jobs at once: those that others keep moving for longer are left."""
-LOOK: Final = "Look at the job, or make it again"
+"""How often a statement is sent again for many jobs at once; jobs that others keep moving for longer are left."""
+LOOK_OR_REPEAT: Final = "Look at the job, or make it again"
 """Advice for callers who cannot know whether a call has happened."""
 
 
 class Dequeuing:
-    """Claims jobs for one process, which no heartbeat keeps: a lease's row has an end of its own.
+    """Claims jobs for one process. No heartbeat renews their leases: a lease's row has an end of its own.
 
     Args:
         send: Makes the steps.
-        name: Under which it is registered as a worker is.
+        name: The name under which the process is registered, as a worker is.
     """
 
     def __init__(self, send: Sender, name: str) -> None:
@@ -45,7 +45,7 @@ class Dequeuing:
         self._number: int | None = None
 
     def dequeue(self, queue: str, lease: float) -> Make[Claim | None]:
-        """Return what claims one due job for `lease` seconds."""
+        """Return the call that claims one due job for `lease` seconds."""
         drawn_before: list[int] = []
 
         def call(again: bool) -> Call[Claim | None]:
@@ -73,7 +73,7 @@ class Dequeuing:
         return call
 
     def _promote(self) -> Generator[Send, Any, None]:
-        """Make due jobs ready: a thousand a step, and no more of them than there are tries."""
+        """Make due jobs ready, a thousand in each step, in at most `MOVING_TRIES` steps."""
         for _ in range(MOVING_TRIES):
             ((more, _woken),) = yield self._send("promote", {"since": None})
             if not more:
@@ -91,7 +91,7 @@ class Dequeuing:
 
 
 def finish(send: Sender, outcomes: Sequence[Outcome], way: Way) -> Make[set[str]]:
-    """Return what writes results, and returns the ids of those accepted; `way` knows what the database can hold."""
+    """Return the call that writes results and returns the ids of the accepted ones; `way` knows the encoding."""
 
     def call(again: bool) -> Call[set[str]]:
         params = finish_params(outcomes, way.codec)
@@ -104,7 +104,7 @@ def finish(send: Sender, outcomes: Sequence[Outcome], way: Way) -> Make[set[str]
 
 
 def retry(send: Sender, job_id: str, delay: float) -> Make[bool]:
-    """Return what makes an ended job pending."""
+    """Return the call that makes an ended job pending."""
     ended: int | None = None
 
     def call(again: bool) -> Call[bool]:
@@ -127,7 +127,7 @@ def retry(send: Sender, job_id: str, delay: float) -> Make[bool]:
 
 
 def cancel(send: Sender, job_id: str) -> Make[bool]:
-    """Return what makes a pending or running job cancelled."""
+    """Return the call that makes a pending or running job cancelled."""
     mark = _new_mark()
 
     def call(_: bool) -> Call[bool]:
@@ -144,7 +144,7 @@ def cancel(send: Sender, job_id: str) -> Make[bool]:
 
 
 def retry_many(send: Sender, ids: Sequence[str], delay: float) -> Make[int]:
-    """Return what does to some hundred jobs what `retry` does to one."""
+    """Return the call that does to some hundred jobs what `retry` does to one."""
 
     def call(_: bool) -> Call[int]:
         ((revived, *_more),) = yield send("retry_many", {"ids": list(ids), "delay": delay})
@@ -154,7 +154,7 @@ def retry_many(send: Sender, ids: Sequence[str], delay: float) -> Make[int]:
 
 
 def cancel_many(send: Sender, ids: Sequence[str]) -> Make[int]:
-    """Return what does to some hundred jobs what `cancel` does to one."""
+    """Return the call that does to some hundred jobs what `cancel` does to one."""
     mark = _new_mark()
 
     def call(_: bool) -> Call[int]:

@@ -1,4 +1,4 @@
-"""How jobs are added: one by one statement, many by COPY.
+"""Adds jobs: a single one by one statement, many by COPY.
 
 A call (`Make`) may be started more than once: after a lost connection, and when the number of its queue was
 wrong.
@@ -29,14 +29,14 @@ REPEAT: Final = "Make it again with the same id or unique_key, and it has happen
 def enqueue_one(
     send: Sender, numbers: QueueNumbers, job: NewJob, *, plain: Callable[[Mapping[str, Any]], Send], callers: bool
 ) -> Make[str]:
-    """Return what adds one job, and returns the id of the job that is there.
+    """Return the call that adds one job, and returns the id of the job that is there.
 
     Args:
         send: Makes the steps.
         numbers: The numbers of queues.
         job: The job. Its id is made before the call, so that a repeat after a lost connection makes no second one.
-        plain: Makes the step for a job that nothing has to be looked up for.
-        callers: Whether it is part of a caller's transaction.
+        plain: Makes the step for a job for which nothing has to be looked up.
+        callers: Whether the call is part of a caller's transaction.
     """
     sure = False
 
@@ -81,12 +81,12 @@ class EnqueueMany:
     """Adds many jobs by COPY (`Make`): two for every 5,000 jobs, so that memory does not grow with their number.
 
     Args:
-        statements: Ours.
+        statements: The statements for the schema.
         send: Makes the steps.
         numbers: The numbers of queues.
         like: A job with all that they have in common.
         data: The data of each job.
-        callers: Whether it is part of a caller's transaction.
+        callers: Whether the call is part of a caller's transaction.
     """
 
     def __init__(  # noqa: PLR0913 - what the call is made of
@@ -104,7 +104,7 @@ class EnqueueMany:
         self._begun = self._sure = False
 
     def may_repeat(self) -> bool:
-        """Tell whether the call may be made again: not once data were taken from their source."""
+        """Tell whether the call may be made again: not after data were taken from their source."""
         return not self._begun
 
     def __call__(self, _: bool) -> Call[JobIds]:

@@ -1,4 +1,4 @@
-"""The numbers of queues, by which rows name them: what a process remembers of them, and how it learns them.
+"""The numbers of queues, by which rows name them: a process remembers them, and learns them when it must.
 
 A statement that uses a number checks the queue's name, too: the database may have been put back since. A worker's
 session keeps the names of the queues it serves for itself (worker/served.py), and reads them anew at each connection.
@@ -22,10 +22,10 @@ INTERN_TRIES: Final = 50
 
 
 class QueueNumbers:
-    """The numbers that a process remembers.
+    """The queues' numbers that a process remembers.
 
     Args:
-        connections: Where calls are made.
+        connections: Lends connections for the calls.
         send: Makes the steps.
     """
 
@@ -51,7 +51,7 @@ class QueueNumbers:
         self._numbers = {}
 
     def before(self, name: str) -> Number:
-        """Return what a call needs to know that uses a queue's number."""
+        """Return the `Beforehand` of a call that uses a queue's number."""
         return Number(self, self._send, name)
 
     def intern(self, name: str, *, alone: bool = False) -> PostgresRequest[int]:

@@ -1,4 +1,4 @@
-"""Whether a call that failed is made again, and after how long. Pure: the same for threads and event loops."""
+"""Decides whether a failed call is made again, and after how long. Pure: the same for threads and event loops."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Outdated(Exception):  # noqa: N818 - never seen by a caller
 
 
 class Repeats:
-    """Is told how each try of a call failed, and answers when there is another.
+    """Takes note of how each try of a call failed, and decides when there is another.
 
     Args:
         deadline: The call's deadline; None for a call that may take as long as it takes.
         repeat: Tells whether the call may be repeated.
-        unsure: What to do when it is not known whether the call has happened; empty for a call that only looks.
-        callers: The call is part of a caller's transaction, which is the caller's to repeat.
+        unsure: Advice for a caller who cannot know whether the call has happened; empty for a call that only reads.
+        callers: Whether the call is part of a caller's transaction, which is the caller's to repeat.
     """
 
     def __init__(

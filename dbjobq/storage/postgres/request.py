@@ -26,7 +26,7 @@ __all__ = ["Beforehand", "How", "Learning", "PostgresRequest"]
 
 R = TypeVar("R")
 Learning: TypeAlias = "Generator[Send | PostgresRequest[Any], Any, None]"
-"""Yields what is to be asked, and is sent the answers: a statement on a caller's connection, or a call of its own."""
+"""Yields questions, and is sent the answers: a statement on a caller's connection, or a call of its own."""
 
 
 class Beforehand(Protocol):
@@ -42,8 +42,8 @@ class Beforehand(Protocol):
 
         Args:
             anew: Whether what is remembered has turned out to be wrong.
-            callers: Whether the call is made on a caller's connection: what is looked up there may make another
-                connection unnecessary.
+            callers: Whether the call is made on a caller's connection: a look-up there may make another connection
+                unnecessary.
         """
         ...
 

@@ -43,17 +43,17 @@ CLEARINGS: Final = 10
 
 @dataclass(slots=True)
 class Wish:
-    """What is wanted of one claim."""
+    """The wishes for one claim."""
 
     link: Link
     want: int
-    """How many jobs, at most."""
+    """How many jobs to claim, at most."""
     beat: float | None
     """See `Exchange.beat`."""
     space: Callable[[], int] | None
     """See `Exchange.space`."""
     now: float
-    """When the exchange began."""
+    """The moment at which the exchange began."""
     near: bool = False
     """Whether the claim was a near one."""
     cursor: psycopg.AsyncCursor[RawRow] = field(init=False)

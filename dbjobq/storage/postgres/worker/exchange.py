@@ -36,7 +36,7 @@ BUSY_EVERY: Final = 1.0
 
 
 class _Sent(NamedTuple):
-    """What one pipeline carried, as far as there is an answer to be read."""
+    """The parts of one pipeline whose answers are to be read."""
 
     results: Results
     wish: Wish | None

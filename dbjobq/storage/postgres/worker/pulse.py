@@ -1,4 +1,4 @@
-"""What is done for a worker on PostgreSQL beside its event loop: over a connection of its own, by one thread."""
+"""A worker's calls to PostgreSQL beside its event loop: over a connection of its own, by one thread."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ __all__ = ["Results", "cancelled", "write_one_by_one"]
 
 
 class Results:
-    """What one exchange writes of results, and what became of them.
+    """The results that one exchange writes, and whether they were accepted.
 
     Args:
         outcomes: The results: how attempts ended.
