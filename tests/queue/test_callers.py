@@ -16,6 +16,8 @@ from sqlalchemy.orm import Session
 from dbjobq import AsyncJobQueue, JobQueue, PostgresStorage, SchemaError
 from dbjobq.embedded import EmbeddedPostgres
 from dbjobq.schema import migrate
+from dbjobq.storage.postgres import callers
+from dbjobq.storage.postgres.callers import PsycopgCaller
 from tests.queue.jobs import anything
 from tests.queue.test_connections import engine, sqlalchemy_async_connection, sqlalchemy_connection, url
 from tests.storage.database import Database
@@ -358,3 +360,30 @@ def test_a_conflict_in_the_callers_transaction_is_raised_as_it_comes(plain: JobQ
         with pytest.raises(OperationalError, match="lock timeout"), sqlalchemy_connection(address) as sa:
             plain.options(connection=sa, delay=60).enqueue(anything)
     assert plain.count() == 1
+
+
+# Kinds of connections.
+
+
+class Wrapper:
+    """A connection of another library's, which has psycopg's in it."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self.connection = connection
+
+
+class WrapperCaller(PsycopgCaller):
+    @classmethod
+    def of(cls, connection: object, *, atomic: bool) -> PsycopgCaller | None:
+        return super().of(connection.connection, atomic=atomic) if isinstance(connection, Wrapper) else None
+
+
+def test_a_kind_of_connection_is_added_as_a_class(plain: JobQueue, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with psycopg.connect(dsn) as connection:
+        inside = plain.options(connection=Wrapper(connection))
+        with pytest.raises(TypeError, match=r"connection=Wrapper: .*none of these"):
+            inside.enqueue(anything)
+        monkeypatch.setattr(callers, "SYNC_KINDS", [*callers.SYNC_KINDS, WrapperCaller])
+        ids = [inside.enqueue(anything), *inside.enqueue_many(anything, [{}, {}])]
+        assert plain.count() == 0
+    assert {job.id for job in plain.list_jobs()} == set(ids)

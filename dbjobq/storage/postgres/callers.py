@@ -6,7 +6,8 @@ SQLAlchemy, so that SQLAlchemy knows of a transaction that begins.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Generator
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -14,8 +15,7 @@ from contextlib import (
     contextmanager,
     nullcontext,
 )
-from functools import partial
-from typing import Any, Final, NamedTuple, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 import psycopg
 from psycopg.pq import PipelineStatus, TransactionStatus
@@ -23,7 +23,11 @@ from psycopg.pq import PipelineStatus, TransactionStatus
 from dbjobq.storage.alchemy import awaited, is_two_phase, sqlalchemy_async_connection, sqlalchemy_connection
 from dbjobq.storage.postgres.steps import CopyIn, Send, aperform, perform
 
-__all__ = ["AsyncCaller", "Caller", "async_caller", "sync_caller"]
+if TYPE_CHECKING:
+    from sqlalchemy import Connection as SQLAlchemyConnection
+    from sqlalchemy.ext.asyncio import AsyncConnection as SQLAlchemyAsyncConnection
+
+__all__ = ["ASYNC_KINDS", "SYNC_KINDS", "AsyncCaller", "Caller", "async_caller", "sync_caller"]
 
 _BROKEN: Final = (
     "connection={}: must be a psycopg 3 connection, or SQLAlchemy's Connection or Session (or their async kinds) on "
@@ -36,86 +40,189 @@ _AUTOCOMMIT: Final = (
 _PIPELINE: Final = "connection={}: it is in pipeline mode, where no COPY can run: enqueue_many outside of the pipeline"
 
 
-class Caller(NamedTuple):
-    """A caller's connection."""
+class Caller(ABC):
+    """A caller's connection: a kind of connection is a subclass, which `SYNC_KINDS` has in it."""
 
-    perform: Callable[[Send | CopyIn], Any]
-    block: Callable[[], AbstractContextManager[Any]]
-    """A block whose steps happen together or not at all, if `atomic` was asked for."""
+    @classmethod
+    @abstractmethod
+    def of(cls, connection: object, *, atomic: bool) -> Caller | None:
+        """Return how steps are performed on a connection; None if it is of another kind.
+
+        Args:
+            connection: The caller's connection.
+            atomic: Whether several steps are to happen together or not at all.
+
+        Raises:
+            TypeError: The connection runs on a driver with which jobs cannot be written.
+            ValueError: The connection is in a state in which jobs cannot be written.
+        """
+
+    @abstractmethod
+    def perform(self, step: Send | CopyIn) -> Any:
+        """Perform a step, and return its rows."""
+
+    @abstractmethod
+    def block(self) -> AbstractContextManager[Any]:
+        """Return a block whose steps happen together or not at all, if `atomic` was asked for."""
 
 
-class AsyncCaller(NamedTuple):
-    """A caller's async connection; see `Caller`."""
+class AsyncCaller(ABC):
+    """A caller's async connection: see `Caller`; `ASYNC_KINDS` has its kinds."""
 
-    perform: Callable[[Send | CopyIn], Awaitable[Any]]
-    block: Callable[[], AbstractAsyncContextManager[Any]]
+    @classmethod
+    @abstractmethod
+    async def of(cls, connection: object, *, atomic: bool) -> AsyncCaller | None:
+        """See `Caller.of`."""
+
+    @abstractmethod
+    async def perform(self, step: Send | CopyIn) -> Any:
+        """See `Caller.perform`."""
+
+    @abstractmethod
+    def block(self) -> AbstractAsyncContextManager[Any]:
+        """See `Caller.block`."""
 
 
 def sync_caller(connection: object, *, atomic: bool) -> Caller:
-    """Return how steps are performed on a caller's connection.
-
-    Args:
-        connection: The caller's connection.
-        atomic: Whether several steps are to happen together or not at all.
-
-    Raises:
-        TypeError: The connection is of a kind on which jobs cannot be written.
-        ValueError: The connection is in a state in which jobs cannot be written.
-    """
-    if _is_sync(connection):
-        _check_state(connection, atomic=atomic)
-
-        def directly(step: Send | CopyIn) -> Any:
-            return perform(connection, _quiet(step) if two_phase and isinstance(step, Send) else step)
-
-        two_phase = _is_two_phase(connection)
-        return Caller(directly, partial(_block, connection) if atomic else nullcontext)
-    if _is_async(connection):
-        raise TypeError(_BROKEN.format(type(connection).__name__, "an async connection goes with AsyncJobQueue"))
-    if (owner := sqlalchemy_connection(connection)) is not None:
-        _check_driver(owner, owner.dialect.driver)
-        driver = _driver_connection(owner.connection)
-        _check_transactional(owner, driver)
-
-        def through(step: Send | CopyIn) -> Any:
-            if isinstance(step, Send):
-                step = _quiet(step) if two_phase else step
-                return owner.exec_driver_sql(step.statement.decode(), dict(step.params)).fetchall()
-            if _is_async(driver):  # the sync side of an async engine, as in `AsyncSession.run_sync`
-                return awaited(aperform(driver, step))
-            return perform(driver, step)
-
-        two_phase = is_two_phase(owner)
-        return Caller(through, owner.begin_nested if atomic else nullcontext)
-    raise TypeError(_BROKEN.format(type(connection).__name__, "it is none of these"))
+    """Return how steps are performed on a connection. Raises as `Caller.of` does; TypeError for one of no kind, too."""
+    for kind in SYNC_KINDS:
+        if (caller := kind.of(connection, atomic=atomic)) is not None:
+            return caller
+    is_async = _is_async(connection)
+    raise _of_no_kind(connection, "an async connection goes with AsyncJobQueue" if is_async else "it is none of these")
 
 
 async def async_caller(connection: object, *, atomic: bool) -> AsyncCaller:
     """Return how steps are performed on a caller's async connection; see `sync_caller`."""
-    if _is_async(connection):
+    for kind in ASYNC_KINDS:
+        if (caller := await kind.of(connection, atomic=atomic)) is not None:
+            return caller
+    is_sync = _is_sync(connection)
+    raise _of_no_kind(connection, "a sync connection goes with JobQueue" if is_sync else "it is none of these")
+
+
+def _of_no_kind(connection: object, why: str) -> TypeError:
+    return TypeError(_BROKEN.format(type(connection).__name__, why))
+
+
+class PsycopgCaller(Caller):
+    """A psycopg connection."""
+
+    def __init__(self, connection: psycopg.Connection[Any], *, atomic: bool) -> None:
+        self._connection, self._atomic = connection, atomic
+        self._two_phase = _is_two_phase(connection)
+
+    @classmethod
+    def of(cls, connection: object, *, atomic: bool) -> PsycopgCaller | None:
+        """See `Caller.of`."""
+        if not _is_sync(connection):
+            return None
         _check_state(connection, atomic=atomic)
+        return cls(connection, atomic=atomic)
 
-        def directly(step: Send | CopyIn) -> Awaitable[Any]:
-            return aperform(connection, _quiet(step) if two_phase and isinstance(step, Send) else step)
+    def perform(self, step: Send | CopyIn) -> Any:
+        """See `Caller.perform`."""
+        return perform(self._connection, _fitting(step, two_phase=self._two_phase))
 
-        two_phase = _is_two_phase(connection)
-        return AsyncCaller(directly, partial(_ablock, connection) if atomic else nullcontext)
-    if _is_sync(connection):
-        raise TypeError(_BROKEN.format(type(connection).__name__, "a sync connection goes with JobQueue"))
-    if (owner := await sqlalchemy_async_connection(connection)) is not None:
+    def block(self) -> AbstractContextManager[Any]:
+        """See `Caller.block`."""
+        return _block(self._connection) if self._atomic else nullcontext()
+
+
+class AsyncPsycopgCaller(AsyncCaller):
+    """An async psycopg connection."""
+
+    def __init__(self, connection: psycopg.AsyncConnection[Any], *, atomic: bool) -> None:
+        self._connection, self._atomic = connection, atomic
+        self._two_phase = _is_two_phase(connection)
+
+    @classmethod
+    async def of(cls, connection: object, *, atomic: bool) -> AsyncPsycopgCaller | None:
+        """See `Caller.of`."""
+        if not _is_async(connection):
+            return None
+        _check_state(connection, atomic=atomic)
+        return cls(connection, atomic=atomic)
+
+    async def perform(self, step: Send | CopyIn) -> Any:
+        """See `Caller.perform`."""
+        return await aperform(self._connection, _fitting(step, two_phase=self._two_phase))
+
+    def block(self) -> AbstractAsyncContextManager[Any]:
+        """See `Caller.block`."""
+        return _ablock(self._connection) if self._atomic else nullcontext()
+
+
+class SQLAlchemyCaller(Caller):
+    """SQLAlchemy's Connection, or the one on which a Session works.
+
+    Args:
+        owner: The Connection.
+        driver: The driver's connection in it, for COPY.
+        atomic: See `Caller.of`.
+    """
+
+    def __init__(self, owner: SQLAlchemyConnection, driver: Any, *, atomic: bool) -> None:
+        self._owner, self._driver, self._atomic = owner, driver, atomic
+        self._two_phase = is_two_phase(owner)
+
+    @classmethod
+    def of(cls, connection: object, *, atomic: bool) -> SQLAlchemyCaller | None:
+        """See `Caller.of`."""
+        if (owner := sqlalchemy_connection(connection)) is None:
+            return None
+        _check_driver(owner, owner.dialect.driver)
+        driver = _driver_connection(owner.connection)
+        _check_transactional(owner, driver)
+        return cls(owner, driver, atomic=atomic)
+
+    def perform(self, step: Send | CopyIn) -> Any:
+        """See `Caller.perform`."""
+        step = _fitting(step, two_phase=self._two_phase)
+        if isinstance(step, Send):
+            return self._owner.exec_driver_sql(step.statement.decode(), dict(step.params)).fetchall()
+        if _is_async(self._driver):  # an async engine's sync side (`AsyncSession.run_sync`)
+            return awaited(aperform(self._driver, step))
+        return perform(self._driver, step)
+
+    def block(self) -> AbstractContextManager[Any]:
+        """See `Caller.block`."""
+        return self._owner.begin_nested() if self._atomic else nullcontext()
+
+
+class AsyncSQLAlchemyCaller(AsyncCaller):
+    """SQLAlchemy's AsyncConnection, or the one on which an AsyncSession works; see `SQLAlchemyCaller`."""
+
+    def __init__(self, owner: SQLAlchemyAsyncConnection, driver: Any, *, atomic: bool) -> None:
+        self._owner, self._driver, self._atomic = owner, driver, atomic
+        self._two_phase = is_two_phase(owner.sync_connection)
+
+    @classmethod
+    async def of(cls, connection: object, *, atomic: bool) -> AsyncSQLAlchemyCaller | None:
+        """See `Caller.of`."""
+        if (owner := await sqlalchemy_async_connection(connection)) is None:
+            return None
         _check_driver(owner, owner.dialect.driver)
         driver = _driver_connection(await owner.get_raw_connection())
         _check_transactional(owner, driver)
+        return cls(owner, driver, atomic=atomic)
 
-        async def through(step: Send | CopyIn) -> Any:
-            if isinstance(step, CopyIn):
-                return await aperform(driver, step)
-            step = _quiet(step) if two_phase else step
-            return (await owner.exec_driver_sql(step.statement.decode(), dict(step.params))).fetchall()
+    async def perform(self, step: Send | CopyIn) -> Any:
+        """See `Caller.perform`."""
+        step = _fitting(step, two_phase=self._two_phase)
+        if isinstance(step, CopyIn):
+            return await aperform(self._driver, step)
+        return (await self._owner.exec_driver_sql(step.statement.decode(), dict(step.params))).fetchall()
 
-        two_phase = is_two_phase(owner.sync_connection)
-        return AsyncCaller(through, owner.begin_nested if atomic else nullcontext)
-    raise TypeError(_BROKEN.format(type(connection).__name__, "it is none of these"))
+    def block(self) -> AbstractAsyncContextManager[Any]:
+        """See `Caller.block`."""
+        return self._owner.begin_nested() if self._atomic else nullcontext()
+
+
+SYNC_KINDS: Final[list[type[Caller]]] = [PsycopgCaller, SQLAlchemyCaller]
+"""The kinds of connections that a JobQueue writes on, asked in this order; an integration adds its own."""
+ASYNC_KINDS: Final[list[type[AsyncCaller]]] = [AsyncPsycopgCaller, AsyncSQLAlchemyCaller]
+"""The same for an AsyncJobQueue."""
 
 
 def _is_sync(connection: object) -> TypeGuard[psycopg.Connection[Any]]:
@@ -140,9 +247,11 @@ def _is_two_phase(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[
     return getattr(connection, "_tpc", None) is not None
 
 
-def _quiet(step: Send) -> Send:
-    """Return the step without NOTIFY: PostgreSQL prepares no transaction for a two-phase commit that has notified."""
-    return step._replace(params={**step.params, "notify": False}) if "notify" in step.params else step
+def _fitting(step: Send | CopyIn, *, two_phase: bool) -> Send | CopyIn:
+    """Return the step without NOTIFY for a two-phase commit: PostgreSQL prepares no transaction that has notified."""
+    if two_phase and isinstance(step, Send) and "notify" in step.params:
+        return step._replace(params={**step.params, "notify": False})
+    return step
 
 
 def _check_driver(connection: object, driver: str) -> None:
