@@ -1,7 +1,7 @@
-"""A worker's claims: sent as part of an exchange, read, and completed with what they did not bring.
+"""A worker's claims: sent as part of an exchange, read, and completed where they brought too little.
 
-A claim may be short because it was a near one: a full one follows. Some of what it found may have no body: the places
-of such jobs are cleared away. Data that are large are fetched apart, as far as there is room for them.
+A near claim may have missed jobs: a full one follows. Some of the places that a claim found may have no body: they are
+cleared away. Large arguments are fetched by a statement of their own, as far as there is room for them.
 """
 
 from __future__ import annotations
@@ -76,16 +76,16 @@ class Claiming:
         self._told_of_places = False
 
     def at_most(self, want: int) -> int:
-        """Return how many jobs to claim, if so many are wanted: fewer where their data are large."""
+        """Return how many jobs to claim if `want` are wanted: fewer if their arguments are large."""
         return min(want, self._most)
 
     def take_places_left(self) -> bool:
-        """Return whether places without a body may be left to be cleared away; asked again, they are not."""
+        """Return whether places without a body may be left to clear away; the next call returns False."""
         left, self._places_left = self._places_left, False
         return left
 
     async def send(self, wish: Wish, *, promoting: bool) -> None:
-        """Send a claim, as part of a pipeline: a near one, if that is enough."""
+        """Send a claim as part of a pipeline: a near claim, if that is enough."""
         starts = self._queues.start.near_starts(wish.now, self._queues.numbers, promoting=promoting)
         wish.near = starts is not None
         if starts is None:
@@ -104,7 +104,7 @@ class Claiming:
         await wish.cursor.execute(wish.link.statements[name], params)
 
     async def read(self, wish: Wish) -> list[Claim]:
-        """Return what a claim found; and more, where it was not enough to look behind the last one."""
+        """Return the jobs that a claim found, and more by a full claim where a near one was not enough."""
         rows: list[RawRow] = await wish.cursor.fetchall()
         if self._found(wish, rows, rows):
             wish.near = False
@@ -123,7 +123,7 @@ class Claiming:
         return claims_of(rows, self._queues.names)
 
     def _found(self, wish: Wish, rows: list[RawRow], in_all: list[RawRow]) -> bool:
-        """Record what a claim found, and what was found in all; return whether a full claim is to follow at once."""
+        """Record the rows of a claim, and those found in all; return whether a full claim is to follow at once."""
         start, full_batch = self._queues.start, len(in_all) == wish.want
         again = start.claimed(wish.now, last_positions(rows), near=wish.near, full_batch=full_batch)
         if in_all and not again:
@@ -131,7 +131,7 @@ class Claiming:
         return again
 
     async def _clear(self, wish: Wish, rows: list[ClaimRow]) -> list[ClaimRow]:
-        """Return the rows that have a body; clear away places that have none, and claim others in their stead."""
+        """Return the rows that have a body; clear away places without one, and claim others in their stead."""
         link = wish.link
         for left in reversed(range(CLEARINGS)):
             empty = [row for row in rows if row.type is None]
@@ -150,19 +150,19 @@ class Claiming:
         return rows
 
     async def _fetch(self, wish: Wish, rows: list[ClaimRow]) -> list[ClaimRow]:
-        """Return the rows with their data, as far as there is room; the others go back before anything starts."""
+        """Return the rows with their data, as far as there is room; hand the others back before any job starts."""
         large = [row for row in rows if row.data is None]
         if not large:
             return rows
         link = wish.link
-        # Somebody may have died of a suspect: one at a time.
+        # A worker has died with a suspect: such jobs are claimed one at a time.
         space = ROOM if wish.space is None else wish.space()
         room = 1 if any(row.suspect for row in large) else max(1, min(ROOM, space))
         async with link.pipeline(durable=False):
             bodies = await link.connection.execute(link.statements["bodies"], bodies_params(large, room))
         rows = with_data(rows, await bodies.fetchall())
         fits = next((number for number, row in enumerate(rows) if row.data is None), len(rows))
-        if fits < len(rows):  # what is behind it goes back, too: the order remains
+        if fits < len(rows):  # all jobs behind it are handed back, too, so that the order remains
             back = claims_of((row._replace(data="") for row in rows[fits:]), self._queues.names)
             released = [Outcome(claim, "release") for claim in back]
             async with link.pipeline(durable=False):

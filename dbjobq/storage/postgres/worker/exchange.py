@@ -1,7 +1,7 @@
-"""A worker's exchange with PostgreSQL: results, claims and what else there is to say, in one pipeline.
+"""A worker's exchange with PostgreSQL: results, claims, progress and the like, in one pipeline.
 
-One pipeline is one transaction, one flush to disk and one wait for an answer. Where PostgreSQL refuses something in it,
-nothing of it has happened: the results are written one by one, and nothing is claimed.
+One pipeline is one transaction, one flush to disk and one wait for an answer. Where PostgreSQL refuses a part of it,
+nothing of it has happened: then the results are written one by one, and nothing is claimed.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ __all__ = ["Exchanging"]
 DUE_EVERY: Final = 0.5
 """Seconds after which an exchange asks again for the next scheduled job, while claims go on."""
 PROMOTE_WITHIN: Final = 0.25
-"""Seconds in which an exchange makes ready what is due; results wait for so long. Some 25,000 jobs."""
+"""Seconds that an exchange takes at most to make due jobs ready, some 25,000 of them; results wait meanwhile."""
 PROMOTE_AT_MOST: Final = 5.0
-"""Seconds for which claims wait, exchange after exchange, until all that is due is ready."""
+"""Seconds for which claims wait, exchange after exchange, until all due jobs are ready."""
 BUSY_EVERY: Final = 1.0
-"""Seconds between two remarks that enqueues need not notify."""
+"""Seconds between two times that a busy worker tells enqueues not to notify."""
 
 
 class _Sent(NamedTuple):
@@ -41,9 +41,9 @@ class _Sent(NamedTuple):
     results: Results
     wish: Wish | None
     due: psycopg.AsyncCursor[Any] | None
-    """Set if the next scheduled job was asked for."""
+    """The cursor with the next scheduled job, if that was asked for."""
     busy: bool
-    """Whether it was said that enqueues need not notify."""
+    """Whether the pipeline told enqueues not to notify."""
 
 
 class Exchanging:
@@ -61,11 +61,11 @@ class Exchanging:
         self._due_asked_at = self._busy_said_at = float("-inf")
 
     def due_is_told(self) -> None:
-        """Ask for the next scheduled job no more before something is claimed: a worker that falls asleep is told."""
+        """Ask for the next scheduled job only after the next claim: a worker that falls asleep is told of it anyway."""
         self._due_asked_at = float("inf")
 
     async def make(self, link: Link, exchange: Exchange) -> Answer:
-        """Make one exchange. Raises what psycopg does, unless every result could be written by itself."""
+        """Make one exchange. Raises psycopg's errors, unless every result could be written by itself."""
         now, results = time.monotonic(), Results(exchange.outcomes, link.connection)
         await self._queues.refresh(link.rows)
         if results.hand_back:
@@ -124,7 +124,7 @@ class Exchanging:
         return Answer(claims, refused, next_due, ended, gave_up)
 
     def _asks_due(self, now: float, *, near: bool) -> bool:
-        """Whether to ask for the next scheduled job; the answer says, too, what a full claim took."""
+        """Return whether to ask for the next scheduled job; the answer has the time that a full claim took, too."""
         return now - self._due_asked_at > DUE_EVERY or (not near and self._queues.start.wants_measure())
 
     def _since(self, now: float) -> float | None:
@@ -132,13 +132,13 @@ class Exchanging:
 
 
 class _Promotion:
-    """Makes ready what is due. Claims wait until all that is due can be compared, but not for ever."""
+    """Makes due jobs ready. Claims wait until all due jobs can be compared by priority, but not for ever."""
 
     def __init__(self) -> None:
-        self._behind_since = float("inf")  # when there was first more due than could be made ready at once
+        self._behind_since = float("inf")  # when more jobs were due, for the first time, than one exchange makes ready
 
     async def make(self, link: Link, since: float | None, now: float) -> bool:
-        """Make ready what is due; return whether to claim now, or first to go on with that in the next exchange.
+        """Make due jobs ready; return whether to claim now, or to go on with the due jobs in the next exchange first.
 
         Jobs may fall due as fast as they move, so that they are never all ready.
         """

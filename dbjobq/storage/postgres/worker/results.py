@@ -35,11 +35,11 @@ class Results:
 
     @property
     def hand_back(self) -> bool:
-        """Whether a job goes back among them, to the place where it stood."""
+        """Whether a job is handed back among them, to the place where it stood."""
         return any(outcome.event == "release" for outcome in self._other)
 
     async def send(self, link: Link) -> None:
-        """Send them, as part of a pipeline."""
+        """Send the results, as part of a pipeline."""
         if self._plain:
             claims = held_params(outcome.claim for outcome in self._plain)
             await self._completed.execute(link.statements["finish_completed"], claims)
@@ -47,7 +47,7 @@ class Results:
             await self._finished.execute(link.statements["finish"], finish_params(self._other, link.codec))
 
     async def read(self, link: Link) -> tuple[list[Outcome], list[Outcome]]:
-        """Return those that came too late, and those whose jobs failed since no worker knows their type."""
+        """Return the results that came too late, and those whose jobs failed since no worker knows their type."""
         refused: list[Outcome] = []
         if self._plain and self._completed.rowcount != len(self._plain):
             refused += await _refused(link, self._plain, set())
@@ -61,7 +61,7 @@ class Results:
 
 
 async def write_one_by_one(link: Link, outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Write each result by itself, one that PostgreSQL refuses in another form; return those that came too late."""
+    """Write each result by itself; one that PostgreSQL refuses in another form. Return those that came too late."""
     return [outcome for outcome in outcomes if not await _write_alone(link, outcome)]
 
 
@@ -85,7 +85,7 @@ async def cancelled(link: Link, refused: Sequence[Outcome]) -> set[str]:
 
 
 async def _refused(link: Link, sent: Sequence[Outcome], accepted: set[str]) -> list[Outcome]:
-    """Tell results that came late from those that were written before, when the reply was lost."""
+    """Return the results that came too late, without those that were written before, when the answer was lost."""
     if missing := [outcome for outcome in sent if outcome.claim.id not in accepted]:
         accepted |= {row[0] for row in await link.rows("accepted", accepted_params(missing))}
     return [o for o in missing if o.claim.id not in accepted and o.event not in {"release", "unknown"}]

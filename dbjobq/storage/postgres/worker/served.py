@@ -18,13 +18,13 @@ Ask: TypeAlias = Callable[[str, Mapping[str, Any]], Awaitable[list[tuple[Any, ..
 """Sends a statement by its name, and returns its rows: see `Link.rows`."""
 
 FEW: Final = 32
-"""Queues that a worker of all queues knows by heart."""
+"""The most queues of which a worker of all queues remembers every one."""
 MET: Final = 100
-"""Where there are more, it keeps so many in mind of those that it has met."""
+"""Where there are more, the most queues that such a worker remembers: those from which jobs came last."""
 LARGEST: Final = 2**31 - 1
 """The largest number that a queue can have."""
 NAMES: Final = 10 * MET
-"""The most names that it remembers then."""
+"""The most names of queues that such a worker remembers."""
 
 
 class ServedQueues:
@@ -42,9 +42,9 @@ class ServedQueues:
         self.start = ClaimStart()
         """Where claims from these queues start."""
         self.many: _ManyQueues | None = None
-        """Set once there are more than it can know by heart."""
+        """The queues met last, once there are more than the worker can remember; None before that."""
         self.few = FEW
-        """How many queues it knows by heart at most, if it serves all."""
+        """The most queues that the worker remembers, if it serves all."""
         self._stale = False
 
     @property
@@ -54,11 +54,11 @@ class ServedQueues:
 
     @property
     def turn(self) -> int:
-        """The number of the queue from which on a claim of many queues looks next."""
+        """The number of the queue from which on the next claim of many queues searches."""
         return self.many.turn if self.many else 0
 
     async def refresh(self, ask: Ask) -> None:
-        """Learn the queues if there are new ones; forget names where they have become too many."""
+        """Learn the queues if there are new ones; forget names when they have become too many."""
         if self._stale:
             await self.learn(ask)
         if self.many and len(self.names) > NAMES:
@@ -87,11 +87,11 @@ class ServedQueues:
         return True
 
     def knows_all(self, count: int) -> bool:
-        """Return whether no queue is to be learned, if so many are there, counted to one more than `few`."""
+        """Return whether no queue is to be learned if there are `count` queues, counted to one more than `few`."""
         return self.many is not None or self.wanted is not None or count == len(self.names)
 
     def concern(self, said: str) -> bool:
-        """Return whether a notification concerns the worker that says this as a queue's number."""
+        """Return whether a notification with this queue's number concerns the worker."""
         queue = _number(said)
         if self.wanted is not None:
             return queue in self.numbers
@@ -99,7 +99,7 @@ class ServedQueues:
         return True
 
     async def met(self, ask: Ask, rows: Iterable[RawRow], *, full_batch: bool) -> None:
-        """Where queues are many, learn the names of those that jobs came from; after a full batch others are next."""
+        """With many queues, learn the names of those that jobs came from; after a full batch, go on to others."""
         if self.many is None or not (numbers := queues_of(rows)):
             return
         unknown = [number for number in numbers if number not in self.names]
@@ -111,31 +111,31 @@ class ServedQueues:
         self.numbers = self.many.keep(numbers)
 
     def remind(self, said: str) -> None:
-        """Where queues are many, serve the one, too, whose number a notification says."""
+        """With many queues, serve the queue whose number a notification has, too."""
         if self.many is not None and (queue := _number(said)):
             self.numbers = self.many.keep([queue])
 
     def next_turn(self) -> None:
-        """After a full batch, let the next queue come first: where all are served, and are few."""
+        """After a full batch of a worker that serves all of few queues, let the next queue come first."""
         if self.many is None and self.wanted is None and len(self.numbers) > 1:
             self.numbers = [*self.numbers[1:], self.numbers[0]]
 
 
 def _number(said: str) -> int:
-    """Return a queue's number; 0 for what cannot be one: everybody who may connect may notify."""
+    """Return a queue's number; 0 if the text is no number: everybody who may connect may notify."""
     number = int(said) if len(said) <= 10 and said.isdecimal() else 0
     return number if number <= LARGEST else 0
 
 
 class _ManyQueues:
-    """The queues that a worker of many has met of late, and the one from which on it looks next."""
+    """The queues, of many, that jobs came from lately, and the one from which on the next claim searches."""
 
     def __init__(self) -> None:
         self.turn = 0
         self._met: dict[int, None] = {}
 
     def keep(self, numbers: Iterable[int]) -> list[int]:
-        """Return those that were met last, these among them, in the order of their turns; forget the others."""
+        """Remember these queues; return those that were met last, in the order of their turns, and forget the rest."""
         for number in numbers:
             self._met.pop(number, None)
             self._met[number] = None
