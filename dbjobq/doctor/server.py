@@ -27,7 +27,9 @@ def judge_server(rows: Rows) -> list[Finding]:
     found: list[Finding] = []
     if server["number"] < OLDEST:
         found.append(
-            Finding("server", "critical", f"this is PostgreSQL {server['version']}", "upgrade it: 15 is the oldest")
+            Finding(
+                "server", "critical", f"this is PostgreSQL {server['version']}", "upgrade it: dbjobq needs 15 or later"
+            )
         )
     if server["standby"] or server["read_only"]:
         what = "a standby" if server["standby"] else "read-only (default_transaction_read_only)"
@@ -71,7 +73,7 @@ _RULES: Final[Mapping[str, _Rule]] = {
     "synchronous_commit": _Rule(
         _is("off"),
         "notice",
-        "what returned may be lost in a crash where storages have durable=False, or rows are written by hand",
+        "acknowledged jobs may be lost in a crash, if a storage has durable=False or rows are written by hand",
         "turn it on, at least for the roles that do so",
     ),
     "autovacuum": _Rule(_is("off"), "warning", "dead rows of queues pile up within minutes", "turn it on"),
@@ -85,7 +87,7 @@ _RULES: Final[Mapping[str, _Rule]] = {
     "server_encoding": _Rule(
         _is_not("UTF8"),
         "notice",
-        "names that it cannot hold are refused, and such letters of errors are written as escapes",
+        "names with letters that it lacks are refused, and such letters in errors become escapes",
         "make databases with encoding 'UTF8'",
     ),
     "idle_in_transaction_session_timeout": _Rule(
@@ -129,9 +131,11 @@ def judge_ways(*, pooler: bool, told: bool, hears: bool) -> list[Finding]:
     leads = "the DSN leads through a pooler" if pooler else "the DSN leads to the server itself"
     direct = "give --listen-dsn (DBJOBQ_LISTEN_DSN, listen_conninfo=) a direct DSN of the same database"
     if pooler and not told:
-        found = f"{leads}, and dbjobq is not told of it: workers do not start"
-        return [Finding("pooler", "critical", found, f"{direct}; or the same one, and workers only poll")]
+        found = f"{leads}, but no direct DSN is given: workers do not start"
+        return [
+            Finding("pooler", "critical", found, f"{direct}; or give the pooler's there, too: workers only poll then")
+        ]
     if hears:
-        return [Finding("pooler", "ok", f"{leads}, and what is notified arrives where workers listen")]
-    found = f"{leads}, and what is notified does not arrive where workers listen: they only poll"
+        return [Finding("pooler", "ok", f"{leads}, and notifications arrive where workers listen")]
+    found = f"{leads}, but notifications do not arrive where workers listen, so they only poll"
     return [Finding("pooler", "warning", found, direct)]
