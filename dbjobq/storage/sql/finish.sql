@@ -1,8 +1,8 @@
 -- finish: running → completed, failed or pending, for outcomes of every kind, each fenced by its claim's number.
 -- `event` is a number (models.CODES). Returns the ids accepted and what came of them; the others are no longer held.
--- A job of a type that no worker knows goes back at no charge, to be looked at again after as long as this has lasted
--- already (a second to a minute), and fails when that is longer than its `delay`. It is counted from a note in `failure`,
--- whose claim is 0, as long as that is the last thing to be said of the job.
+-- A job of a type that no worker knows is put off, which uses up no attempt, for as long as that has lasted already (a
+-- second to a minute), and fails when it has lasted longer than its `delay`. The time is counted from a row in `failure` with
+-- claim 0, as long as that is the job's last failure.
 -- index: lease's, job's and unique_key's primary keys, failure_job. locks: the leases.
 with sent as materialized (
     select * from unnest(%(ids)s::uuid[], %(claims)s::bigint[], %(events)s::smallint[], %(errors)s::text[],

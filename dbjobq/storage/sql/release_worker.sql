@@ -1,5 +1,5 @@
--- release_worker: running → pending, free of charge, for what one worker holds by the table but not by its own account
--- (`ids`, `claims`): all at the end of its shutdown; what a claim took whose reply was lost, at any time.
+-- release_worker: running → pending, which uses up no attempt, for the jobs that one worker holds by the table but not by
+-- its own account (`ids`, `claims`): all of them at the end of its shutdown, those of a claim whose answer was lost at any time.
 -- index: none; the lease table holds only what runs now.
 with gone as materialized (
     delete from {schema}.lease
