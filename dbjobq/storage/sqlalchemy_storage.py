@@ -30,6 +30,7 @@ try:
 
     from dbjobq.storage.sqlite import jobs
     from dbjobq.storage.sqlite.engine import Sqlite, SqliteRequest
+    from dbjobq.storage.sqlite.session import SqliteSession
 except ImportError as error:
     raise ConfigError(f"SQLAlchemyStorage needs SQLAlchemy 2: pip install 'dbjobq[sqlalchemy]' ({error})") from error
 
@@ -191,9 +192,9 @@ class SQLAlchemyStorage(BaseStorage):
 
     # Work by workers.
 
-    def session(self, worker_id: str, queues: Sequence[str] | None, ttl: float) -> jobs.SqliteSession:
+    def session(self, worker_id: str, queues: Sequence[str] | None, ttl: float) -> SqliteSession:
         """See `BaseStorage.session`."""
-        return jobs.SqliteSession(self._sqlite, worker_id, queues, ttl)
+        return SqliteSession(self._sqlite, worker_id, queues, ttl)
 
     def close(self) -> None:
         """See `BaseStorage.close`. A database in memory ends with it, unless it is the user's engine's."""

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from psycopg_pool import PoolClosed, PoolTimeout
 
-from dbjobq.storage.postgres.connect import pool as pools
+from dbjobq.storage.postgres.connect import stock
 from dbjobq.storage.postgres.connect.pool import AsyncPool, Pool
 from tests.storage.database import Database
 from tests.support.waiting import until
@@ -124,7 +124,7 @@ def test_what_comes_back_unfit_is_replaced(pool: Pool, way: Way, database: Datab
 
 def test_an_old_connection_is_not_lent_again(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     first = pool.getconn()
-    monkeypatch.setattr(pools, "LIFETIME", -1.0)
+    monkeypatch.setattr(stock, "LIFETIME", -1.0)
     pool.putconn(first)
     assert first.closed
 
@@ -134,7 +134,7 @@ def test_a_connection_that_nobody_needs_is_closed_by_those_who_use_others(
 ) -> None:
     one, other = pool.getconn(), pool.getconn()
     pool.putconn(one)
-    monkeypatch.setattr(pools, "UNUSED", -1.0)
+    monkeypatch.setattr(stock, "UNUSED", -1.0)
     pool.putconn(other)
     assert one.closed
     assert pool.getconn() is other

@@ -403,7 +403,7 @@ def broken_move(event: Event, **values: Any) -> Any:
 
 
 BROKEN_STEPS: dict[str, tuple[str, Any]] = {
-    "the fence": ("_of", unfenced),
+    "the fence": ("of_claim", unfenced),
     "a release that is charged": ("_MOVES", broken_move("release", attempts=jobs.JOBS.c.attempts + 1)),
     "a retry that is free": ("_MOVES", broken_move("retry", attempts=jobs.JOBS.c.attempts)),
     "a key that is not freed": ("_MOVES", broken_move("cancel", held_key=jobs.JOBS.c.held_key)),

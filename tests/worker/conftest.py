@@ -17,7 +17,7 @@ import pytest
 
 from dbjobq import JobQueue, Worker
 from dbjobq.storage.postgres.worker.session import PostgresSession
-from dbjobq.storage.sqlite.jobs import SqliteSession
+from dbjobq.storage.sqlite.session import SqliteSession
 from dbjobq.storage.values import Answer, Exchange, Outcome
 from dbjobq.storage.worker_port import Session
 from tests.storage.database import Database, database

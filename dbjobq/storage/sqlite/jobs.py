@@ -6,10 +6,8 @@ due, then when enqueued. A running job has its own lease, which is renewed with 
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
@@ -17,29 +15,28 @@ from sqlalchemy.dialects.sqlite import insert
 
 from dbjobq.errors import JobNotFound
 from dbjobq.models import STATUSES, TRANSITIONS, Event, Job, Status, after_failure
-from dbjobq.storage.sqlite.engine import WAKES_WORKERS, Sqlite
+from dbjobq.storage.sqlite.engine import WAKES_WORKERS
 from dbjobq.storage.values import (
     UNIQUE,
-    Answer,
     Bounds,
     Claim,
-    Exchange,
-    Idle,
     Listing,
     NewJob,
-    Notice,
     Outcome,
     QueueStats,
     Rescued,
     job_from_row,
     known_form,
 )
-from dbjobq.storage.worker_port import Pulse, Session
 
 __all__ = [
     "JOBS",
-    "SqliteSession",
+    "NOW",
+    "OVER",
+    "RUNNING",
+    "SCHEDULED",
     "add",
+    "cancelled_of",
     "claim",
     "finish",
     "found",
@@ -47,9 +44,13 @@ __all__ = [
     "looked",
     "move",
     "move_by_hand",
+    "of_claim",
     "queue_stats",
+    "release",
     "rescue",
+    "served_by",
     "stats",
+    "status_of",
 ]
 
 R = TypeVar("R")
@@ -142,7 +143,7 @@ def claim(db: sa.Connection, want: int, queues: Sequence[str] | None, **holder: 
     """Pending → running, for at most `want` due jobs, the queues in the order given, for `holder`."""
     first = [(JOBS.c.queue == name).desc() for name in (queues or ())[:-1]]
     order = (*first, JOBS.c.priority.desc(), JOBS.c.due_at, JOBS.c.number)
-    due = sa.select(JOBS.c.number).where(READY, _served(queues)).order_by(*order).limit(want)
+    due = sa.select(JOBS.c.number).where(READY, served_by(queues)).order_by(*order).limit(want)
     fence = secrets.token_hex(8)
     move(db, "claim", JOBS.c.number.in_(due), claim=fence, **holder)
     fields = (
@@ -160,14 +161,14 @@ def finish(db: sa.Connection, outcomes: Sequence[Outcome]) -> set[str]:
     def written(it: Outcome) -> bool:
         values = {"result": it.result, "error": sa.func.coalesce(it.error, JOBS.c.error), "suspect": False}
         event, delay = (it.event, it.delay) if it.event != "unknown" else _again(db, it)
-        return bool(move(db, event, _of(it.claim), due_at=NOW + delay, **values))
+        return bool(move(db, event, of_claim(it.claim), due_at=NOW + delay, **values))
 
     return {outcome.claim.id for outcome in outcomes if written(outcome)}
 
 
 def _again(db: sa.Connection, it: Outcome) -> tuple[Event, float]:
     """Decide how long a job of unknown type waits, or that it fails since it has waited long enough; see finish.sql."""
-    lasted = db.scalar(sa.select(NOW - sa.func.coalesce(JOBS.c.unknown_since, NOW)).where(_of(it.claim))) or 0.0
+    lasted = db.scalar(sa.select(NOW - sa.func.coalesce(JOBS.c.unknown_since, NOW)).where(of_claim(it.claim))) or 0.0
     return (
         ("fail", 0.0) if lasted >= it.delay else ("unknown", min(max(lasted, 1.0), max(it.delay - lasted, 0.05), 60.0))
     )
@@ -249,124 +250,22 @@ def queue_stats(db: sa.Connection) -> list[QueueStats]:
     return [QueueStats(*row) for row in db.execute(queues)]
 
 
-def _of(claim: Claim) -> Any:
+def of_claim(claim: Claim) -> Any:
+    """Return the condition for the job of a claim, while that is the last one."""
     return (JOBS.c.id == claim.id) & (JOBS.c.claim == claim.claim)
 
 
-def _served(queues: Sequence[str] | None) -> Any:
+def served_by(queues: Sequence[str] | None) -> Any:
+    """Return the condition for jobs of these queues; None for all."""
     return sa.true() if queues is None else JOBS.c.queue.in_(queues)
 
 
-def _status(db: sa.Connection, claim: Claim) -> str | None:
+def status_of(db: sa.Connection, claim: Claim) -> str | None:
     """Return the status of a claim's job if the claim holds it, or was the last to hold it and wrote its result."""
-    return db.scalar(sa.select(JOBS.c.status).where(_of(claim)))
+    return db.scalar(sa.select(JOBS.c.status).where(of_claim(claim)))
 
 
-def _cancelled(db: sa.Connection, claims: Sequence[Claim]) -> set[str]:
+def cancelled_of(db: sa.Connection, claims: Sequence[Claim]) -> set[str]:
     """Return the ids of those of these jobs that are cancelled."""
     of_these = JOBS.c.id.in_([claim.id for claim in claims])
     return set(db.scalars(sa.select(JOBS.c.id).where(of_these, JOBS.c.status == "cancelled"))) if claims else set()
-
-
-class SqliteSession(Session):
-    """See `Session`. The steps are made on a thread."""
-
-    def __init__(self, sqlite: Sqlite, worker_id: str, queues: Sequence[str] | None, ttl: float) -> None:
-        self.worker_id, self.sqlite, self._queues, self._ttl = worker_id, sqlite, queues, ttl
-        self._thread = ThreadPoolExecutor(1, "dbjobq-sqlite")
-        self.forget()
-
-    async def _run(self, work: Callable[[sa.Connection], R]) -> R:
-        """Make a step after those that were asked for before, so that a release comes after its claim."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self.sqlite.run, work)
-
-    async def open(self) -> bool:
-        """See `Session.open`: there is nothing to register."""
-        await self._run(lambda _: None)
-        return True
-
-    def forget(self) -> None:
-        """See `Session.forget`."""
-        self.worker = secrets.token_hex(8)
-
-    async def step(self, exchange: Exchange) -> Answer:
-        """See `Session.step`. A job that is due needs no promotion here, and enqueues always notify."""
-        outcomes = exchange.outcomes
-
-        def work(db: sa.Connection) -> Answer:
-            accepted = finish(db, outcomes)
-            for held, said in exchange.progress.items():
-                db.execute(sa.update(JOBS).where(_of(held), RUNNING).values(progress=said))
-            late = [o for o in outcomes if o.claim.id not in accepted and o.event not in {"release", "unknown"}]
-            gave_up = [o for o in outcomes if o.event == "unknown" and _status(db, o.claim) == "failed"]
-            refused = [o for o in late if _status(db, o.claim) != TRANSITIONS["running", o.event]]
-            holder = {"worker": self.worker, "worker_id": self.worker_id, "expires_at": NOW + self._ttl}
-            claims = claim(db, exchange.want, self._queues, **holder) if exchange.want else []
-            return Answer(claims, refused, None, _cancelled(db, [o.claim for o in refused]), gave_up)
-
-        return await self._run(work)
-
-    async def idle(self) -> Idle:
-        """See `Session.idle`: enqueues of this process always notify, those of others are found by polling."""
-        due = sa.select(sa.func.min(JOBS.c.due_at) - NOW).where(SCHEDULED, _served(self._queues))
-        return Idle(None, await self._run(lambda db: db.scalar(due)))
-
-    async def release(self, keep: Iterable[Claim] = ()) -> list[str]:
-        """See `Session.release`."""
-        return list(await self._run(lambda db: release(db, self.worker, keep)))
-
-    async def notices(self) -> AsyncIterator[Notice]:
-        """See `Session.notices`: only for events of this process."""
-        woken = asyncio.Event()
-        self.sqlite.sleepers[woken] = asyncio.get_running_loop()
-        try:
-            while True:
-                yield Notice("work")
-                await woken.wait()
-                woken.clear()
-        finally:
-            del self.sqlite.sleepers[woken]
-
-    def pulse(self) -> SqlitePulse:
-        """See `Session.pulse`."""
-        return SqlitePulse(self)
-
-
-class SqlitePulse(Pulse):
-    """See `Pulse`."""
-
-    def __init__(self, session: SqliteSession) -> None:
-        self._session, self._sqlite = session, session.sqlite
-
-    def beat(self, seconds: float) -> bool:
-        """See `Pulse.beat`: the worker lives as long as the leases that it has, or had until they were over."""
-        holds = RUNNING & (JOBS.c.expires_at > NOW)
-        ends = sa.case((holds, NOW + seconds), else_=JOBS.c.expires_at)
-        renewed = sa.update(JOBS).where(JOBS.c.worker == self._session.worker).values(expires_at=ends)
-        return self._sqlite.run(lambda db: all(db.scalars(renewed.returning(holds))))
-
-    def lost(self, held: Sequence[Claim]) -> dict[Claim, bool]:
-        """See `Pulse.lost`."""
-
-        def work(db: sa.Connection) -> dict[Claim, bool]:
-            lost = [claim for claim in held if _status(db, claim) != "running"]
-            cancelled = _cancelled(db, lost)
-            return {claim: claim.id in cancelled for claim in lost}
-
-        return self._sqlite.run(work, writes=False)
-
-    def abandoned(self) -> bool:
-        """See `Pulse.abandoned`."""
-        return self._sqlite.run(lambda db: bool(db.scalar(sa.select(sa.exists().where(OVER)))), writes=False)
-
-    def rescue(self) -> list[Rescued]:
-        """See `Pulse.rescue`."""
-        return self._sqlite.run(rescue)
-
-    def finish(self, outcomes: Sequence[Outcome]) -> set[str]:
-        """See `Pulse.finish`."""
-        return self._sqlite.run(lambda db: finish(db, outcomes))
-
-    def take_over(self, keep: Sequence[Claim], outcomes: Sequence[Outcome] = ()) -> tuple[set[str], list[str]]:
-        """See `Pulse.take_over`."""
-        return self._sqlite.run(lambda db: (finish(db, outcomes), list(release(db, self._session.worker, keep))))
