@@ -66,7 +66,7 @@ def unknown(claim: Claim, error: BaseException, within: float) -> Outcome:
         within: Seconds, counted by the database, after which such a job fails.
     """
     rule = f"The job is put off, which uses up no attempt, and fails after {within:g} s of that (unknown_within)."
-    return Outcome(claim, "unknown", f"{describe(error).rstrip()}\n\n{rule}", None, within)
+    return Outcome(claim, "unknown", f"{describe(error).rstrip()}\n\n{rule}", None, within, error)
 
 
 def _failure(claim: Claim, said: str, error: BaseException | None, policy: RetryPolicy) -> Outcome:

@@ -55,7 +55,7 @@ def run(  # noqa: PLR0913 - what an attempt consists of
                 raise LeaseLost(claim.id)
     except BaseException as error:
         if isinstance(error, LeaseLost) and not (started or by_hand):
-            _refused(outcome, cancelled=_cancelled(storage, claim))
+            _refused(claim, cancelled=_cancelled(storage, claim))
             return None
         return ended_by(claim, task, error, started=started, by_hand=by_hand)
     if not by_hand:
@@ -87,7 +87,7 @@ async def arun(  # noqa: PLR0913 - as above
                 raise LeaseLost(claim.id)
     except BaseException as error:
         if isinstance(error, LeaseLost) and not (started or by_hand):
-            _refused(outcome, cancelled=await _acancelled(storage, claim))
+            _refused(claim, cancelled=await _acancelled(storage, claim))
             return None
         return ended_by(claim, task, error, started=started, by_hand=by_hand)
     if not by_hand:
@@ -128,10 +128,10 @@ def ended_by(
     return failed(claim, error, task.retry)
 
 
-def _refused(outcome: Outcome, *, cancelled: bool) -> None:
+def _refused(claim: Claim, *, cancelled: bool) -> None:
     """Tell that the job was not held any more when its transaction was to commit: all is rolled back."""
-    emit(JOB_REFUSED, outcome.claim, quietly=cancelled)
-    tell_ended((), [outcome])
+    emit(JOB_REFUSED, claim, quietly=cancelled)
+    tell_ended((), [Outcome(claim, "complete")])
 
 
 def _cancelled(storage: BaseStorage, claim: Claim) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final, Protocol
 
-__all__ = ["Named", "job_fields", "job_log", "name_job", "running_here", "schema_log", "worker_log"]
+__all__ = ["JobLogger", "Named", "job_fields", "job_log", "name_job", "running_here", "schema_log", "worker_log"]
 
 worker_log: Final = logging.getLogger("dbjobq.worker")
 """The logger of workers: their own steps at INFO and above, each job at DEBUG."""
@@ -47,6 +47,15 @@ def job_fields(job: Named, **more: Any) -> dict[str, Any]:
     """Return the `extra` of a log line about one job: id, type, queue, and the number of the running attempt."""
     fields = {"job_id": job.id, "job_type": job.type, "queue": job.queue, "attempt": job.attempts + 1}
     return fields | more
+
+
+class JobLogger(logging.LoggerAdapter[logging.Logger]):
+    """`JobContext.logger`: heard although a job, or a module of jobs, has called `logging.config` with its defaults."""
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's name
+        """See `logging.Logger.isEnabledFor`."""
+        self.logger.disabled = False
+        return super().isEnabledFor(level)
 
 
 running_here: Final[ContextVar[Callable[[], Named | None] | None]] = ContextVar("dbjobq_running_here", default=None)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dbjobq.errors import NotSupported
-from dbjobq.events.loggers import job_fields, job_log
+from dbjobq.events.loggers import JobLogger, job_fields, job_log
 from dbjobq.models import Job
 
 __all__ = ["JobContext"]
@@ -79,7 +79,7 @@ class JobContext:
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:
         """A logger, a child of `dbjobq.job`, whose lines carry the job's id, type, queue and attempt."""
         if self._logger is None:
-            self._logger = logging.LoggerAdapter(job_log.getChild(self.job.type), job_fields(self.job))
+            self._logger = JobLogger(job_log.getChild(self.job.type), job_fields(self.job))
         return self._logger
 
     def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:

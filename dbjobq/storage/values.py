@@ -131,7 +131,7 @@ class Outcome(NamedTuple):
     delay: float = 0.0
     """Seconds until the retry; for `unknown`, the time after which the job fails instead of being put off."""
     exception: BaseException | None = None
-    """The exception of a job that has failed for good, for the log."""
+    """The exception of a job that has failed for good, or whose type was not found: for the log."""
 
     @property
     def plain(self) -> bool:

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import logging.config
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,16 @@ def breaks():
 """
 
 
+@pytest.fixture
+def enabled() -> Iterator[None]:
+    """Loggers that a test disables are enabled again at its end."""
+    yield
+    for logger in logging.root.manager.loggerDict.values():
+        if isinstance(logger, logging.Logger):
+            logger.disabled = False
+
+
+@pytest.mark.usefixtures("enabled")
 @pytest.mark.parametrize("when", ["named", "opened"])
 def test_a_module_that_configures_logging_silences_nothing(  # noqa: PLR0917 - fixtures
     start: Start, queue: JobQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: Events, when: str
@@ -94,9 +106,35 @@ def test_a_module_that_configures_logging_silences_nothing(  # noqa: PLR0917 - f
     finally:
         for name in [name for name in sys.modules if name.partition(".")[0] == "logs_anew"]:
             del sys.modules[name]
-        for logger in logging.root.manager.loggerDict.values():
-            if isinstance(logger, logging.Logger):
-                logger.disabled = False
+
+
+@KINDS
+@pytest.mark.usefixtures("enabled")
+def test_a_job_that_configures_logging_silences_neither_its_worker_nor_itself(
+    start: Start, queue: JobQueue, events: Events, kind: str
+) -> None:
+    def configure(ctx: JobContext) -> None:
+        logger = ctx.logger
+        logger.info("before")
+        logging.config.dictConfig({"version": 1})
+        logger.info("after")
+        raise ValueError("no")
+
+    @job(max_retries=0, name="configures")
+    def configures(ctx: JobContext) -> None:
+        configure(ctx)
+
+    @job(max_retries=0, name="aconfigures")
+    async def aconfigures(ctx: JobContext) -> None:
+        configure(ctx)
+
+    worker = start()
+    job_id = queue.enqueue(configures if kind == "def" else aconfigures)
+    ended(queue, [job_id], "failed")
+    worker.stop()
+    assert [vars(record)["job_id"] for record in (*events.of("before"), *events.of("after"))] == [job_id, job_id]
+    assert events.jobs("job.failed") == [job_id]
+    assert events.of("worker.stopped")
 
 
 @KINDS

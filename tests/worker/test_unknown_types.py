@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dbjobq import Job, JobQueue, Worker, job
+from dbjobq import Job, JobQueue, UnknownJobType, Worker, job
 from dbjobq.cli.serving.serve import WorkerSettings
 from tests.storage.backstage import Backstage
 from tests.storage.database import Database
@@ -52,7 +52,7 @@ def test_it_goes_back_at_no_charge_and_runs_when_its_type_is_known(start: Start,
     found = put_off(queue, job_id)
     assert found.attempts == 0
     assert (found.error or "").startswith(f"UnknownJobType: no function for job type '{name}': this worker looked in")
-    assert "fails when that has lasted 3600 s" in (found.error or "")
+    assert "fails after 3600 s" in (found.error or "")
 
     @job(name=name)
     def known(n: int) -> None:
@@ -74,6 +74,9 @@ def test_it_fails_when_that_has_lasted_too_long_whatever_worker_has_begun_to_cou
     ended(queue, [job_id], "failed")
     assert "this worker looked in" in error_of(queue, job_id)
     until(lambda: events.jobs("job.failed") == [job_id])  # it is told once it is written
+    (record,) = events.of("job.failed")
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], UnknownJobType)
 
 
 def test_the_delay_grows_with_the_time_that_it_has_lasted(
