@@ -32,30 +32,38 @@ _POLLING: Final = ("tests/worker/test_polling.py",)
 
 BREAKS: Final = (
     # Fences.
-    Break("a result of another claim", SQL + "finish.sql", " and lease.claim = sent.claim", "", _FENCING),
-    Break("a completion of another claim", SQL + "finish_completed.sql", " and lease.claim = sent.claim", "", _FENCING),
-    Break("progress of another claim", SQL + "progress.sql", " and lease.claim = sent.claim", "", _FENCING),
-    Break("claims that wait for each other", SQL + "claim.sql", "for update skip locked", "for update", _LIVES),
-    Break("a heartbeat that revives", SQL + "heartbeat.sql", " and expires_at > clock_timestamp()", "", _FENCING),
-    Break("accepted ignores the status", SQL + "accepted.sql", " and done.status = event", "", _FENCING),
-    Break("accepted ignores the claim", SQL + "accepted.sql", " and done.claim = sent.claim", "", _FENCING),
+    Break("a result of another claim", SQL + "work/finish.sql", " and lease.claim = sent.claim", "", _FENCING),
+    Break(
+        "a completion of another claim",
+        SQL + "work/finish_completed.sql",
+        " and lease.claim = sent.claim",
+        "",
+        _FENCING,
+    ),
+    Break("progress of another claim", SQL + "work/progress.sql", " and lease.claim = sent.claim", "", _FENCING),
+    Break("claims that wait for each other", SQL + "work/claim.sql", "for update skip locked", "for update", _LIVES),
+    Break(
+        "a heartbeat that revives", SQL + "worker/heartbeat.sql", " and expires_at > clock_timestamp()", "", _FENCING
+    ),
+    Break("accepted ignores the status", SQL + "work/accepted.sql", " and done.status = event", "", _FENCING),
+    Break("accepted ignores the claim", SQL + "work/accepted.sql", " and done.claim = sent.claim", "", _FENCING),
     Break(
         "rescue marks no suspect",
-        SQL + "rescue.sql",
+        SQL + "worker/rescue.sql",
         "job_id, true from bodies",
         "job_id, false from bodies",
         _FENCING,
     ),
     Break(
         "rescue is free of charge",
-        SQL + "rescue.sql",
+        SQL + "worker/rescue.sql",
         "attempts + 1, job_id, true",
         "attempts, job_id, true",
         _FENCING,
     ),
     Break(
         "rescue keeps the claim's number",
-        SQL + "rescue.sql",
+        SQL + "worker/rescue.sql",
         "insert into {schema}.failure (attempts,",
         "insert into {schema}.failure (claim, attempts,",
         _FENCING,
@@ -70,14 +78,14 @@ BREAKS: Final = (
     ),
     Break(
         "a last start is not flushed",
-        SQL + "claim.sql",
+        SQL + "work/claim.sql",
         "case when max_retries <= attempts then",
         "case when false then",
         _CRASH,
     ),
     Break(
         "a heartbeat waits for the standby",
-        SQL + "heartbeat.sql",
+        SQL + "worker/heartbeat.sql",
         "set_config('synchronous_commit', 'off', true)",
         "id",
         _CRASH,
@@ -101,14 +109,14 @@ BREAKS: Final = (
     # A blocked loop.
     Break(
         "what is written for a blocked loop waits for a lock",
-        SQL + "unlocked.sql",
+        SQL + "worker/unlocked.sql",
         "for update of lease skip locked",
         "for update of lease",
         _STAND_IN,
     ),
     Break(
         "what is written for a blocked loop ignores a lock",
-        SQL + "unlocked.sql",
+        SQL + "worker/unlocked.sql",
         "for update of lease skip locked",
         "",
         _STAND_IN,
@@ -116,7 +124,7 @@ BREAKS: Final = (
     # Keys.
     Break(
         "a key stays behind when its id is taken",
-        SQL + "enqueue_checked.sql",
+        SQL + "enqueue/enqueue_checked.sql",
         "%(unique_key)s::text is not null and not exists (select from known)",
         "%(unique_key)s::text is not null",
         _UNIQUE,
@@ -124,21 +132,21 @@ BREAKS: Final = (
     Break("a tie outlives its job", SQL + "parts/untied.sql", "unique_key.job_id = ending.id", "false", _UNIQUE),
     Break(
         "finish frees no key",
-        SQL + "finish.sql",
+        SQL + "work/finish.sql",
         "event in ({complete}, {fail})\n), {untied}",
         "false\n), {untied}",
         _UNIQUE,
     ),
     Break(
         "cancel frees no key",
-        SQL + "cancel.sql",
+        SQL + "by_hand/cancel.sql",
         "where (select true from gone where",
         "where (select false from gone where",
         _UNIQUE,
     ),
     Break(
         "rescue frees no key",
-        SQL + "rescue.sql",
+        SQL + "worker/rescue.sql",
         "select job_id as id, unique_key from bodies where attempts >= max_retries",
         "select job_id as id, unique_key from bodies where false",
         _UNIQUE,
@@ -159,24 +167,34 @@ BREAKS: Final = (
         _POLLING,
     ),
     Break(
-        "a hand-back wakes nobody", SQL + "finish.sql", "event in ({retry}, {release}, ", "event in ({retry}, ", _WAKING
+        "a hand-back wakes nobody",
+        SQL + "work/finish.sql",
+        "event in ({retry}, {release}, ",
+        "event in ({retry}, ",
+        _WAKING,
     ),
     Break(
-        "a retry wakes nobody", SQL + "finish.sql", "event in ({retry}, {release}, ", "event in ({release}, ", _WAKING
+        "a retry wakes nobody",
+        SQL + "work/finish.sql",
+        "event in ({retry}, {release}, ",
+        "event in ({release}, ",
+        _WAKING,
     ),
     Break(
         "a hand-back of all wakes nobody",
-        SQL + "release_worker.sql",
+        SQL + "worker/release_worker.sql",
         "where wanted and id in",
         "where false and id in",
         _WAKING,
     ),
-    Break("rescue wakes nobody", SQL + "rescue.sql", "where wanted and id in", "where false and id in", _WAKING),
-    Break("promotion wakes nobody", SQL + "promote.sql", "where wanted and id in", "where false and id in", _WAKING),
-    Break("open writers are not looked for", SQL + "writers.sql", "mode = 'RowExclusiveLock'", "false", _WAKING),
+    Break("rescue wakes nobody", SQL + "worker/rescue.sql", "where wanted and id in", "where false and id in", _WAKING),
+    Break(
+        "promotion wakes nobody", SQL + "work/promote.sql", "where wanted and id in", "where false and id in", _WAKING
+    ),
+    Break("open writers are not looked for", SQL + "worker/writers.sql", "mode = 'RowExclusiveLock'", "false", _WAKING),
     Break(
         "a snapshot of before the sleep notifies nobody",
-        SQL + "notify.sql",
+        SQL + "enqueue/notify.sql",
         " or current_setting('transaction_isolation') <> 'read committed'",
         "",
         _WAKING,

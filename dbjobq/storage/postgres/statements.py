@@ -1,4 +1,4 @@
-"""Loads `sql/*.sql`, and puts a schema's quoted names, `sql/parts/` and the numbers of events into them.
+"""Loads the files in `sql/`, and puts a schema's quoted names, `sql/parts/` and the numbers of events into them.
 
 All values are bound, never put in.
 """
@@ -148,6 +148,9 @@ _VARIANTS: Final[Mapping[str, Mapping[str, str]]] = {
 }
 """Statements that share a file, and what is put into it for each."""
 
+PARTS: Final = "parts"
+"""The folder of texts that are put into several statements by their names."""
+
 
 def check_schema_name(schema: str) -> str:
     """Return `schema` if it can be the name of a schema here.
@@ -174,6 +177,13 @@ def _texts(folder: str) -> dict[str, str]:
         for file in found
         if file.name.endswith(".sql")
     }
+
+
+@cache
+def _all_texts() -> dict[str, str]:
+    """Return the SQL of all statements by their names, whatever folder they are in."""
+    folders = [folder.name for folder in files("dbjobq.storage").joinpath("sql").iterdir() if folder.is_dir()]
+    return {name: text for folder in folders if folder != PARTS for name, text in _texts(f"sql/{folder}").items()}
 
 
 class Statements:
@@ -209,7 +219,7 @@ class Statements:
             "durable": DURABLY,
             "acknowledged": DURABLY if durable else "null",
         }
-        self._names |= {part: text.format_map(self._names) for part, text in _texts("sql/parts").items()}
+        self._names |= {part: text.format_map(self._names) for part, text in _texts(f"sql/{PARTS}").items()}
         self.listen = f"listen {name}"
         self._cache: dict[str, bytes] = {}
 
@@ -218,7 +228,7 @@ class Statements:
         found = self._cache.get(name)
         if found is None:
             parts = {part: text.format_map(self._names) for part, text in _VARIANTS.get(name, {}).items()}
-            texts = _texts("sql")
+            texts = _all_texts()
             text = texts.get(name) or texts[name.partition("_")[0]]
             found = self._cache[name] = text.format_map(self._names | parts).encode()
         return found
