@@ -11,6 +11,7 @@ from typing import Final
 from dbjobq.errors import StorageUnavailable
 from dbjobq.events.bus import emit
 from dbjobq.events.names import DATABASE_UNAVAILABLE, WORKER_UNRELEASED
+from dbjobq.hooks import tell_ended
 from dbjobq.runtime.backoff import ReconnectBackoff
 from dbjobq.runtime.bell import Alarm
 from dbjobq.runtime.config import WorkerConfig
@@ -212,7 +213,8 @@ class Supervisor:
                     await self._session.open()
                 await self._session.release(outcome.claim for outcome in results)
                 if results:
-                    await self._session.step(Exchange(results))
+                    answer = await self._session.step(Exchange(results))
+                    tell_ended(results, answer.refused, answer.gave_up)
             except Exception:
                 if again:
                     raise

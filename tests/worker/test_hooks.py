@@ -15,8 +15,9 @@ import pytest
 import dbjobq.hooks
 from dbjobq import Hooks, JobQueue, hooks, job
 from dbjobq.hooks import Claim, NewJob, Outcome, Rescued, WorkerSaid
+from tests.support import handlers
 from tests.support.waiting import ended, until
-from tests.worker.conftest import Events, Start
+from tests.worker.conftest import LASTING, Blocker, Events, Processes, Start
 
 EMPTY: list[dict[str, Any]] = [{}]
 Add = Callable[[Hooks], None]
@@ -176,6 +177,62 @@ def test_a_hook_that_hangs_holds_up_no_job_no_heartbeat_and_no_stop(
     until(lambda: events.of("hook.left_out"))
     assert vars(events.of("hook.left_out")[0])["calls"] >= 1
     assert events.of("hook.slow")
+
+
+def test_what_is_rescued_is_told(start: Start, queue: JobQueue, told: Told, processes: Processes) -> None:
+    victim = processes.start(lease=1.0)
+    job_id = queue.enqueue(handlers.work, seconds=LASTING)
+    until(lambda: processes.diary("start"))
+    victim.kill()
+    start(lease=1.0, queues=["another"])
+    until(lambda: [rescued.id for rescued in told.rescues] == [job_id], 60)
+    assert not told.rescues[0].dead
+
+
+@pytest.mark.parametrize("kind", ["def", "async"])
+def test_a_transactional_job_is_told_when_it_commits_or_is_refused(
+    start: Start, queue: JobQueue, told: Told, kind: str
+) -> None:
+    began, go_on = threading.Event(), threading.Event()
+
+    def wait(cancelled: str) -> None:
+        if cancelled:
+            began.set()
+            go_on.wait(LASTING)
+
+    @job(transactional=True)
+    def writes(cancelled: str) -> None:
+        wait(cancelled)
+
+    @job(transactional=True)
+    async def awrites(cancelled: str) -> None:
+        wait(cancelled)  # it must not notice
+
+    worker = start()
+    function = writes if kind == "def" else awrites
+    kept = queue.enqueue(function, cancelled="")
+    ended(queue, [kept])
+    lost = queue.enqueue(function, cancelled="yes")
+    assert began.wait(60)
+    assert queue.cancel(lost)
+    go_on.set()
+    until(lambda: worker.current_job is None)
+    worker.stop()
+    assert told.ends() == {kept: ["complete"]}
+    assert {outcome.claim.id for outcome in told.refused} <= {lost}
+
+
+def test_what_is_written_in_the_place_of_a_blocked_loop_is_told(
+    start: Start, queue: JobQueue, told: Told, blocker: Blocker
+) -> None:
+    @job(timeout=0.5, max_retries=0)
+    async def blocks() -> None:
+        blocker.block()
+
+    start(lease=3.0)
+    job_id = queue.enqueue(blocks)
+    ended(queue, [job_id], "failed")
+    until(lambda: told.ends() == {job_id: ["fail"]})
 
 
 def test_without_hooks_nothing_is_made(start: Start, queue: JobQueue, monkeypatch: pytest.MonkeyPatch) -> None:

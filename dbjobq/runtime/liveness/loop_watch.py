@@ -19,6 +19,7 @@ from typing import Final, Literal
 from dbjobq.attempt.outcome import unfinished
 from dbjobq.events.bus import emit
 from dbjobq.events.names import LOOP_BLOCKED, LOOP_REPLACED, LOOP_UNBLOCKED, PROCESS_STALLED
+from dbjobq.hooks import tell_ended
 from dbjobq.runtime.executor import Executor, Whereabouts
 from dbjobq.runtime.liveness.long_jobs import LongJobs, failed_on_loop, overrun
 from dbjobq.runtime.liveness.stacks import of_task, of_thread
@@ -131,6 +132,7 @@ class Watch:
 
     def wrote(self, outcomes: list[Outcome], accepted: set[str]) -> None:
         """What `look` returned is written, as far as it was accepted: the other jobs were held no more."""
+        tell_ended([outcome for outcome in outcomes if outcome.claim.id in accepted])
         unstarted = {outcome.claim.id for outcome in self._unstarted}
         for outcome in outcomes:
             if outcome.claim.id in accepted - unstarted:

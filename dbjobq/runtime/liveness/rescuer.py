@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dbjobq.errors import DBJobQError
 from dbjobq.events.bus import emit
 from dbjobq.events.names import JOB_DEAD, JOB_RESCUED, SERVICE_BROKEN, SERVICE_FAILING
+from dbjobq.hooks import tell_rescued
 from dbjobq.storage.worker_port import Pulse
 
 __all__ = ["Rescuer"]
@@ -48,6 +49,7 @@ class Rescuer:
     def _run(self, pulse: Pulse) -> None:
         try:
             while not self._stopping and (rescued := pulse.rescue()):
+                tell_rescued(rescued)
                 for job in rescued:
                     emit(JOB_DEAD if job.dead else JOB_RESCUED, job)
             self._troubled = False
