@@ -19,3 +19,13 @@ def test_the_page_is_made_from_the_table() -> None:
 
 def test_every_event_is_on_the_page_once() -> None:
     assert sorted(re.findall(r"^### `(.*)`$", TEXT, re.MULTILINE)) == sorted(EVENTS)
+
+
+def test_the_pages_name_no_event_that_is_not_there() -> None:
+    """What looks like one and is something else is code of the example's: `job.id`, `worker.stop()`."""
+    words = {name.partition(".")[2] for name in EVENTS}
+    families = "|".join({name.partition(".")[0] for name in EVENTS})
+    gone = "lost|ended|broken|stuck|stalled|lapsed|died|failing"
+    for page in [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]:
+        named = set(re.findall(rf"`((?:{families})\.(?:{'|'.join(words)}|{gone}))`", page.read_text()))
+        assert named <= set(EVENTS), page

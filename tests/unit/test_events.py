@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -120,6 +121,16 @@ def test_a_logger_that_was_disabled_is_heard_again(caplog: pytest.LogCaptureFixt
     logging.getLogger("dbjobq.worker").disabled = True
     emit(names.DATABASE_RESTORED)
     assert caplog.messages == ["database.restored"]
+
+
+def test_an_event_that_nobody_hears_costs_a_look_at_a_level(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither is its job looked at, nor a line made."""
+    caplog.set_level(logging.WARNING, "dbjobq")
+    unread: Any = object()
+    emit(names.JOB_STARTED, unread)
+    emit(names.JOB_CANCELLED, unread)
+    with pytest.raises(AttributeError):
+        emit(names.JOB_RESCUED, unread)
 
 
 def test_a_line_has_the_place_that_tells_it(caplog: pytest.LogCaptureFixture) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 import dbjobq.hooks
 from dbjobq import Hooks, JobQueue, hooks, job
+from dbjobq.events.bus import Event, subscribe, unsubscribe
 from dbjobq.hooks import Claim, NewJob, Outcome, Rescued, WorkerSaid
 from tests.support import handlers
 from tests.support.waiting import ended, until
@@ -247,6 +248,22 @@ def test_without_hooks_nothing_is_made(start: Start, queue: JobQueue, monkeypatc
     finally:
         tracemalloc.stop()
     assert made.statistics("lineno") == []
+
+
+def test_a_job_that_completes_tells_no_event_unless_debug_is_heard(start: Start, queue: JobQueue) -> None:
+    told: list[str] = []
+
+    def subscriber(event: Event, *_: object) -> None:
+        told.append(event.name)
+
+    subscribe(subscriber)
+    try:
+        worker = start()
+        ended(queue, [*queue.enqueue_many(nothing, EMPTY * 100), *queue.enqueue_many(anothing, EMPTY * 100)])
+        worker.stop()
+    finally:
+        unsubscribe(subscriber)
+    assert told == ["worker.started", "worker.stopped"]
 
 
 def test_what_is_not_overridden_is_not_called(add: Add) -> None:
