@@ -36,12 +36,12 @@ from dbjobq.storage.worker_port import Session
 
 __all__ = ["Poller"]
 
-LOOK: Final = 1.0
+PROGRESS_EVERY: Final = 1.0
 """Seconds between looks at what running jobs say of their progress."""
 HAND_BACK: Final = 1.0
 """Seconds before the end of the time for stopping at which what still runs is handed back (at most a tenth of it)."""
 LATER: Final = ("retry", "unknown")
-"""What puts a job off, the second for a second at least."""
+"""The events that put a job off; for `unknown` that is a second at least."""
 GRACE: Final = 2.0
 """Seconds that the last results get to be written when that time is over."""
 
@@ -168,7 +168,11 @@ class Poller:
         for outcome in answer.gave_up:
             self._executor.log(outcome._replace(event="fail"))
         self._note_due(answer.next_due, asked=promote)
-        later = [outcome.delay if outcome.event == "retry" else LOOK for outcome in outcomes if outcome.event in LATER]
+        later = [
+            outcome.delay if outcome.event == "retry" else PROGRESS_EVERY
+            for outcome in outcomes
+            if outcome.event in LATER
+        ]
         self._due_at = min([self._due_at, *(sent_at + delay for delay in later)])
         if want:
             self._rush.found(now(), len(answer.claims), full=len(answer.claims) == want)
@@ -243,19 +247,19 @@ class Poller:
         moment = now()
         if self._stop_by is not None:
             left = self._stop_by - moment
-            return max(min(left, LOOK) if self._executor.busy else left, UNSTARTED)
+            return max(min(left, PROGRESS_EVERY) if self._executor.busy else left, UNSTARTED)
         if self._executor.waiting or self._executor.busy:
             self._executor.share()
             if self._give_back_unstarted():
                 return 0.0
             if self._executor.waiting:
                 return UNSTARTED
-            return self._until(moment) if self._executor.idle and not self._executor.full else LOOK
+            return self._until(moment) if self._executor.idle and not self._executor.full else PROGRESS_EVERY
         return self._until(moment)
 
     def _until(self, moment: float) -> float:
         wait = min(self._asleep_until, self._due_at, self._reconcile_at) - moment
-        return max(0.0, min(wait, LOOK) if self._executor.busy else wait)
+        return max(0.0, min(wait, PROGRESS_EVERY) if self._executor.busy else wait)
 
     def _give_back_unstarted(self) -> bool:
         """Return to the queue what was claimed ahead and is not started: somebody else may be idle."""

@@ -165,7 +165,7 @@ def test_an_answer_is_given_up_while_there_is_time_for_another_heartbeat(lease: 
     life = lease * TTL
     until_next = lease * heartbeat.BEAT
     given_up = life * pulse.ANSWERED
-    again = given_up + min(heartbeat.LOOK, lease * heartbeat.BEAT / 2)
+    again = given_up + min(heartbeat.LONGEST_BEAT_PAUSE, lease * heartbeat.BEAT / 2)
     assert until_next + again + given_up / 2 < life * 0.98
     assert until_next + life * pulse.ANSWERED_BY_A_POOLER < life * 0.98
     assert until_next + min(watchdog.ANSWER_PATIENCE, life * watchdog.ANSWER_SHARE) * 1.5 < life

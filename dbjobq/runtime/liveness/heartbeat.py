@@ -29,7 +29,7 @@ PROBE: Final = 0.25
 """The pause between looks for dead workers: with a lease's `TTL`, and half a beat until it is noticed, less than it."""
 DEAF_EVERY: Final = 0.4
 """Seconds between looks for cancelled jobs while no notice can tell of them."""
-LOOK: Final = 0.5
+LONGEST_BEAT_PAUSE: Final = 0.5
 """Seconds until the next look, at most: a heartbeat that failed is sent again by then."""
 
 
@@ -105,7 +105,7 @@ class Heartbeat(Beside):
         return usual if self._listening() else min(usual, DEAF_EVERY)
 
     def _pause(self) -> float:
-        return min(self._every(), LOOK)
+        return min(self._every(), LONGEST_BEAT_PAUSE)
 
     def _beat(self) -> None:
         """Say that the worker lives, if it holds anything. One that fails is sent again at the next look."""

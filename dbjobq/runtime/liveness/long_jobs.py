@@ -47,7 +47,7 @@ class LongJobs:
         self._seen: dict[Claim, _Seen] = {}
 
     def follow(self, places: list[Whereabouts], moment: float) -> None:
-        """These run at this moment. Report those that have for long, with no timeout to end them."""
+        """Follow the jobs that run at this moment, and report those that run for long without a timeout to end them."""
         before, self._seen = self._seen, {}
         for place in places:
             seen = self._seen[place.claim] = before.get(place.claim) or self._first_seen(place.claim, moment)

@@ -41,8 +41,8 @@ from dbjobq.storage.values import Claim, Outcome
 
 __all__ = ["main"]
 
-LOOK: Final = 1.0
-"""Seconds between looks whether the worker is still there, where nothing tells."""
+WORKER_CHECK_EVERY: Final = 1.0
+"""Seconds between checks that the worker is still there, where nothing reports its end."""
 PAUSE: Final = 0.05
 """Seconds between two words about a job's progress."""
 _PLAIN: Final = (str, int, float, bool, type(None))
@@ -74,7 +74,7 @@ def _die_with(lifeline: int, worker: int) -> None:
         fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
 
     def watch() -> None:
-        while os.getppid() == worker and not select.select([lifeline], [], [], LOOK)[0]:
+        while os.getppid() == worker and not select.select([lifeline], [], [], WORKER_CHECK_EVERY)[0]:
             pass
         os.killpg(0, signal.SIGKILL)
 
@@ -82,7 +82,7 @@ def _die_with(lifeline: int, worker: int) -> None:
 
 
 def _be_nobody(channel: Channel) -> None:
-    """What a job has forked says nothing to the worker, and minds signals as any process does."""
+    """Cut a fork of the job's process off from the worker, and restore the default signal handling in it."""
     channel.close()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
