@@ -28,7 +28,7 @@ from dbjobq.storage.values import Claim, Exchange, Outcome
 
 __all__ = ["Supervisor"]
 
-LAST: Final = 2.0
+LAST_WRITES: Final = 2.0
 """Seconds for writing how jobs ended when the worker ends; what is not written then is left to whoever rescues it."""
 LISTEN_FIRST: Final = 2.0
 """Seconds to wait for the listening connection before the first claim, so that nothing is missed in between."""
@@ -185,7 +185,7 @@ class Supervisor:
         outcomes = self._last()
         await self._executor.close()
         try:
-            async with asyncio.timeout(LAST):
+            async with asyncio.timeout(LAST_WRITES):
                 await self._write(outcomes)
         except Exception as error:  # whatever ended the worker may be in the way of this, too
             emit(WORKER_UNRELEASED, error=str(error) or "timed out")

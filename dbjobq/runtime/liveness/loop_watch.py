@@ -131,7 +131,7 @@ class Watch:
         return overdue + (self._others(places) if self._replaced else [])
 
     def wrote(self, outcomes: list[Outcome], accepted: set[str]) -> None:
-        """What `look` returned is written, as far as it was accepted: the other jobs were held no more."""
+        """Record that the outcomes which `look` returned are written, as far as they were accepted."""
         tell_ended([outcome for outcome in outcomes if outcome.claim.id in accepted])
         unstarted = {outcome.claim.id for outcome in self._unstarted}
         for outcome in outcomes:
@@ -152,7 +152,7 @@ class Watch:
         return [] if self._giving_up else [*self._executor.held(), *unsent]
 
     def took_over(self) -> None:
-        """It went back."""
+        """Record that `take_over` succeeded."""
         self._taken_over = "given up" if self._giving_up else "replaced"
         self._over |= self._giving_up
 

@@ -16,7 +16,7 @@ from dbjobq.storage.worker_port import Pulse
 
 __all__ = ["StandIn"]
 
-LOOK: Final = 0.5
+LOOP_CHECK_EVERY: Final = 0.5
 """Seconds between looks at the event loop and at what runs, at most."""
 
 
@@ -31,7 +31,7 @@ class StandIn(Beside):
 
     def __init__(self, pulse: Pulse, watch: Watch, seconds: float) -> None:
         super().__init__("watch", pulse, lambda: watch.over)
-        self._watch, self._every = watch, min(seconds * 0.07, LOOK)
+        self._watch, self._every = watch, min(seconds * 0.07, LOOP_CHECK_EVERY)
 
     def _pause(self) -> float:
         return self._every
