@@ -28,6 +28,7 @@ from dbjobq.errors import (
 )
 from dbjobq.hooks import Hooks
 from dbjobq.jobs.context import JobContext
+from dbjobq.jobs.middleware import middleware
 from dbjobq.jobs.registry import job
 from dbjobq.jobs.retry import Discard, Retry, RetryPolicy
 from dbjobq.models import Job
@@ -62,4 +63,5 @@ __all__ = [
     "__version__",
     "hooks",
     "job",
+    "middleware",
 ]

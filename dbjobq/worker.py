@@ -16,6 +16,7 @@ from dbjobq.events.bus import emit
 from dbjobq.events.names import WORKER_FAILED, WORKER_STARTED, WORKER_STOP_TIMEOUT, WORKER_STOPPED
 from dbjobq.hooks import settle
 from dbjobq.imports import import_modules
+from dbjobq.jobs.middleware import Middleware
 from dbjobq.models import Job
 from dbjobq.queue.queues import AsyncJobQueue, JobQueue
 from dbjobq.runtime.config import WorkerConfig
@@ -52,6 +53,8 @@ class Worker:
         unknown_within: Seconds for which jobs whose type this worker cannot find are put off, for growing delays and
             without an attempt, since other workers may know the type, or will soon. Then they fail
             (docs/changing-jobs.md).
+        middleware: Generator functions that run around each attempt of this worker, the outermost first
+            (docs/middleware.md).
         imports: Modules to import, whose functions may be run.
 
     Raises:
@@ -74,6 +77,7 @@ class Worker:
         shutdown_timeout: float = 30.0,
         stuck_after: float | None = 3600.0,
         unknown_within: float = UNKNOWN_WITHIN,
+        middleware: Iterable[Middleware] | Middleware = (),
         imports: Iterable[str] = (),
     ) -> None:
         if not isinstance(job_queue, JobQueue | AsyncJobQueue):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
@@ -88,6 +92,7 @@ class Worker:
             shutdown_timeout=shutdown_timeout,
             stuck_after=stuck_after,
             unknown_within=unknown_within,
+            middleware=middleware,
             imports=imports,
         )
         self.worker_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"

@@ -1,4 +1,4 @@
-"""Turns a claim into the call of its function: reads the arguments, and makes the context where there is one.
+"""Turns a claim into the call of its function: reads the arguments, makes the context, puts middleware around it.
 
 The call is put together once for each job type, so a plain job costs one call more than its function: nothing is
 decided anew for each job.
@@ -6,12 +6,14 @@ decided anew for each job.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeAlias
 
-from dbjobq.attempt.settled import is_final, settled
+from dbjobq.attempt.middleware import surrounded
+from dbjobq.attempt.settled import awaited, is_final, settled
 from dbjobq.codec.json import load_arguments
 from dbjobq.jobs.context import JobContext
+from dbjobq.jobs.middleware import Middleware, middleware_everywhere
 from dbjobq.jobs.registry import Task
 from dbjobq.storage.values import Claim
 
@@ -45,20 +47,48 @@ class Caller:
         contexts: Makes contexts, for the job types that take one.
         wait: Waits for a `def`'s result that is still to be awaited.
         load: Reads arguments.
+        middleware: Returns the worker's own middleware, the outermost first. Asked when the first call is put together.
     """
 
-    def __init__(self, contexts: Contexts, wait: Wait, load: Load = load_arguments) -> None:
-        self._contexts, self._wait, self._load = contexts, wait, load
-        self.known: dict[Task, Call] = {}
-        """The calls made so far, for a loop that cannot afford to ask `of` for each job."""
+    def __init__(
+        self,
+        contexts: Contexts,
+        wait: Wait,
+        load: Load = load_arguments,
+        middleware: Callable[[], Sequence[Middleware]] = tuple,
+    ) -> None:
+        self._contexts, self._wait, self._load, self._middleware = contexts, wait, load, middleware
+        self._made: tuple[Sequence[Middleware], dict[Task, Call]] = (), {}
+        """The calls put together so far, and the middleware of the process that they have around them."""
 
     def of(self, task: Task) -> Call:
         """Return the call of a job type's function."""
-        call = self.known.get(task)
+        everywhere, made = self._made
+        if everywhere is not middleware_everywhere():  # some was registered meanwhile
+            self._made = everywhere, made = middleware_everywhere(), {}
+        call = made.get(task)
         if call is None:
-            call = self._plain(task) if task.context is None else self._with_context(task, task.context)
-            self.known[task] = call = call if task.is_async else self._waiting(task, call)
+            layers = list(dict.fromkeys([*everywhere, *self._middleware(), *task.middleware]))
+            made[task] = call = self._within(task, layers) if layers else self._bare(task)
         return call
+
+    def _bare(self, task: Task) -> Call:
+        call = self._plain(task) if task.context is None else self._with_context(task, task.context)
+        return call if task.is_async else self._waiting(task, call)
+
+    def _within(self, task: Task, layers: Sequence[Middleware]) -> Call:
+        """Return a call with middleware around it, which is given the context that the function is given."""
+        inner, context = self._plain(task), self._contexts(task)
+        if task.context is not None:
+            inner = self._with_given_context(task, task.context)
+        complete = self._awaiting(task, inner) if task.is_async else self._waiting(task, inner)
+        call = surrounded(complete, task, layers)
+
+        def called(claim: Claim, connection: Any, holder: Holder) -> Any:
+            holder.context = context(claim, connection)
+            return call(claim, connection, holder)
+
+        return called
 
     def _plain(self, task: Task) -> Call:
         function, load = task.function, self._load
@@ -73,6 +103,18 @@ class Caller:
             return function(**arguments)
 
         return call
+
+    def _with_given_context(self, task: Task, name: str) -> Call:
+        function, load = task.function, self._load
+
+        def call(claim: Claim, _connection: Any, holder: Holder) -> Any:
+            return function(**load(claim.data) | {name: holder.context})
+
+        return call
+
+    @staticmethod
+    def _awaiting(task: Task, call: Call) -> Call:
+        return lambda claim, connection, holder: awaited(call(claim, connection, holder), task)
 
     def _waiting(self, task: Task, call: Call) -> Call:
         """Return the call of a `def`, which may return something that is still to be awaited."""

@@ -6,17 +6,33 @@ import json
 import logging
 import math
 from collections.abc import Callable
-from typing import Any
+from types import GenericAlias
+from typing import TYPE_CHECKING, Any, Generic
 
 from dbjobq.errors import NotSupported
 from dbjobq.events.loggers import JobLogger, job_fields, job_log
 from dbjobq.models import Job
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    QueueT = TypeVar("QueueT", default=Any)
+    ConnectionT = TypeVar("ConnectionT", default=Any)
+else:
+    from typing import TypeVar
+
+    QueueT = TypeVar("QueueT")
+    ConnectionT = TypeVar("ConnectionT")
+
 __all__ = ["JobContext"]
 
 
-class JobContext:
+class JobContext(Generic[QueueT, ConnectionT]):
     """One attempt of one job, as its function sees it. Made by the worker; safe to use from the function's threads.
+
+    Annotated `JobContext`, `ctx.queue` and `ctx.connection` have no types, since a `def` has other ones than an
+    `async def`. `JobContext[JobQueue]` in a `def` and `JobContext[AsyncJobQueue]` in an `async def` have a typed
+    `ctx.queue`; with a psycopg `Connection` or `AsyncConnection` as the second parameter, a typed `ctx.connection`.
 
     Args:
         job: The job, or a function that returns it: called when somebody asks for `job`, which most functions never do.
@@ -27,11 +43,14 @@ class JobContext:
 
     __slots__ = ("_connection", "_job", "_logger", "_on_progress", "_queue", "cancelled")
 
+    if not TYPE_CHECKING:  # so that one parameter is enough, as it is for type checkers
+        __class_getitem__ = classmethod(GenericAlias)
+
     def __init__(
         self,
         job: Job | Callable[[], Job],
-        queue: Any,
-        connection: Any = None,
+        queue: QueueT | None,
+        connection: ConnectionT | None = None,
         on_progress: Callable[[str], None] | None = None,
     ) -> None:
         self._job = job
@@ -51,7 +70,7 @@ class JobContext:
         return job
 
     @property
-    def queue(self) -> Any:
+    def queue(self) -> QueueT:
         """Enqueue more with it, awaited in an `async def`.
 
         Raises:
@@ -65,7 +84,7 @@ class JobContext:
         return self._queue
 
     @property
-    def connection(self) -> Any:
+    def connection(self) -> ConnectionT:
         """The psycopg connection whose transaction commits together with the job's completion.
 
         Raises:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import re
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Final, ForwardRef, Literal, TypeVar, Union, get_args, get_origin, overload
+from typing import Any, Final, Literal, TypeVar, overload
 
 from dbjobq.checks import INT_MAX, check_integer, check_name, check_seconds
 from dbjobq.errors import UnknownJobType
 from dbjobq.imports import hear_again
-from dbjobq.jobs.context import JobContext
+from dbjobq.jobs.middleware import Middleware, checked_middleware
 from dbjobq.jobs.retry import DEFAULT_RETRY, RetryPolicy
+from dbjobq.jobs.signatures import context_parameters, signature
 
-__all__ = ["Task", "find", "home_of", "job", "known", "openable", "registered", "task_of"]
+__all__ = ["Task", "defined_in", "find", "home_of", "job", "known", "openable", "registered", "task_of"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,6 +49,8 @@ class Task:
     """Whether it is a `def` that wraps an `async def`: it may return something that is still to be awaited."""
     aliases: tuple[str, ...] = ()
     """Former names, under which jobs may still wait."""
+    middleware: tuple[Middleware, ...] = ()
+    """The middleware around its attempts, within that of the process and of the worker; the outermost first."""
     implied: bool = False
     """Whether nobody has decorated the function: it was enqueued by reference, or found in a worker's module."""
     context: str | None = None
@@ -115,6 +116,7 @@ def job(
     retry: RetryPolicy | float | None = None,
     transactional: bool = False,
     executor: Literal["inline", "process"] = "inline",
+    middleware: Iterable[Middleware] | Middleware = (),
     aliases: Iterable[str] | str = (),
 ) -> Callable[[F], F]: ...
 def job(  # noqa: PLR0913 - the options of a job type
@@ -129,6 +131,7 @@ def job(  # noqa: PLR0913 - the options of a job type
     retry: RetryPolicy | float | None = None,
     transactional: bool = False,
     executor: Literal["inline", "process"] = "inline",
+    middleware: Iterable[Middleware] | Middleware = (),
     aliases: Iterable[str] | str = (),
 ) -> F | Callable[[F], F]:
     """Register a function, sync or async, as a job type; it stays callable as itself.
@@ -148,6 +151,7 @@ def job(  # noqa: PLR0913 - the options of a job type
             `process`: in a process beside the worker, for functions that compute for long, hold the GIL, or may crash:
             a crash costs the job an attempt, and leaves the worker alone. The function must then stand at the top
             level of a module, or of the script (docs/processes.md).
+        middleware: Generator functions that run around each attempt, the outermost first (docs/middleware.md).
         aliases: Former names of the type: jobs that wait under one of them are run by this function, too
             (docs/changing-jobs.md). New jobs are enqueued under `name`.
 
@@ -179,6 +183,7 @@ def job(  # noqa: PLR0913 - the options of a job type
             retry=policy,
             transactional=transactional,
             executor=executor,
+            middleware=checked_middleware(middleware, "@job", is_async=inspect.iscoroutinefunction(function)),
             aliases=tuple(check_name(alias, "alias") for alias in ([aliases] if isinstance(aliases, str) else aliases)),
         )
         for taken in (task.name, *task.aliases):
@@ -208,8 +213,8 @@ def _make_task(function: Callable[..., Any], *, name: str | None = None, **optio
     parameters: list[str] = []
     required: set[str] = set()
     context, any_keyword = None, False
-    contexts = _contexts(function)
-    for parameter in _signature(function).parameters.values():
+    contexts = context_parameters(function)
+    for parameter in signature(function).parameters.values():
         if parameter.kind is parameter.POSITIONAL_ONLY:
             raise TypeError(f"{function.__qualname__}: {parameter.name!r} is positional-only, but jobs go by name")
         if parameter.kind is parameter.VAR_KEYWORD:
@@ -235,43 +240,6 @@ def _make_task(function: Callable[..., Any], *, name: str | None = None, **optio
         any_keyword=any_keyword,
         **options,
     )
-
-
-if sys.version_info >= (3, 14):  # there annotations are code, which asks for names that only type checkers import
-    from annotationlib import Format
-
-    def _signature(function: Callable[..., Any], annotations: Format = Format.FORWARDREF) -> inspect.Signature:
-        return inspect.signature(function, annotation_format=annotations)
-
-    def _signatures(function: Callable[..., Any]) -> Iterable[inspect.Signature]:
-        """Return the signature twice: with annotations evaluated, and as text, for names that cannot be evaluated."""
-        return _signature(function), _signature(function, Format.STRING)
-
-else:
-    _signature = inspect.signature
-
-    def _signatures(function: Callable[..., Any]) -> Iterable[inspect.Signature]:
-        return (inspect.signature(function),)
-
-
-def _contexts(function: Callable[..., Any]) -> set[str]:
-    """Return the names of the parameters that take a `JobContext`."""
-    names = getattr(inspect.unwrap(function), "__globals__", {})
-    parameters = [p for signature in _signatures(function) for p in signature.parameters.values()]
-    return {parameter.name for parameter in parameters if _is_context(parameter.annotation, names)}
-
-
-def _is_context(annotation: object, names: Mapping[str, object]) -> bool:
-    """Tell whether an annotation names `JobContext`: alone, in `Annotated`, or as one of several types.
-
-    Annotations, or parts of them, may be text with names that cannot be evaluated.
-    """
-    if isinstance(annotation, ForwardRef):
-        annotation = annotation.__forward_arg__
-    if isinstance(annotation, str):
-        return any(word == "JobContext" or names.get(word) is JobContext for word in re.findall(r"\w+", annotation))
-    parts = get_args(annotation) if get_origin(annotation) in {Union, UnionType, Annotated} else ()
-    return annotation is JobContext or any(_is_context(part, names) for part in parts)
 
 
 def home_of(function: Callable[..., Any]) -> tuple[str, str | None]:
@@ -303,7 +271,7 @@ def task_of(function: Callable[..., Any]) -> Task:
         return task
     task = _make_task(function, implied=True)
     holder = _tasks.get(task.name)
-    if holder is None or _defined_in(function.__module__, function.__qualname__) is function:
+    if holder is None or defined_in(function.__module__, function.__qualname__) is function:
         return _add(task)
     if not _same(holder.function, function):
         raise TypeError(
@@ -335,7 +303,7 @@ def known(name: str, imports: Iterable[str] = ()) -> Task | None:
     if (task := _tasks.get(name)) is not None:
         return task
     for module in imports:
-        if name.startswith(f"{module}.") and (function := _defined_in(module, name[len(module) + 1 :])) is not None:
+        if name.startswith(f"{module}.") and (function := defined_in(module, name[len(module) + 1 :])) is not None:
             return _by_function.get(function) or _add(_make_task(function, name=name, implied=True))
     return None
 
@@ -400,7 +368,8 @@ def find(name: str, imports: Iterable[str] = ()) -> Task:
     )
 
 
-def _defined_in(module: str, qualname: str) -> Callable[..., Any] | None:
+def defined_in(module: str, qualname: str) -> Callable[..., Any] | None:
+    """Return the function that a module defines under a name; None if there is none."""
     found: Any = sys.modules.get(module)
     for part in qualname.split("."):
         found = getattr(found, part, None)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dbjobq.checks import check_integer, check_name, check_seconds
+from dbjobq.jobs.middleware import Middleware, checked_middleware
 
 __all__ = ["WorkerConfig"]
 
@@ -33,6 +34,8 @@ class WorkerConfig:
     """Seconds after which a job without a timeout no longer counts against `concurrency`; infinity for never."""
     unknown_within: float
     """Seconds for which jobs of a type that this worker does not know are put off before they fail."""
+    middleware: tuple[Middleware, ...]
+    """Generator functions that run around each attempt of the worker, the outermost first."""
     imports: tuple[str, ...]
     """Modules whose functions may be run."""
 
@@ -48,6 +51,7 @@ class WorkerConfig:
         shutdown_timeout: float,
         stuck_after: float | None,
         unknown_within: float,
+        middleware: Iterable[Middleware] | Middleware,
         imports: Iterable[str],
     ) -> WorkerConfig:
         """Return checked settings; a `max_poll_interval` below `poll_interval` is raised to it.
@@ -72,5 +76,6 @@ class WorkerConfig:
             shutdown_timeout=check_seconds(shutdown_timeout, "shutdown_timeout"),
             stuck_after=stuck,
             unknown_within=check_seconds(unknown_within, "unknown_within"),
+            middleware=checked_middleware(middleware, "Worker"),
             imports=(imports,) if isinstance(imports, str) else tuple(imports),
         )

@@ -7,9 +7,12 @@ Every line that is wrong says so; a checker that does not find it wrong reports 
 
 from __future__ import annotations
 
-from typing import assert_type
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, assert_type
 
-from dbjobq import AsyncJobQueue, Job, JobContext, JobQueue, job
+import psycopg
+
+from dbjobq import AsyncJobQueue, Job, JobContext, JobQueue, Worker, job, middleware
 from dbjobq.ids import JobIds
 
 
@@ -81,3 +84,47 @@ def queues_are_made_of() -> None:
 
 def decorated_functions_keep_their_types() -> None:
     send(5)  # type: ignore[arg-type]
+
+
+@job(transactional=True)
+def with_context(ctx: JobContext[JobQueue, psycopg.Connection]) -> None:
+    assert_type(ctx.job, Job)
+    assert_type(ctx.queue.enqueue(send, to="a"), str)
+    assert_type(ctx.queue.options(connection=ctx.connection).enqueue(send, "a"), str)
+    assert_type(ctx.connection, psycopg.Connection)
+    ctx.queue.options().enqueue(send, to=5)  # type: ignore[call-overload]
+    ctx.queue.enqueue(send, priority="high")  # type: ignore[arg-type]
+
+
+@job
+async def with_async_context(ctx: JobContext[AsyncJobQueue]) -> None:
+    assert_type(await ctx.queue.enqueue(send, to="a"), str)
+    await ctx.queue.options().enqueue(send, to=5)  # type: ignore[call-overload]
+
+
+def untyped_context(ctx: JobContext) -> None:
+    assert_type(ctx, JobContext[Any, Any])
+
+
+@middleware
+def around(ctx: JobContext) -> Iterator[None]:
+    yield
+
+
+@middleware
+async def around_coroutines(ctx: JobContext) -> AsyncIterator[None]:
+    yield
+
+
+@job(middleware=[around, around_coroutines])
+async def surrounded(n: int) -> None: ...
+
+
+def no_middleware(ctx: JobContext) -> None: ...
+
+
+def registering_middleware(queue: JobQueue) -> None:
+    assert_type(list(around(JobContext(Job(id="", type=""), queue))), list[None])
+    Worker(queue, middleware=[around])
+    Worker(queue, middleware=[no_middleware])  # type: ignore[list-item]
+    middleware(no_middleware)  # type: ignore[type-var]

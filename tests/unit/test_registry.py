@@ -14,7 +14,7 @@ from typing import Any, Optional
 import pytest
 
 import dbjobq
-from dbjobq import JobContext, NotSupported, RetryPolicy, UnknownJobType, job
+from dbjobq import JobContext, JobQueue, NotSupported, RetryPolicy, UnknownJobType, job
 from dbjobq.jobs import registry
 from dbjobq.jobs.registry import Task, find, openable, task_of
 from dbjobq.jobs.retry import DEFAULT_RETRY
@@ -230,9 +230,10 @@ def optional(a: int, ctx: Optional[JobContext] = None) -> None: ...  # noqa: UP0
 def dotted(a: int, ctx: dbjobq.JobContext) -> None: ...
 def keyword_only(a: int, *, context: JobContext) -> None: ...
 def quoted(a: int, ctx: "JobContext") -> None: ...  # noqa: UP037 - people write it
+def typed(a: int, ctx: JobContext[JobQueue]) -> None: ...
 
 
-@pytest.mark.parametrize("function", [later, maybe, optional, dotted, keyword_only, quoted])
+@pytest.mark.parametrize("function", [later, maybe, optional, dotted, keyword_only, quoted, typed])
 def test_the_context_is_found_by_its_annotation_though_annotations_are_text(function: Callable[..., Any]) -> None:
     task = task_of(function)
     assert task.context in {"ctx", "context"}
@@ -241,10 +242,11 @@ def test_the_context_is_found_by_its_annotation_though_annotations_are_text(func
 
 
 def test_the_context_is_found_where_annotations_are_evaluated() -> None:
-    code = "def f(a, ctx: C): ...\ndef g(a, ctx: C | None = None): ...\ndef h(a, ctx: Optional[C] = None): ..."
+    annotations = {"f": "C", "g": "C | None", "h": "Optional[C]", "i": "C[int]", "j": "C[int, str] | None"}
+    code = "\n".join(f"def {name}(a, ctx: {said}): ..." for name, said in annotations.items())
     scope: dict[str, Any] = {"C": JobContext, "Optional": Optional, "__name__": __name__}
     exec(compile(code, "x", "exec", dont_inherit=True), scope)
-    assert [task_of(scope[name]).context for name in "fgh"] == ["ctx"] * 3
+    assert [task_of(scope[name]).context for name in "fghij"] == ["ctx"] * 5
 
 
 def text(a: str, contexts: list[str]) -> None: ...
@@ -272,6 +274,8 @@ def d(n: Later, ctx: Context | Thing | None = None) -> "Later": ...
 def e(n: int, ctx: Annotated[dbjobq.JobContext, Thing]) -> None: ...
 @job
 def f(n: "dict[str, Thing]", *, ctx: "dbjobq.JobContext") -> None: ...
+@job
+def g(n: int, ctx: Context[Thing, Later]) -> None: ...
 class Later: ...
 """
 
@@ -282,8 +286,8 @@ def test_annotations_that_only_type_checkers_can_read_do_no_harm() -> None:
         code = "from __future__ import annotations" + code
     scope: dict[str, Any] = {"__name__": "for_type_checkers"}
     exec(compile(code, "x", "exec", dont_inherit=True), scope)
-    tasks = [task_of(scope[name]) for name in "abcdef"]
-    assert [(task.context, task.parameters) for task in tasks] == [("ctx", ("n",))] * 6
+    tasks = [task_of(scope[name]) for name in "abcdefg"]
+    assert [(task.context, task.parameters) for task in tasks] == [("ctx", ("n",))] * 7
 
 
 # Other names.

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from dbjobq import JobContext, JobQueue, job
+from dbjobq import Job, JobContext, JobQueue, job
 from dbjobq.queue.queues import AsyncJobQueue
+from dbjobq.storage.values import Claim
 from tests.support.looking import result_of
 from tests.support.waiting import ended, heard, until
 from tests.worker.conftest import LASTING, Events, Start
@@ -49,6 +50,36 @@ def test_the_context_of_an_async_def_has_an_async_queue(start: Start, queue: Job
     start()
     child_id = result_of(queue, queue.enqueue(parent))
     assert result_of(queue, child_id) == 2
+
+
+@pytest.mark.parametrize("kind", ["def", "async"])
+def test_the_job_is_made_when_a_function_asks_for_it_and_once(
+    start: Start, queue: JobQueue, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most functions never do, and it would decode the arguments a second time for each job."""
+    made: list[str] = []
+    original = Claim.job
+
+    def counted(self: Claim, worker_id: str | None) -> Job:
+        made.append(self.id)
+        return original(self, worker_id)
+
+    @job
+    def work(ctx: JobContext, ask: bool) -> None:
+        assert not ask or ctx.job is ctx.job
+
+    @job
+    async def awork(ctx: JobContext, ask: bool) -> None:
+        assert not ask or ctx.job is ctx.job
+
+    monkeypatch.setattr(Claim, "job", counted)
+    start()
+    function = work if kind == "def" else awork
+    ended(queue, [queue.enqueue(function, ask=False)])
+    assert made == []
+    job_id = queue.enqueue(function, ask=True)
+    ended(queue, [job_id])
+    assert made == [job_id]
 
 
 @pytest.mark.parametrize("kind", ["def", "async"])

@@ -39,6 +39,8 @@ class Setup(TypedDict):
     imports: list[str]
     worker_id: str
     unknown_within: float
+    middleware: list[tuple[str, str | None, str]]
+    """The worker's own: where each function is (module; file, if that is a script), and its name there."""
     recipe: tuple[Any, ...] | None
     """The storage's recipe; None if the storage is in the worker's memory."""
 

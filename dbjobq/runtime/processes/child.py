@@ -32,7 +32,8 @@ from dbjobq.errors import UnknownJobType
 from dbjobq.events.loggers import name_job, running_here
 from dbjobq.imports import import_modules, import_script
 from dbjobq.jobs.context import JobContext
-from dbjobq.jobs.registry import Task, registered
+from dbjobq.jobs.middleware import Middleware
+from dbjobq.jobs.registry import Task, defined_in, registered
 from dbjobq.runtime.contexts import contexts_of
 from dbjobq.runtime.processes.channel import CUT, Channel, Setup
 from dbjobq.signals import STOP_SIGNALS, on_stop_signals
@@ -107,7 +108,8 @@ class _Child:
         self._recipe: Recipe | None = None
         self._storage: BaseStorage | None = None
         self.context: JobContext | None = None
-        self._calls = Caller(self._contexts, self._wait)
+        self._middleware: list[tuple[str, str | None, str]] = []
+        self._calls = Caller(self._contexts, self._wait, middleware=self._found_middleware)
         self._task: asyncio.Task[Any] | None = None
         threading.Thread(target=self._listen, name="dbjobq-listen", daemon=True).start()
 
@@ -139,7 +141,7 @@ class _Child:
         for name, level in setup["levels"].items():
             logging.getLogger(name).setLevel(level)
         self._imports, self._worker_id = setup["imports"], setup["worker_id"]
-        self._unknown_within = setup["unknown_within"]
+        self._unknown_within, self._middleware = setup["unknown_within"], setup["middleware"]
         self._recipe = None if setup["recipe"] is None else Recipe(*setup["recipe"])
 
     # What the worker says.
@@ -191,6 +193,23 @@ class _Child:
             )
         self._tasks[name] = task  # not before: an import that failed half-way may have registered it, too
         return task
+
+    def _found_middleware(self) -> list[Middleware]:
+        """Return the worker's own middleware, by the names of its functions."""
+        found: list[Middleware] = []
+        for module, file, name in self._middleware:
+            if module and module not in sys.modules:
+                if file is None:
+                    import_modules([module])
+                else:
+                    import_script(module, file)
+            if (function := defined_in(module, name)) is None:
+                raise TypeError(
+                    f"Worker(middleware=[{name}]): a job with executor='process' runs in a process of its own, which "
+                    f"does not find it in {file or module or 'any module'}: define it at the top level of a module"
+                )
+            found.append(function)
+        return found
 
     def _call(self, task: Task, *given: Any) -> Any:
         call = self._calls.of(task)

@@ -7,18 +7,21 @@ reported as failed before it runs no more: others would start it beside itself.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any, Final
 
 from dbjobq.attempt.run import within
 from dbjobq.events.bus import emit
 from dbjobq.events.names import JOB_PROCESS_KILLED
-from dbjobq.jobs.registry import Task
+from dbjobq.jobs.middleware import Middleware, name_of
+from dbjobq.jobs.registry import Task, home_of
+from dbjobq.runtime.config import WorkerConfig
 from dbjobq.runtime.processes.channel import Setup
 from dbjobq.runtime.processes.process import JobProcess, Work
 from dbjobq.runtime.slot import Slot
@@ -39,13 +42,11 @@ class Processes:
     Args:
         storage: The storage behind `ctx.queue`; each process makes its own from the same recipe.
         worker_id: The worker's name, for `Job.worker_id`.
-        imports: The modules that were named to the worker; each process imports them, too.
-        unknown_within: Seconds for which jobs are put off whose function a process does not find.
+        config: The worker's settings. Each process imports the same modules, and finds the worker's middleware there.
     """
 
-    def __init__(self, storage: BaseStorage, worker_id: str, imports: Sequence[str], unknown_within: float) -> None:
-        self._storage, self._worker_id, self._imports = storage, worker_id, imports
-        self._unknown_within = unknown_within
+    def __init__(self, storage: BaseStorage, worker_id: str, config: WorkerConfig) -> None:
+        self._storage, self._worker_id, self._config = storage, worker_id, config
         self._loop = asyncio.get_running_loop()
         self._all: set[JobProcess] = set()
         self._idle: list[JobProcess] = []
@@ -150,11 +151,19 @@ class Processes:
             "argv": sys.argv,
             "pythonpath": os.environ.get("PYTHONPATH"),
             "levels": {"": logging.root.level, **levels},
-            "imports": list(self._imports),
+            "imports": list(self._config.imports),
             "worker_id": self._worker_id,
-            "unknown_within": self._unknown_within,
+            "unknown_within": self._config.unknown_within,
+            "middleware": [_place(function) for function in self._config.middleware],
             "recipe": None if recipe is None else tuple(recipe),
         }
+
+
+def _place(function: Middleware) -> tuple[str, str | None, str]:
+    """Return where a process finds a middleware: a module, the file if that is a script, and a name."""
+    if not inspect.isfunction(function):  # a method, a partial: no name leads to it
+        return "", None, name_of(function)
+    return *home_of(function), function.__qualname__
 
 
 async def _awaited(future: asyncio.Future[Any]) -> Any:
