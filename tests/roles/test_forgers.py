@@ -223,8 +223,8 @@ def test_nobody_holds_up_migrations_who_may_only_connect(dsn: str, database: Dat
 
 
 def test_nobody_holds_up_the_first_migration_who_may_only_connect(empty_dsn: str, roles: Roles) -> None:
-    login = {name: conninfo_to_dict(roles.make())[name] for name in ("user", "password")}
-    with Database(make_conninfo(empty_dsn, **login)) as stranger:
+    login = conninfo_to_dict(roles.make())
+    with Database(make_conninfo(empty_dsn, user=login["user"], password=login["password"])) as stranger:
         stranger.rows(TURN)
         assert migrate(empty_dsn, timeout=5.0)
 

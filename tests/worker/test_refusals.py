@@ -54,7 +54,7 @@ def admin(postgres: Postgres, dsn: str) -> Iterator[Admin]:
     role = f"refused_{uuid4().hex[:8]}"
     with psycopg.connect(postgres.dsn, autocommit=True) as connection:
         admin = Admin(connection, str(conninfo_to_dict(dsn)["dbname"]), role)
-        admin.do("create role {} superuser login", role)
+        connection.execute(sql.SQL("create role {} superuser login password 'one'").format(sql.Identifier(role)))
         yield admin
         admin.kick()
         admin.do("drop role {}", role)
@@ -63,7 +63,7 @@ def admin(postgres: Postgres, dsn: str) -> Iterator[Admin]:
 @pytest.fixture
 def theirs(dsn: str, admin: Admin) -> str:
     """The DSN of the role that is shut out."""
-    return make_conninfo(dsn, user=admin.role)
+    return make_conninfo(dsn, user=admin.role, password="one")
 
 
 @pytest.fixture
