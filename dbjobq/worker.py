@@ -17,6 +17,8 @@ from dbjobq.events.names import WORKER_FAILED, WORKER_STARTED, WORKER_STOP_TIMEO
 from dbjobq.hooks import settle
 from dbjobq.imports import import_modules
 from dbjobq.jobs.middleware import Middleware
+from dbjobq.maintenance.duty import Duty
+from dbjobq.maintenance.rescue import Rescue
 from dbjobq.models import Job
 from dbjobq.queue.queues import AsyncJobQueue, JobQueue
 from dbjobq.runtime.config import WorkerConfig
@@ -27,6 +29,8 @@ from dbjobq.storage.values import Claim
 
 __all__ = ["Worker"]
 
+DUTIES: Final[tuple[Duty, ...]] = (Rescue(),)
+"""The duties: work that every worker does for all workers."""
 HOOKS_LAST: Final = 1.0
 """Seconds that a worker which ends waits for hooks to hear of it."""
 
@@ -204,7 +208,7 @@ class Worker:
                 self._supervisors.pop(threading.current_thread(), None)
 
     async def _main(self) -> None:
-        supervisor = Supervisor(self.config, self.job_queue.storage, self.worker_id, self._replace)
+        supervisor = Supervisor(self.config, self.job_queue.storage, self.worker_id, self._replace, DUTIES)
         with self._lock:
             self._supervisors[threading.current_thread()] = supervisor
             if self._stopping:

@@ -101,7 +101,7 @@ BREAKS: Final = (
     ),
     Break(
         "a dead worker is seldom looked for",
-        RUNTIME + "liveness/heartbeat.py",
+        "dbjobq/maintenance/rescue.py",
         "PROBE: Final = 0.25",
         "PROBE: Final = 2.5",
         _LIFE,

@@ -25,7 +25,9 @@ class Alarm:
 
     async def wait(self, seconds: float | None) -> None:
         """Return when the bell rings, or after `seconds`; None waits for the bell alone."""
-        if not self.rung and (seconds is None or seconds > 0):
+        if not self.rung and seconds is not None and seconds <= 0:
+            await asyncio.sleep(0)  # whoever waits for nothing again and again must not block the loop
+        elif not self.rung:
             self._sleeper = self._loop.create_future()
             timer = None if seconds is None else self._loop.call_later(seconds, self._time_out, self._sleeper)
             try:

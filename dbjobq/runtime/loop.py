@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import Any, Final, TypeVarTuple, Unpack
 
 from dbjobq.events.bus import emit
 from dbjobq.events.names import TASK_ABANDONED, TASK_EXITED
 
-__all__ = ["event_loop", "run_to_the_end"]
+__all__ = ["LoopCalls", "event_loop", "run_to_the_end"]
+
+Ts = TypeVarTuple("Ts")
 
 LEFT: Final = 1.0
 """Seconds that tasks, and then generators, which jobs have left behind get to end."""
+
+
+class LoopCalls:
+    """Has the event loop on which this was made call functions, from any thread."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+
+    def call(self, function: Callable[[Unpack[Ts]], object], *args: *Ts) -> bool:
+        """Have the loop call a function as soon as it comes round; tell whether it will: the loop may have ended."""
+        with suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(function, *args)
+            return True
+        return False
 
 
 class _Threads(ThreadPoolExecutor):

@@ -31,6 +31,7 @@ from dbjobq.runtime.config import WorkerConfig
 from dbjobq.runtime.executor import Executor
 from dbjobq.runtime.pace import BATCH, UNSTARTED
 from dbjobq.runtime.trust import Lease, now
+from dbjobq.service import Service
 from dbjobq.storage.values import Claim, Exchange, Outcome
 from dbjobq.storage.worker_port import Session
 
@@ -49,8 +50,10 @@ TROUBLES: Final = 10
 """The most lines about one outage."""
 
 
-class Poller:
-    """See the module.
+class Poller(Service):
+    """The service that talks to the database.
+
+    The poller is the only service to return by itself: when the worker was told to stop, and holds nothing.
 
     Args:
         config: The worker's settings.
@@ -60,6 +63,8 @@ class Poller:
         alarm: What ends a wait.
         beat_soon: Has the lease prolonged over another connection.
     """
+
+    name = "poller"
 
     def __init__(  # noqa: PLR0913, PLR0917 - what it works with
         self,

@@ -6,10 +6,12 @@ thread of its own). Producers use neither (`base.py`).
 
 from __future__ import annotations
 
-import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any
 
+from dbjobq.errors import NotSupported
+from dbjobq.service import NothingToDo, Service
 from dbjobq.storage.values import Answer, Claim, Exchange, Idle, Notice, Outcome, Rescued
 
 __all__ = ["Pulse", "Session"]
@@ -66,9 +68,9 @@ class Session(ABC):
         Within a second an `echo` or a `deaf` notice follows, which says whether notifications arrive at all.
         """
 
-    async def guard(self) -> None:
-        """Run until cancelled: end connections whose answer will not come, those of `notices` and `pulse`, too."""
-        await asyncio.Event().wait()  # for storages whose connections cannot hang
+    def guard(self) -> Service:
+        """Return what ends connections whose answer will not come, those of `notices` and `pulse`, too."""
+        return NothingToDo("guard")  # for storages whose connections cannot hang
 
     @abstractmethod
     def pulse(self) -> Pulse:
@@ -97,6 +99,14 @@ class Pulse(ABC):
     @abstractmethod
     def rescue(self) -> list[Rescued]:
         """Take back some hundred jobs of dead workers, each of which uses up an attempt; an empty list ends it."""
+
+    def piece(self, statement: str, params: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """Send the statement of a duty, by the name of its file in `sql/`; return its rows.
+
+        Raises:
+            NotSupported: This storage has no such statements.
+        """
+        raise NotSupported(f"{type(self).__name__} sends no statement of its own for {statement!r} ({params})")
 
     @abstractmethod
     def finish(self, outcomes: Sequence[Outcome]) -> set[str]:

@@ -1,5 +1,7 @@
 """Whether a loop is blocked, seen from a thread that may itself have stood still."""
 
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import asyncio
@@ -10,16 +12,30 @@ from typing import Any
 
 import pytest
 
-from dbjobq.runtime.liveness.loop_watch import BLOCKED, Watch
+from dbjobq.runtime.liveness.loop_watch import BLOCKED
+from dbjobq.runtime.liveness.stand_in import StandIn
+from dbjobq.runtime.liveness.states import Fate
+from dbjobq.runtime.loop import LoopCalls
 
-NOTHING: Any = SimpleNamespace(
-    whereabouts=list, take_back=list, unwritten=list, processes=SimpleNamespace(kill=list), cut_off=list, lost=list
+AT_REST: Any = SimpleNamespace(
+    executor=SimpleNamespace(whereabouts=list, take_back=list), ended=dict, stop_by=lambda: None
 )
-"""An executor at rest."""
+"""A worker that holds nothing."""
 
 
-def watching() -> Watch:
-    return Watch(NOTHING, stop_by=lambda: None, unsent=list, stuck_after=float("inf"), replace=lambda: False)
+class Looking(StandIn):
+    """Looks when a test says so, instead of a thread."""
+
+    def __init__(self) -> None:
+        settings: Any = {"lease": 30.0, "stuck_after": float("inf"), "replace": lambda: False}
+        unused: Any = None
+        super().__init__(unused, AT_REST, Fate(lambda: None), LoopCalls(), **settings)
+        self._pause()
+
+    def look(self) -> None:
+        """Look, and begin the pause until the next look."""
+        self._work()
+        self._pause()
 
 
 def events(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -32,12 +48,12 @@ def test_a_process_that_stood_still_is_not_called_blocked_by_whoever_wakes_first
     caplog.set_level(logging.INFO, "dbjobq")
 
     async def main() -> None:
-        watch = watching()
-        watch.look(0.0)
-        time.sleep(BLOCKED + 0.2)  # noqa: ASYNC251 - all stands still, this thread and the loop
-        watch.look(BLOCKED + 0.1)
+        watch = Looking()
+        watch.look()
+        time.sleep(BLOCKED + 0.7)  # noqa: ASYNC251 - all stands still, this thread and the loop
+        watch.look()
         await asyncio.sleep(0)
-        watch.look(0.0)
+        watch.look()
 
     asyncio.run(main())
     assert events(caplog) == ["process.stalled"]
@@ -49,13 +65,14 @@ def test_a_loop_that_does_not_come_round_between_two_looks_is_blocked_until_it_d
     caplog.set_level(logging.INFO, "dbjobq")
 
     async def main() -> None:
-        watch = watching()
+        watch = Looking()
         for _ in range(5):
-            watch.look(0.0)
+            watch.look()
             time.sleep(BLOCKED / 2)  # noqa: ASYNC251 - the loop's turn does not come
         await asyncio.sleep(0)
-        watch.look(0.0)
-        watch.look(0.0)
+        watch.look()
+        watch.look()
 
     asyncio.run(main())
-    assert events(caplog) == ["loop.blocked", "loop.unblocked"]
+    said = [event for event in events(caplog) if event != "process.stalled"]  # a busy machine sleeps longer
+    assert said == ["loop.blocked", "loop.unblocked"]

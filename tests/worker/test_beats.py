@@ -16,6 +16,8 @@ from dbjobq import JobQueue, PostgresStorage, Worker, job
 from dbjobq.embedded import EmbeddedPostgres
 from dbjobq.runtime.liveness import heartbeat
 from dbjobq.runtime.liveness.heartbeat import Heartbeat
+from dbjobq.runtime.liveness.inbox import Inbox
+from dbjobq.runtime.liveness.states import Fate
 from dbjobq.runtime.trust import TTL, Lease, now
 from dbjobq.schema import migrate
 from dbjobq.storage.postgres.connect import watchdog
@@ -185,13 +187,13 @@ def test_an_answer_about_an_earlier_life_says_nothing_about_this_one(alive: bool
     beating = Heartbeat(
         SimpleNamespace(beat=beat),  # type: ignore[arg-type]
         lease,
-        SimpleNamespace(),  # type: ignore[arg-type]
+        Inbox(),
+        SimpleNamespace(any=True),  # type: ignore[arg-type]
+        SimpleNamespace(hears_others=True),  # pyright: ignore[reportArgumentType]
+        Fate(lambda: None),
+        SimpleNamespace(call=lambda _: lapsed.append(True)),  # type: ignore[arg-type]
+        SimpleNamespace(ring=None),  # type: ignore[arg-type]
         seconds=30.0,
-        held=lambda: ([], True),
-        listening=lambda: True,
-        on_lapsed=lambda: lapsed.append(True),
-        on_lost=lambda _: None,
-        watch=SimpleNamespace(over=False),  # type: ignore[arg-type]
     )
     beating._beat()
     assert lapsed == []

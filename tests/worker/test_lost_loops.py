@@ -11,7 +11,7 @@ import time
 import pytest
 
 from dbjobq import JobContext, JobQueue, Worker, job
-from dbjobq.runtime.liveness import loop_watch
+from dbjobq.runtime.liveness import stand_in
 from tests.storage.database import Database
 from tests.support.looking import get, result_of
 from tests.support.waiting import ended, heard, lasting, until
@@ -27,7 +27,7 @@ async def anext_one() -> None: ...
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A loop whose job has failed at its timeout is left after half a second."""
-    monkeypatch.setattr(loop_watch, "PATIENCE", 0.5)
+    monkeypatch.setattr(stand_in, "PATIENCE", 0.5)
 
 
 @pytest.mark.parametrize("how", ["replaced", "stopped"])

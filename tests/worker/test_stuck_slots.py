@@ -15,7 +15,7 @@ import pytest
 
 from dbjobq import JobContext, JobQueue, Worker, job
 from dbjobq.queue.options import EnqueueOptions
-from dbjobq.runtime.liveness import loop_watch
+from dbjobq.runtime.liveness import stand_in
 from tests.support import apart
 from tests.support.looking import get, result_of
 from tests.support.waiting import ended, heard, lasting, until
@@ -236,7 +236,7 @@ def test_a_loop_that_stays_blocked_is_replaced_and_loses_nobody_else_his_job(
 def test_a_job_with_a_timeout_that_blocks_the_loop_takes_it_along_a_while_after_its_own_end(
     start: Start, queue: JobQueue, blocker: Blocker, events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop_watch, "PATIENCE", 0.5)
+    monkeypatch.setattr(stand_in, "PATIENCE", 0.5)
 
     @job(timeout=0.5, max_retries=0)
     async def blocks() -> None:

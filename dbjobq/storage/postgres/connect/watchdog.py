@@ -16,6 +16,7 @@ from typing import Final, TypeAlias
 
 import psycopg
 
+from dbjobq.service import Service
 from dbjobq.storage.postgres.connect.connections import Connections
 from dbjobq.storage.postgres.connect.deadline import Deadline, cut, watched
 from dbjobq.storage.postgres.connect.way import AsyncConnection, SyncConnection
@@ -37,7 +38,7 @@ HALFWAY: Final = 15
 """How many times `ANSWER_PATIENCE` a server may wait for the rest of an exchange: a large result may be on its way."""
 
 
-class Guard:
+class Guard(Service):
     """Guards one worker's connections, on its event loop; `waiting` may be used from any thread.
 
     Args:
@@ -45,6 +46,8 @@ class Guard:
         statements: Has the question.
         ttl: The worker's life without a heartbeat, in seconds.
     """
+
+    name = "guard"
 
     def __init__(self, connections: Connections, statements: Statements, ttl: float = float("inf")) -> None:
         self._connections, self._statements, self._ttl = connections, statements, ttl

@@ -128,6 +128,10 @@ class PostgresPulse(Pulse):
                 rows = connection.execute(self._statements["rescue"]).fetchall()
             return [Rescued(*row[:5]) for row in rows]
 
+    def piece(self, statement: str, params: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """See `Pulse.piece`."""
+        return self._rows(statement, params)
+
     def finish(self, outcomes: Sequence[Outcome]) -> set[str]:
         """See `Pulse.finish`."""
         with self._connected() as connection, connection.transaction():

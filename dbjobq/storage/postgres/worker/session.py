@@ -120,6 +120,6 @@ class PostgresSession(Session):
             cut(link.connection)
         self._listening.cut()
 
-    async def guard(self) -> None:
+    def guard(self) -> Guard:
         """See `Session.guard`."""
-        await self._guard.run()
+        return self._guard
