@@ -155,15 +155,15 @@ BREAKS: Final = (
     Break(
         "a notification that comes during a claim is forgotten",
         RUNTIME + "poller.py",
-        "rush, space=self._executor.space)\n        )\n",
-        "rush, space=self._executor.space)\n        )\n        self._told = self._told and not want\n",
+        "        answer = await self._session.step(exchange)\n",
+        "        answer = await self._session.step(exchange)\n        self._rest.looks()\n",
         _POLLING,
     ),
     Break(
         "what was told is never forgotten",
         RUNTIME + "poller.py",
-        "        self._told = self._told and not want\n",
-        "",
+        "            self._rest.looks()\n",
+        "            pass\n",
         _POLLING,
     ),
     Break(

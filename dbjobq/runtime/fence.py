@@ -30,5 +30,5 @@ class Fence(Service):
         """See `Service.run`."""
         while True:
             await asyncio.sleep(max(self._lease.left(), self._lease.ttl / 50))
-            if not self._lease.alive() and self._executor.fence():
+            if not self._lease.alive() and self._executor.endings.fence():
                 self._poller.lapse()

@@ -22,12 +22,12 @@ class Holdings:
 
     def running(self) -> list[Claim]:
         """Return the jobs that run."""
-        return self.executor.running()
+        return self.executor.slots.running()
 
     @property
     def any(self) -> bool:
         """Whether anything was claimed whose outcome is not written, as far as is known."""
-        return self.executor.holding or bool(self._poller.unsent())
+        return self.executor.buffer.holding or bool(self._poller.unsent())
 
     def all(self) -> list[Claim]:
         """Return all that was claimed and whose outcome is not written, as far as is known; perhaps a few more."""

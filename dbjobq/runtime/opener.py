@@ -12,10 +12,11 @@ from contextlib import suppress
 from threading import Thread
 from typing import TypeAlias
 
+from dbjobq.attempt.outcome import unknown
 from dbjobq.events.bus import emit
 from dbjobq.events.names import MODULE_IMPORTING
 from dbjobq.jobs.registry import Task, find, known, openable
-from dbjobq.storage.values import Claim
+from dbjobq.storage.values import Claim, Outcome
 
 __all__ = ["Opener"]
 
@@ -27,10 +28,11 @@ class Opener:
 
     Args:
         imports: The modules that were named to the worker.
+        unknown_within: Seconds for which jobs of a type that is not found are put off before they fail.
     """
 
-    def __init__(self, imports: Sequence[str]) -> None:
-        self._imports = imports
+    def __init__(self, imports: Sequence[str], unknown_within: float) -> None:
+        self._imports, self._unknown_within = imports, unknown_within
         self._opening: dict[str, _Answer] = {}
 
     def quickly(self, name: str) -> Task | None:
@@ -60,6 +62,10 @@ class Opener:
         if isinstance(found, BaseException):
             raise found
         return found
+
+    def unknown(self, claim: Claim, error: BaseException) -> Outcome:
+        """Return what becomes of a job whose task was not found."""
+        return unknown(claim, error, self._unknown_within)
 
     def _import(self, name: str, answer: _Answer) -> None:
         found: Task | BaseException

@@ -12,7 +12,7 @@ from typing import Final
 
 from dbjobq.storage.values import Claim
 
-__all__ = ["ALONE", "BATCH", "LARGE", "SPACE", "UNSTARTED", "Means", "Pace"]
+__all__ = ["ALONE", "BATCH", "LARGE", "SLICE", "SPACE", "UNSTARTED", "Means", "Pace"]
 
 BATCH: Final = 500
 """The most jobs in one claim: beyond that nothing is gained."""
@@ -27,6 +27,8 @@ PREFETCH: Final = 0.03
 """Seconds of work to claim ahead for a slot."""
 LONG_TO_PREFETCH: Final = 0.02
 """Seconds beyond which jobs are too long to be claimed ahead at all."""
+SLICE: Final = 0.002
+"""Seconds of short jobs after which a slot lets the rest of the event loop run; also the worth of a thread's chunk."""
 UNSTARTED: Final = 0.1
 """Seconds after which a job that was claimed ahead and is not started is handed back: another worker may be idle."""
 CAREFUL: Final = 3
@@ -68,7 +70,7 @@ class Pace(Means):
 
     def __init__(self, slots: int) -> None:
         super().__init__()
-        self._slots = slots
+        self.slots = slots
         self._careful = self._singly = 0
 
     def stuck(self) -> None:
@@ -91,7 +93,7 @@ class Pace(Means):
         """
         if self.mean >= LONG_TO_PREFETCH or self._careful > 0 or len(waiting) > BATCH:
             return 0
-        slots = self._slots - sum(self.of(type_) >= LONG_TO_PREFETCH for type_ in running)
+        slots = self.slots - sum(self.of(type_) >= LONG_TO_PREFETCH for type_ in running)
         spare = PREFETCH * slots - self.all_of(waiting)
         most = min(int(spare / max(self.mean, 1e-6)), BATCH)
         return most if most >= len(waiting) else 0  # not before half of what is held has started
@@ -107,7 +109,7 @@ class Pace(Means):
             waiting: The types of the jobs that are held and not started.
             claims: The jobs just claimed.
         """
-        room, of = UNSTARTED * self._slots - self.all_of(waiting), self.of
+        room, of = UNSTARTED * self.slots - self.all_of(waiting), self.of
         self._careful -= 1
         self._singly = CAREFUL if any(claim.suspect for claim in claims) else self._singly - 1
         for number, claim in enumerate(claims):

@@ -45,7 +45,7 @@ class SlotService(Service):
             await self._end()
 
     async def _end(self) -> None:
-        unfinished = {outcome.claim: outcome for outcome in self._executor.hand_back()}
+        unfinished = {outcome.claim: outcome for outcome in self._executor.endings.hand_back()}
         outcomes = list((unfinished | self._holdings.ended()).values())
         await self._executor.close()
         try:

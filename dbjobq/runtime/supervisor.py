@@ -94,7 +94,7 @@ class Supervisor:
 
     def running(self) -> list[Claim]:
         """Return what runs; from any thread."""
-        return [claim for claim in self._executor.running() if claim not in self._fate.settled]
+        return [claim for claim in self._executor.slots.running() if claim not in self._fate.settled]
 
     @property
     def over(self) -> bool:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from dbjobq.runtime.executor import Whereabouts
 from dbjobq.runtime.liveness.instead import blocking, instead
+from dbjobq.runtime.slot import Whereabouts
 from dbjobq.storage.values import Claim, Outcome
 
 BLOCKS, BESIDE, THREAD, LATE = (

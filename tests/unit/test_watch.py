@@ -18,7 +18,9 @@ from dbjobq.runtime.liveness.states import Fate
 from dbjobq.runtime.loop import LoopCalls
 
 AT_REST: Any = SimpleNamespace(
-    executor=SimpleNamespace(whereabouts=list, take_back=list), ended=dict, stop_by=lambda: None
+    executor=SimpleNamespace(slots=SimpleNamespace(whereabouts=list), buffer=SimpleNamespace(take_back=list)),
+    ended=dict,
+    stop_by=lambda: None,
 )
 """A worker that holds nothing."""
 

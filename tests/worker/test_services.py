@@ -18,6 +18,7 @@ from dbjobq.runtime.executor import Executor
 from dbjobq.runtime.listener import Listener
 from dbjobq.runtime.liveness.heartbeat import Heartbeat
 from dbjobq.runtime.liveness.stand_in import StandIn
+from dbjobq.runtime.outcomes import Outcomes
 from dbjobq.runtime.pace import Pace
 from dbjobq.runtime.poller import Poller
 from dbjobq.runtime.trust import Lease
@@ -157,7 +158,7 @@ def test_a_result_that_is_not_written_when_its_worker_ends_for_an_error_is_writt
         return "kept"
 
     fault = Fault(Injected())
-    fault.into(monkeypatch, Executor, "take_outcomes")
+    fault.into(monkeypatch, Outcomes, "take")
     worker = Worker(queue, poll_interval=0.05, max_poll_interval=0.2)
     worker.start()
     job_id = queue.enqueue(work)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dbjobq import job
-from dbjobq.runtime import executor
+from dbjobq.runtime import buffer
 from tests.support.waiting import ended, until
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ def test_no_more_run_at_once_than_a_worker_can_bear(
     def weigh(text: str) -> None:
         crowd.run()
 
-    monkeypatch.setattr(executor, "ALONE", 30.0)
-    monkeypatch.setattr(executor, "SPACE", 150_000)
+    monkeypatch.setattr(buffer, "ALONE", 30.0)
+    monkeypatch.setattr(buffer, "SPACE", 150_000)
     ids = queue.enqueue_many(weigh, ({"text": TEXT if "large" in kind else ""} for _ in range(20)))
     if "suspect" in kind:
         database.rows("update dbjobq.ready set suspect = true")
@@ -73,7 +73,7 @@ def test_a_job_that_was_a_worker_s_death_and_runs_on_holds_up_others_for_a_momen
     def short() -> None:
         pass
 
-    monkeypatch.setattr(executor, "ALONE", 0.2)
+    monkeypatch.setattr(buffer, "ALONE", 0.2)
     ids = [queue.enqueue(long), queue.enqueue(long)]
     database.rows("update dbjobq.ready set suspect = true")
     start(concurrency=4)

@@ -113,5 +113,5 @@ class Heartbeat(ThreadService):
         asked = [claim for claim in running if claim in self._ran or claim.id in doubted]
         self._ran = set(running)
         if asked and (lost := self._pulse.lost(asked)):
-            self._calls.call(self._holdings.executor.lost, lost)
+            self._calls.call(self._holdings.executor.endings.lost, lost)
             self._fate.settled.update(lost)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 
 from dbjobq.attempt.outcome import unfinished
-from dbjobq.runtime.executor import Whereabouts
 from dbjobq.runtime.liveness.long_jobs import failed_on_loop, overrun
+from dbjobq.runtime.slot import Whereabouts
 from dbjobq.storage.values import Claim, Outcome
 
 __all__ = ["blocking", "instead"]

@@ -11,7 +11,7 @@ from dbjobq.attempt.run import OVERRUN
 from dbjobq.events.bus import emit
 from dbjobq.events.names import JOB_LONG
 from dbjobq.jobs.registry import registered
-from dbjobq.runtime.executor import Whereabouts
+from dbjobq.runtime.slot import Whereabouts
 from dbjobq.storage.values import Claim, Outcome
 
 __all__ = ["LongJobs", "failed_on_loop", "overrun"]

@@ -6,9 +6,9 @@ import asyncio
 import threading
 from typing import Any, Final
 
-from dbjobq.runtime.executor import Whereabouts
 from dbjobq.runtime.liveness.stacks import of_task, of_thread
 from dbjobq.runtime.loop import LoopCalls
+from dbjobq.runtime.slot import Whereabouts
 from dbjobq.runtime.trust import now
 
 __all__ = ["LoopWatch"]

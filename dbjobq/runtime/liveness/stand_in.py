@@ -18,13 +18,13 @@ from typing import Final
 from dbjobq.events.bus import emit
 from dbjobq.events.names import CLAIMS_RECOVERED, LOOP_BLOCKED, LOOP_REPLACED, LOOP_UNBLOCKED, PROCESS_STALLED
 from dbjobq.hooks import tell_ended
-from dbjobq.runtime.executor import Whereabouts
 from dbjobq.runtime.holdings import Holdings
 from dbjobq.runtime.liveness.instead import blocking, instead
 from dbjobq.runtime.liveness.long_jobs import LongJobs
 from dbjobq.runtime.liveness.loop_watch import LoopWatch
 from dbjobq.runtime.liveness.states import Fate
 from dbjobq.runtime.loop import LoopCalls
+from dbjobq.runtime.slot import Whereabouts
 from dbjobq.runtime.trust import now
 from dbjobq.service import ThreadService
 from dbjobq.storage.values import Claim, Outcome
@@ -81,7 +81,7 @@ class StandIn(ThreadService):
 
     def _work(self) -> None:
         """Look at the loop and at what runs, on it and beside it; write what is to be written until it is."""
-        moment, places = now(), self._holdings.executor.whereabouts()
+        moment, places = now(), self._holdings.executor.slots.whereabouts()
         if (late := moment - self._due_at) > STALLED:
             one, jobs = _named(place.claim for place in places)
             emit(PROCESS_STALLED, one, seconds=round(late, 1), jobs=jobs)
@@ -98,14 +98,14 @@ class StandIn(ThreadService):
             emit(LOOP_UNBLOCKED, seconds=round(self._watch.was_silent_for, 1))
         self._fate.settled.clear()
         if self._holdings.stop_by() is None and (stuck := self._jobs.stuck(moment)):
-            self._calls.call(self._holdings.executor.relieve, stuck)
+            self._calls.call(self._holdings.executor.endings.relieve, stuck)
 
     def _miss(self, moment: float, places: list[Whereabouts]) -> None:
         """The loop does not come round: take from it what is not started, and find out how bad it is."""
         if self._fate.on("silent"):
             (one, jobs), stack = _named(blocking(places, self._watch.on_turn())), self._watch.stack()
             emit(LOOP_BLOCKED, one, seconds=round(self._watch.silent_for(moment), 1), stack=stack, jobs=jobs)
-        self._unstarted += [Outcome(claim, "release") for claim in self._holdings.executor.take_back()]
+        self._unstarted += [Outcome(claim, "release") for claim in self._holdings.executor.buffer.take_back()]
         stop_by = self._holdings.stop_by()
         if stop_by is not None and moment >= stop_by:
             self._fate.on("time up")
@@ -142,8 +142,8 @@ class StandIn(ThreadService):
         ended = instead(ends, places, self._watch.on_turn(), overdue, ended)
         unsettled = {claim: outcome for claim, outcome in ended.items() if claim not in self._fate.settled}
         if unsettled:
-            self._holdings.executor.processes.kill(list(unsettled))
-            self._holdings.executor.cut_off(list(unsettled))
+            self._holdings.executor.ways.kill(list(unsettled))
+            self._holdings.executor.endings.cut_off(list(unsettled))
         return list(unsettled.values())
 
     def _wrote(self, outcomes: list[Outcome], accepted: set[str]) -> None:
@@ -153,11 +153,11 @@ class StandIn(ThreadService):
         unstarted = {outcome.claim.id for outcome in self._unstarted}
         for outcome in outcomes:
             if outcome.claim.id in accepted - unstarted:
-                executor.log(outcome)
-        running = {place.claim for place in executor.whereabouts()}
+                executor.outcomes.log(outcome)
+        running = {place.claim for place in executor.slots.whereabouts()}
         written = [o.claim for o in outcomes if o.claim.id in accepted or o.claim not in running]
         self._fate.settled.update(written)
-        self._calls.call(executor.drop, written)  # so that they end if the loop comes back
+        self._calls.call(executor.endings.drop, written)  # so that they end if the loop comes back
         self._unstarted = []
 
 

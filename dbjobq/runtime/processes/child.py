@@ -25,7 +25,7 @@ from queue import SimpleQueue
 from typing import Any, Final
 
 from dbjobq.attempt.call import Caller
-from dbjobq.attempt.outcome import UNKNOWN_WITHIN, unknown
+from dbjobq.attempt.outcome import unknown
 from dbjobq.attempt.run import run
 from dbjobq.attempt.settled import awaited
 from dbjobq.errors import UnknownJobType
@@ -98,17 +98,16 @@ class _Child:
         channel: To the worker.
     """
 
+    _setup: Setup
+    """The settings of the worker, which come before the first job does."""
+
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._progress = _Progress(channel)
         self._orders: SimpleQueue[tuple[Any, ...] | None] = SimpleQueue()
         self._tasks: dict[str, Task] = {}
-        self._imports: list[str] = []
-        self._worker_id, self._unknown_within = "", UNKNOWN_WITHIN
-        self._recipe: Recipe | None = None
         self._storage: BaseStorage | None = None
         self.context: JobContext | None = None
-        self._middleware: list[tuple[str, str | None, str]] = []
         self._calls = Caller(self._contexts, self._wait, middleware=self._found_middleware)
         self._task: asyncio.Task[Any] | None = None
         threading.Thread(target=self._listen, name="dbjobq-listen", daemon=True).start()
@@ -140,9 +139,7 @@ class _Child:
         logging.root.addHandler(_Forward(self._channel))
         for name, level in setup["levels"].items():
             logging.getLogger(name).setLevel(level)
-        self._imports, self._worker_id = setup["imports"], setup["worker_id"]
-        self._unknown_within, self._middleware = setup["unknown_within"], setup["middleware"]
-        self._recipe = None if setup["recipe"] is None else Recipe(*setup["recipe"])
+        self._setup = setup
 
     # What the worker says.
 
@@ -170,7 +167,7 @@ class _Child:
         try:
             task = self._tasks.get(claim.type) or self._find(claim.type, module, file)
         except BaseException as error:  # a module may do anything when it is imported
-            return unknown(claim, error, self._unknown_within)
+            return unknown(claim, error, self._setup["unknown_within"])
         self._channel.send("started")
         running_here.set(lambda: claim)
         outcome = copy_context().run(run, None, claim, task, partial(self._call, task), self)
@@ -179,7 +176,7 @@ class _Child:
 
     def _find(self, name: str, module: str, file: str | None) -> Task:
         """Import what the worker has imported, and then the function's own module."""
-        import_modules(self._imports)
+        import_modules(self._setup["imports"])
         if file is None:
             import_modules([module])
         else:
@@ -197,7 +194,7 @@ class _Child:
     def _found_middleware(self) -> list[Middleware]:
         """Return the worker's own middleware, by the names of its functions."""
         found: list[Middleware] = []
-        for module, file, name in self._middleware:
+        for module, file, name in self._setup["middleware"]:
             if module and module not in sys.modules:
                 if file is None:
                     import_modules([module])
@@ -229,9 +226,9 @@ class _Child:
                 await self._storage.aclose()
 
     def _contexts(self, task: Task) -> Callable[[Claim, Any], JobContext]:
-        if self._storage is None and self._recipe is not None:
-            self._storage = self._recipe.make()
-        return contexts_of(self._storage, self._worker_id, self._progress.say)(task)
+        if self._storage is None and (recipe := self._setup["recipe"]) is not None:
+            self._storage = Recipe(*recipe).make()
+        return contexts_of(self._storage, self._setup["worker_id"], self._progress.say)(task)
 
 
 class _Progress:
