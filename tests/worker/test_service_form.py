@@ -33,7 +33,8 @@ def sqlite() -> Iterator[SQLAlchemyStorage]:
 
 def supervisor(storage: BaseStorage) -> Supervisor:
     settings: dict[str, Any] = {"poll_interval": 0.05, "max_poll_interval": 0.1, "stuck_after": None, "queues": None}
-    settings |= {"concurrency": 2, "lease": 5.0, "shutdown_timeout": 1.0, "unknown_within": 60.0, "imports": (), "middleware": ()}
+    settings |= {"concurrency": 2, "lease": 5.0, "shutdown_timeout": 1.0, "unknown_within": 60.0}
+    settings |= {"imports": (), "middleware": ()}
     return Supervisor(WorkerConfig.made(**settings), storage, "tests", lambda: False, [Rescue()])
 
 
@@ -45,7 +46,12 @@ def on_a_loop(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
 def threads() -> set[str]:
     """The names of a worker's threads."""
     names = {thread.name for thread in threading.enumerate() if thread.name.startswith("dbjobq-")}
-    return {name for name in names if not name.startswith("dbjobq-sqlite")}  # a session's, until it is forgotten
+    not_its_own = (
+        "dbjobq-sqlite",
+        "dbjobq-watchman",
+        "dbjobq-hooks",
+    )  # a session's, until it is forgotten; the process's
+    return {name for name in names if not name.startswith(not_its_own)}
 
 
 def test_a_worker_consists_of_services_in_the_order_in_which_they_stop(sqlite: SQLAlchemyStorage) -> None:

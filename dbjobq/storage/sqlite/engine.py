@@ -97,8 +97,9 @@ class Sqlite:
     def close(self) -> None:
         """Close the connections. A database in memory is gone then, unless it is in the user's engine."""
         if not self._is_theirs and self._pid == os.getpid():
-            self.engine.dispose()
-            self._has_table = False
+            with self._turn if self._in_memory else nullcontext():  # a thread may be in the one connection
+                self.engine.dispose()
+                self._has_table = False
 
     def _leave_parent(self) -> None:
         """Begin anew in a forked child, with connections of its own; the parent's must not be closed here."""
