@@ -39,7 +39,7 @@ ABANDON = """
     insert into dbjobq.lease (claim, claimed_at, worker, attempts, job_id)
     select 1, now(), %s, attempts, job_id from gone
 """
-STUCK = "insert into dbjobq.queue (name) select 'x' || pg_notify('x', '')::text"
+STUCK = "insert into dbjobq.queue (name) select 'x' || random() || pg_notify('x', '')::text"
 ABANDONED = "select count(*) from dbjobq.lease where worker = %s"
 
 
@@ -113,10 +113,17 @@ def test_a_commit_that_waits_for_a_standby_with_the_lock_of_notify_takes_no_work
         database.rows("select pg_reload_conf()")
         until(lambda: commits.value("show synchronous_standby_names") == "nobody")
         commits.rows("set synchronous_commit = on")
-        stuck = threading.Thread(target=commits.rows, args=(STUCK,))
+        waiting = threading.Event()
+
+        def commit_until_one_waits() -> None:  # the first may come before the checkpointer has read the setting
+            while not waiting.is_set():
+                commits.rows(STUCK)
+
+        stuck = threading.Thread(target=commit_until_one_waits)
         stuck.start()
         syncing = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'"
         until(lambda: database.value(syncing), what="the wait for the standby")
+        waiting.set()
         database.rows("set synchronous_commit = off")
         database.rows("update dbjobq.queue set wanted = true")
         database.rows(ABANDON, dead)
