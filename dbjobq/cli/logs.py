@@ -18,6 +18,12 @@ __all__ = ["LEVELS", "log_to_stderr"]
 TERMINAL_COLUMNS: Final = 80
 """The width of a terminal that does not tell its own."""
 
+LONGEST_END: Final = 16_000
+"""Characters that are logged of the beginning of a traceback, and as many of its end.
+
+A message may have any size, and to search 50 MB for passwords takes ten seconds of the event loop.
+"""
+
 LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -50,10 +56,19 @@ def _extra(record: logging.LogRecord) -> Mapping[str, Any]:
     return {name: value for name, value in vars(record).items() if name not in _STANDARD}
 
 
+def _shown(traceback: str) -> str:
+    """Return a traceback without the passwords that it quotes, as a job's error is stored; of a long one both ends."""
+    left_out = len(traceback) - 2 * LONGEST_END
+    if left_out <= 0:
+        return without_passwords(traceback)
+    first = without_passwords(traceback[: 2 * LONGEST_END])[:LONGEST_END]
+    last = without_passwords(traceback[-2 * LONGEST_END :])[-LONGEST_END:]
+    return f"{first}\n... {left_out:,} characters left out ...\n{last}"
+
+
 class _Formatter(logging.Formatter):
     def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
-        """Return a traceback without the passwords that it quotes, as the job's error is stored."""
-        return without_passwords(super().formatException(ei))
+        return _shown(super().formatException(ei))
 
 
 class _TextFormatter(_Formatter):
@@ -68,6 +83,8 @@ class _TextFormatter(_Formatter):
         return f"{_time(record)} {record.levelname} {printable(record.name)} {printable(record.message)}{fields}"
 
     def format(self, record: logging.LogRecord) -> str:
+        if record.exc_text and not record.exc_info:  # another process has sent the traceback as text
+            record.exc_text = _shown(record.exc_text)
         event, *trace = super().format(record).split("\n")
         return "\n".join([self._fit(event), *(f"  {printable(line)}" for line in trace)])
 
@@ -123,7 +140,7 @@ class _JsonFormatter(_Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         elif record.exc_text:  # another process has sent the traceback as text
-            line["exception"] = record.exc_text
+            line["exception"] = _shown(record.exc_text)
         return json.dumps(line, default=str)
 
 

@@ -158,3 +158,24 @@ def test_a_dead_letters_traceback_has_no_password(capsys: pytest.CaptureFixture[
     assert "Traceback" in said
     assert "ValueError" in said
     assert "secret" not in said
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_of_a_huge_traceback_both_ends_are_logged(capsys: pytest.CaptureFixture[str], as_json: bool) -> None:
+    log_to_stderr("info", as_json=as_json)
+    try:
+        raise ValueError("begin" + "x" * 1_000_000 + "end")
+    except ValueError:
+        log.exception("job.failed")
+    said = capsys.readouterr().err
+    assert all(part in said for part in ("Traceback", "ValueError: beginxxx", "characters left out", "xxxend"))
+    assert len(said) < 40_000
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_traceback_from_another_process_has_no_password(capsys: pytest.CaptureFixture[str], as_json: bool) -> None:
+    log_to_stderr("info", as_json=as_json)
+    error = "ValueError: postgresql://me:secret@host/db"
+    log.handle(logging.makeLogRecord({"name": log.name, "levelno": 40, "msg": "caught", "exc_text": error}))
+    said = capsys.readouterr().err
+    assert "ValueError: postgresql://me:***@host/db" in said
