@@ -12,7 +12,7 @@ from dbjobq.attempt.run import arun, run, within
 from dbjobq.attempt.settled import awaited
 from dbjobq.errors import UnknownJobType
 from dbjobq.jobs.context import JobContext
-from dbjobq.jobs.registry import Task, find
+from dbjobq.jobs.registry import JobType, find
 from dbjobq.models import Job
 from dbjobq.storage.base import BaseStorage
 from dbjobq.storage.values import Claim, Outcome
@@ -70,7 +70,7 @@ class AttemptByHand:
         call = self._caller(lambda rest: wait(within(timeout, rest))).of(found)
         return run(self._storage, self._claim, found, call, self, by_hand=True)
 
-    async def _arun(self, task: Task) -> Outcome | None:
+    async def _arun(self, task: JobType) -> Outcome | None:
         call, timeout = self._caller(self._alone).of(task), self._claim.timeout or task.timeout
 
         async def bounded(claim: Claim, connection: Any, holder: Any) -> Any:
@@ -78,7 +78,7 @@ class AttemptByHand:
 
         return await arun(self._storage, self._claim, task, bounded, self, by_hand=True)
 
-    def _find(self) -> Task | Outcome:
+    def _find(self) -> JobType | Outcome:
         """Return the job's type; its outcome, if no type of this process has its name."""
         try:
             return find(self._claim.type)
@@ -97,6 +97,6 @@ class AttemptByHand:
     def _caller(self, wait: _Await) -> Caller:
         return Caller(self._contexts, lambda rest, _holder: wait(rest), load=lambda _text: dict(self._job.data))
 
-    def _contexts(self, task: Task) -> Callable[[Claim, Any], JobContext]:
+    def _contexts(self, task: JobType) -> Callable[[Claim, Any], JobContext]:
         queue = self._aqueue if task.awaits_queue else self._queue
         return lambda _claim, connection: JobContext(self._job, queue, connection)

@@ -14,7 +14,7 @@ from dbjobq.attempt.settled import awaited, is_final, settled
 from dbjobq.codec.json import load_arguments
 from dbjobq.jobs.context import JobContext
 from dbjobq.jobs.middleware import Middleware, middleware_everywhere
-from dbjobq.jobs.registry import Task
+from dbjobq.jobs.registry import JobType
 from dbjobq.storage.values import Claim
 
 __all__ = ["Call", "Caller", "Contexts", "Holder", "Load", "Wait"]
@@ -30,7 +30,7 @@ Call: TypeAlias = Callable[[Claim, Any, Any], Any]
 """Calls a job's function, given the claim, the transaction's connection (or None) and the holder. Returns what the
 function returns, which for an `async def` is its coroutine."""
 
-Contexts: TypeAlias = Callable[[Task], Callable[[Claim, Any], JobContext]]
+Contexts: TypeAlias = Callable[[JobType], Callable[[Claim, Any], JobContext]]
 """Returns, for a job type, the function that makes the context of each attempt from its claim and its connection."""
 
 Load: TypeAlias = Callable[[str], dict[str, Any]]
@@ -58,10 +58,10 @@ class Caller:
         middleware: Callable[[], Sequence[Middleware]] = tuple,
     ) -> None:
         self._contexts, self._wait, self._load, self._middleware = contexts, wait, load, middleware
-        self._made: tuple[Sequence[Middleware], dict[Task, Call]] = (), {}
+        self._made: tuple[Sequence[Middleware], dict[JobType, Call]] = (), {}
         """The calls put together so far, and the middleware of the process that they have around them."""
 
-    def of(self, task: Task) -> Call:
+    def of(self, task: JobType) -> Call:
         """Return the call of a job type's function."""
         everywhere, made = self._made
         if everywhere is not middleware_everywhere():  # some was registered meanwhile
@@ -72,11 +72,11 @@ class Caller:
             made[task] = call = self._within(task, layers) if layers else self._bare(task)
         return call
 
-    def _bare(self, task: Task) -> Call:
+    def _bare(self, task: JobType) -> Call:
         call = self._plain(task) if task.context is None else self._with_context(task, task.context)
         return call if task.is_async else self._waiting(task, call)
 
-    def _within(self, task: Task, layers: Sequence[Middleware]) -> Call:
+    def _within(self, task: JobType, layers: Sequence[Middleware]) -> Call:
         """Return a call with middleware around it, which is given the context that the function is given."""
         inner, context = self._plain(task), self._contexts(task)
         if task.context is not None:
@@ -90,11 +90,11 @@ class Caller:
 
         return called
 
-    def _plain(self, task: Task) -> Call:
+    def _plain(self, task: JobType) -> Call:
         function, load = task.function, self._load
         return lambda claim, _connection, _holder: function(**load(claim.data))
 
-    def _with_context(self, task: Task, name: str) -> Call:
+    def _with_context(self, task: JobType, name: str) -> Call:
         function, load, context = task.function, self._load, self._contexts(task)
 
         def call(claim: Claim, connection: Any, holder: Holder) -> Any:
@@ -104,7 +104,7 @@ class Caller:
 
         return call
 
-    def _with_given_context(self, task: Task, name: str) -> Call:
+    def _with_given_context(self, task: JobType, name: str) -> Call:
         function, load = task.function, self._load
 
         def call(claim: Claim, _connection: Any, holder: Holder) -> Any:
@@ -113,10 +113,10 @@ class Caller:
         return call
 
     @staticmethod
-    def _awaiting(task: Task, call: Call) -> Call:
+    def _awaiting(task: JobType, call: Call) -> Call:
         return lambda claim, connection, holder: awaited(call(claim, connection, holder), task)
 
-    def _waiting(self, task: Task, call: Call) -> Call:
+    def _waiting(self, task: JobType, call: Call) -> Call:
         """Return the call of a `def`, which may return something that is still to be awaited."""
         wait = self._wait
 

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, cast
 
 from dbjobq.jobs.context import JobContext
 from dbjobq.jobs.middleware import Middleware, is_async_middleware, name_of
-from dbjobq.jobs.registry import Task
+from dbjobq.jobs.registry import JobType
 
 __all__ = ["surrounded"]
 
@@ -19,7 +19,7 @@ _TWICE: Final = "the middleware {} yielded twice: it must yield exactly once"
 _Call = Callable[[Any, Any, Any], Any]
 
 
-def surrounded(call: _Call, task: Task, layers: Sequence[Middleware]) -> _Call:
+def surrounded(call: _Call, task: JobType, layers: Sequence[Middleware]) -> _Call:
     """Return a call that runs within middleware; its holder must have the context.
 
     Args:

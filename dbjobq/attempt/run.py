@@ -13,7 +13,7 @@ from dbjobq.errors import LeaseLost, StorageUnavailable
 from dbjobq.events.bus import emit
 from dbjobq.events.names import JOB_REFUSED, TRANSACTION_FAILED
 from dbjobq.hooks import tell_ended
-from dbjobq.jobs.registry import Task
+from dbjobq.jobs.registry import JobType
 from dbjobq.storage.base import BaseStorage
 from dbjobq.storage.values import Claim, Outcome
 
@@ -23,7 +23,7 @@ OVERRUN: Final = "the attempt took longer than its timeout of {} s"
 
 
 def run(  # noqa: PLR0913 - what an attempt consists of
-    storage: BaseStorage | None, claim: Claim, task: Task, call: Call, holder: Any, *, by_hand: bool = False
+    storage: BaseStorage | None, claim: Claim, task: JobType, call: Call, holder: Any, *, by_hand: bool = False
 ) -> Outcome | None:
     """Run a `def` job, in this thread.
 
@@ -66,7 +66,7 @@ def run(  # noqa: PLR0913 - what an attempt consists of
 async def arun(  # noqa: PLR0913 - as above
     storage: BaseStorage,
     claim: Claim,
-    task: Task,
+    task: JobType,
     call: Callable[[Claim, Any, Any], Awaitable[Any]],
     holder: Any,
     *,
@@ -96,7 +96,7 @@ async def arun(  # noqa: PLR0913 - as above
 
 
 def ended_by(
-    claim: Claim, task: Task, error: BaseException, *, started: bool = True, by_hand: bool = False
+    claim: Claim, task: JobType, error: BaseException, *, started: bool = True, by_hand: bool = False
 ) -> Outcome | None:
     """Return what is to be written of an attempt that ended in an exception; called where that is caught.
 

@@ -11,7 +11,7 @@ from inspect import isawaitable
 from types import FunctionType, MethodType
 from typing import Any, Final
 
-from dbjobq.jobs.registry import Task
+from dbjobq.jobs.registry import JobType
 
 __all__ = ["awaited", "is_final", "settled"]
 
@@ -32,7 +32,7 @@ def is_final(result: object) -> bool:
     return type(result) in _PLAIN or not (isawaitable(result) or isinstance(result, _FUTURE) or _how_not_run(result))
 
 
-async def settled(result: Any, task: Task) -> Any:
+async def settled(result: Any, task: JobType) -> Any:
     """Return what is left when everything in a function's result that can be awaited has been awaited.
 
     A decorator may hide from `@job` that a function is an `async def`.
@@ -63,7 +63,7 @@ async def settled(result: Any, task: Task) -> Any:
         result = await result
 
 
-async def awaited(call: Awaitable[Any], task: Task) -> Any:
+async def awaited(call: Awaitable[Any], task: JobType) -> Any:
     """Return the result of an `async def`'s call; see `settled`."""
     result = await call
     return result if is_final(result) else await settled(result, task)

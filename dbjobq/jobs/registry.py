@@ -18,7 +18,7 @@ from dbjobq.jobs.middleware import Middleware, checked_middleware
 from dbjobq.jobs.retry import DEFAULT_RETRY, RetryPolicy
 from dbjobq.jobs.signatures import context_parameters, signature
 
-__all__ = ["Task", "defined_in", "find", "home_of", "job", "known", "openable", "registered", "task_of"]
+__all__ = ["JobType", "defined_in", "find", "home_of", "job", "known", "openable", "registered", "task_of"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,7 +28,7 @@ DEFAULT_MAX_RETRIES: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Task:
+class JobType:
     """A job type: a function, the options of its `@job`, and what its signature says. Compared by identity."""
 
     name: str
@@ -94,11 +94,11 @@ def _names(names: Iterable[str]) -> str:
     return ", ".join(repr(name) for name in sorted(names, key=str))
 
 
-_tasks: Final[dict[str, Task]] = {}
-_by_function: Final[dict[Callable[..., Any], Task]] = {}
+_tasks: Final[dict[str, JobType]] = {}
+_by_function: Final[dict[Callable[..., Any], JobType]] = {}
 
 
-def registered() -> Mapping[str, Task]:
+def registered() -> Mapping[str, JobType]:
     """Return every task of this process by name; the mapping itself, so that look-ups are one step."""
     return _tasks
 
@@ -205,7 +205,7 @@ def _origin(function: Callable[..., Any]) -> tuple[str, str]:
     return function.__module__, function.__qualname__
 
 
-def _make_task(function: Callable[..., Any], *, name: str | None = None, **options: Any) -> Task:
+def _make_task(function: Callable[..., Any], *, name: str | None = None, **options: Any) -> JobType:
     if not inspect.isfunction(function):
         raise TypeError(f"{function!r}: a job is a function, defined with def or async def")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
@@ -226,7 +226,7 @@ def _make_task(function: Callable[..., Any], *, name: str | None = None, **optio
             if parameter.default is parameter.empty:
                 required.add(parameter.name)
     is_async, in_process = inspect.iscoroutinefunction(function), options.get("executor") == "process"
-    return Task(
+    return JobType(
         name=name or f"{home_of(function)[0]}.{function.__qualname__}",
         function=function,
         is_async=is_async,
@@ -257,7 +257,7 @@ def home_of(function: Callable[..., Any]) -> tuple[str, str | None]:
     return (Path(file).stem, file) if file else (module, None)
 
 
-def task_of(function: Callable[..., Any]) -> Task:
+def task_of(function: Callable[..., Any]) -> JobType:
     """Return a function's task; a function that `@job` has not seen is registered with the defaults.
 
     A job names its function. So a function that shares its name with another (lambdas do, and functions made in one
@@ -289,7 +289,7 @@ def _same(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
     return mine == (other.__code__, other.__defaults__, other.__kwdefaults__)
 
 
-def _add(task: Task) -> Task:
+def _add(task: JobType) -> JobType:
     for name in (task.name, *task.aliases):
         _tasks[name] = task
     first = _by_function.get(task.function)
@@ -298,7 +298,7 @@ def _add(task: Task) -> Task:
     return task
 
 
-def known(name: str, imports: Iterable[str] = ()) -> Task | None:
+def known(name: str, imports: Iterable[str] = ()) -> JobType | None:
     """Return the task of a job type if that takes no import, else None; see `find`."""
     if (task := _tasks.get(name)) is not None:
         return task
@@ -335,7 +335,7 @@ def _plain(part: str) -> bool:
     return part.isidentifier() and unicodedata.normalize("NFKC", part) == part and not part.startswith("__")
 
 
-def find(name: str, imports: Iterable[str] = ()) -> Task:
+def find(name: str, imports: Iterable[str] = ()) -> JobType:
     """Return the task of a job type, for a worker that was named some modules.
 
     A row in the table must not make a worker call whatever it names. A worker calls only functions that are registered,

@@ -15,7 +15,7 @@ from dbjobq.jobs.registry import (
     DEFAULT_MAX_RETRIES,
     DEFAULT_PRIORITY,
     DEFAULT_QUEUE,
-    Task,
+    JobType,
     registered,
     task_of,
 )
@@ -26,7 +26,7 @@ from dbjobq.storage.base import BaseStorage, JobFilter, Request
 from dbjobq.storage.postgres_storage import PostgresStorage
 from dbjobq.storage.values import Claim, NewJob, Outcome, QueueStats
 
-__all__ = ["Calls", "Function", "check_status", "counted", "job_filter", "waiting_or_running"]
+__all__ = ["Function", "QueueBase", "check_status", "counted", "job_filter", "waiting_or_running"]
 
 Function: TypeAlias = Callable[..., Any]
 
@@ -45,7 +45,7 @@ class _Usual(NamedTuple):
 _USUAL: Final = _Usual()
 
 
-class Calls:
+class QueueBase:
     """Base of the sync and the async queue: each method checks a call and describes it as a `Request`."""
 
     def __init__(self, storage: BaseStorage | str | None = None, options: Options = Options()) -> None:  # noqa: B008 - frozen
@@ -56,7 +56,7 @@ class Calls:
         self.storage: BaseStorage = storage
         self._options = options
 
-    def _job(self, what: Function | str, options: Options, data: str, task: Task | None) -> NewJob:
+    def _job(self, what: Function | str, options: Options, data: str, task: JobType | None) -> NewJob:
         usual = _USUAL if task is None else task
         return NewJob(
             id=options.id or new_id(),
@@ -159,7 +159,7 @@ def job_filter(status: str | None, queue: str | None, job_type: str | None) -> J
     }
 
 
-def _task(what: Function | str) -> Task | None:
+def _task(what: Function | str) -> JobType | None:
     if isinstance(what, str):
         return registered().get(what)
     if not callable(what):
@@ -167,7 +167,7 @@ def _task(what: Function | str) -> Task | None:
     return task_of(what)
 
 
-def _meant_as_options(keywords: Mapping[str, Any], task: Task | None) -> str | None:
+def _meant_as_options(keywords: Mapping[str, Any], task: JobType | None) -> str | None:
     """Return a hint for arguments that have the names of options and are not the function's own; None without any."""
     named = [name for name in EnqueueOptions.__annotations__ if name in keywords and not (task and name in task.known)]
     if not named:
@@ -176,7 +176,7 @@ def _meant_as_options(keywords: Mapping[str, Any], task: Task | None) -> str | N
     return f"Options go before: queue.options({given}).enqueue(…)"
 
 
-def _rows(jobs: Iterable[Mapping[str, Any]], task: Task | None) -> Iterator[str]:
+def _rows(jobs: Iterable[Mapping[str, Any]], task: JobType | None) -> Iterator[str]:
     for number, keywords in enumerate(jobs):
         if not isinstance(keywords, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
             raise TypeError(f"job {number}: must be a mapping of the function's arguments, not {keywords!r}")

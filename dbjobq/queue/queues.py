@@ -10,7 +10,7 @@ from dbjobq.attempt.by_hand import AttemptByHand
 from dbjobq.attempt.outcome import completed
 from dbjobq.ids import JobIds
 from dbjobq.models import Job
-from dbjobq.queue.base import Calls, Function, check_status, counted, waiting_or_running
+from dbjobq.queue.base import Function, QueueBase, check_status, counted, waiting_or_running
 from dbjobq.queue.options import EnqueueOptions
 from dbjobq.queue.typed import AsyncWithOptions, WithOptions
 from dbjobq.storage.values import Outcome
@@ -18,7 +18,7 @@ from dbjobq.storage.values import Outcome
 __all__ = ["AsyncJobQueue", "AsyncWithOptions", "JobQueue", "WithOptions"]
 
 
-class JobQueue(Calls):
+class JobQueue(QueueBase):
     """A queue for threads and plain code. Safe to share between threads.
 
     Args:
@@ -250,7 +250,7 @@ class JobQueue(Calls):
         self.close()
 
 
-class AsyncJobQueue(Calls):
+class AsyncJobQueue(QueueBase):
     """A queue for event loops: `JobQueue`'s methods, awaited."""
 
     def options(self, **options: Unpack[EnqueueOptions]) -> AsyncWithOptions:

@@ -7,7 +7,7 @@ from typing import Any, Concatenate, ParamSpec, Unpack, overload
 
 from dbjobq.ids import JobIds
 from dbjobq.jobs.context import JobContext
-from dbjobq.queue.base import Calls, Function
+from dbjobq.queue.base import Function, QueueBase
 from dbjobq.queue.options import EnqueueOptions
 
 __all__ = ["AsyncWithOptions", "WithOptions"]
@@ -15,7 +15,7 @@ __all__ = ["AsyncWithOptions", "WithOptions"]
 P = ParamSpec("P")
 
 
-class WithOptions(Calls):
+class WithOptions(QueueBase):
     """A queue with options (`JobQueue.options`): `enqueue` takes the function's own arguments, with their types."""
 
     def options(self, **options: Unpack[EnqueueOptions]) -> WithOptions:
@@ -39,7 +39,7 @@ class WithOptions(Calls):
         return self._enqueue_many(function, self._options, jobs).run()
 
 
-class AsyncWithOptions(Calls):
+class AsyncWithOptions(QueueBase):
     """An async queue with options: `WithOptions`, awaited."""
 
     def options(self, **options: Unpack[EnqueueOptions]) -> AsyncWithOptions:

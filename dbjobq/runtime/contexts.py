@@ -8,7 +8,7 @@ from typing import Any
 
 from dbjobq.attempt.call import Contexts
 from dbjobq.jobs.context import JobContext
-from dbjobq.jobs.registry import Task
+from dbjobq.jobs.registry import JobType
 from dbjobq.queue.queues import AsyncJobQueue, JobQueue
 from dbjobq.storage.base import BaseStorage
 from dbjobq.storage.values import Claim
@@ -26,7 +26,7 @@ def contexts_of(storage: BaseStorage | None, worker_id: str, on_progress: Callab
     """
     queue, aqueue = (None, None) if storage is None else (JobQueue(storage), AsyncJobQueue(storage))
 
-    def of(task: Task) -> Callable[[Claim, Any], JobContext]:
+    def of(task: JobType) -> Callable[[Claim, Any], JobContext]:
         mine = aqueue if task.awaits_queue else queue
 
         def context(claim: Claim, connection: Any) -> JobContext:

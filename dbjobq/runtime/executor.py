@@ -19,7 +19,7 @@ from dbjobq.attempt.settled import awaited, is_final, settled
 from dbjobq.events.bus import emit
 from dbjobq.events.loggers import running_here, worker_log
 from dbjobq.events.names import JOB_STARTED, SLOT_BROKEN
-from dbjobq.jobs.registry import Task, registered
+from dbjobq.jobs.registry import JobType, registered
 from dbjobq.runtime.bell import Alarm
 from dbjobq.runtime.buffer import Buffer
 from dbjobq.runtime.config import WorkerConfig
@@ -33,7 +33,7 @@ from dbjobq.runtime.progress import Progress
 from dbjobq.runtime.slot import Slot, Slots, absorb
 from dbjobq.runtime.thread_jobs import ThreadJobs
 from dbjobq.runtime.threads import Chunk, Threads
-from dbjobq.runtime.trust import Lease
+from dbjobq.runtime.trust import TrustWindow
 from dbjobq.runtime.ways import Ways
 from dbjobq.storage.base import BaseStorage
 from dbjobq.storage.values import Claim, Outcome
@@ -52,7 +52,9 @@ class Executor:
         worker_id: The worker's name, for `Job.worker_id`.
     """
 
-    def __init__(self, config: WorkerConfig, storage: BaseStorage, lease: Lease, alarm: Alarm, worker_id: str) -> None:
+    def __init__(
+        self, config: WorkerConfig, storage: BaseStorage, lease: TrustWindow, alarm: Alarm, worker_id: str
+    ) -> None:
         self._lease = lease
         self.slots = Slots()
         """The slots, and the jobs that run in them."""
@@ -153,7 +155,7 @@ class Executor:
             if task is not None:
                 await self._run(slot, claim, task, clean)
 
-    async def _run(self, slot: Slot, claim: Claim, task: Task, clean: Context) -> None:  # noqa: C901, PLR0912 - the hot loop: a call for each step would cost more than the step
+    async def _run(self, slot: Slot, claim: Claim, task: JobType, clean: Context) -> None:  # noqa: C901, PLR0912 - the hot loop: a call for each step would cost more than the step
         """Run a job, and those of its type that follow in the buffer, for a slice of time."""
         buffer, outcomes, alarm = self.buffer.claims, self.outcomes, self.outcomes.alarm
         clock, type_, me = time.perf_counter, claim.type, slot.task
@@ -203,7 +205,7 @@ class Executor:
         if buffer and clock() - since > SLICE:
             await asyncio.sleep(0)
 
-    async def _elsewhere(self, slot: Slot, claim: Claim, task: Task | None) -> Task | None:
+    async def _elsewhere(self, slot: Slot, claim: Claim, task: JobType | None) -> JobType | None:
         """Return the type of a job that the slot is to run itself; None if it was run on a thread, or not at all."""
         if not self._lease.alive():
             self.outcomes.release(claim)
@@ -214,7 +216,7 @@ class Executor:
             return None
         return task
 
-    async def _find(self, slot: Slot, claim: Claim) -> Task | None:
+    async def _find(self, slot: Slot, claim: Claim) -> JobType | None:
         """Return the task of a type that nobody has registered yet; None if the job's outcome is known instead."""
         me = slot.task
         assert me is not None  # noqa: S101 - it is this task
@@ -233,7 +235,7 @@ class Executor:
             slot.claim, slot.verdict = None, ""
         return None
 
-    def _run_on_thread(self, claim: Claim, task: Task, chunk: Chunk) -> Outcome | None:
+    def _run_on_thread(self, claim: Claim, task: JobType, chunk: Chunk) -> Outcome | None:
         """Run one `def` job; called in its thread."""
         if not self._lease.alive() or chunk.abandoned:
             return Outcome(claim, "release")

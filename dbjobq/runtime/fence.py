@@ -6,7 +6,7 @@ import asyncio
 
 from dbjobq.runtime.executor import Executor
 from dbjobq.runtime.poller import Poller
-from dbjobq.runtime.trust import Lease
+from dbjobq.runtime.trust import TrustWindow
 from dbjobq.service import Service
 
 __all__ = ["Fence"]
@@ -23,7 +23,7 @@ class Fence(Service):
 
     name = "fence"
 
-    def __init__(self, lease: Lease, executor: Executor, poller: Poller) -> None:
+    def __init__(self, lease: TrustWindow, executor: Executor, poller: Poller) -> None:
         self._lease, self._executor, self._poller = lease, executor, poller
 
     async def run(self) -> None:

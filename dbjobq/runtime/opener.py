@@ -15,12 +15,12 @@ from typing import TypeAlias
 from dbjobq.attempt.outcome import unknown
 from dbjobq.events.bus import emit
 from dbjobq.events.names import MODULE_IMPORTING
-from dbjobq.jobs.registry import Task, find, known, openable
+from dbjobq.jobs.registry import JobType, find, known, openable
 from dbjobq.storage.values import Claim, Outcome
 
 __all__ = ["Opener"]
 
-_Answer: TypeAlias = "asyncio.Future[Task | BaseException]"
+_Answer: TypeAlias = "asyncio.Future[JobType | BaseException]"
 
 
 class Opener:
@@ -35,7 +35,7 @@ class Opener:
         self._imports, self._unknown_within = imports, unknown_within
         self._opening: dict[str, _Answer] = {}
 
-    def quickly(self, name: str) -> Task | None:
+    def quickly(self, name: str) -> JobType | None:
         """Return the task of a job type if that takes no import.
 
         Raises:
@@ -44,7 +44,7 @@ class Opener:
         task = known(name, self._imports)
         return task if task is not None or openable(name, self._imports) else find(name, self._imports)
 
-    async def find(self, claim: Claim) -> Task:
+    async def find(self, claim: Claim) -> JobType:
         """Return the task of a job's type, imported by a thread.
 
         Raises:
@@ -68,7 +68,7 @@ class Opener:
         return unknown(claim, error, self._unknown_within)
 
     def _import(self, name: str, answer: _Answer) -> None:
-        found: Task | BaseException
+        found: JobType | BaseException
         try:
             found = find(name, self._imports)
         except BaseException as error:  # a module may do anything when it is imported
@@ -77,6 +77,6 @@ class Opener:
             answer.get_loop().call_soon_threadsafe(_answer, answer, found)
 
 
-def _answer(answer: _Answer, found: Task | BaseException) -> None:
+def _answer(answer: _Answer, found: JobType | BaseException) -> None:
     if not answer.done():
         answer.set_result(found)

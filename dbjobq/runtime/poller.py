@@ -22,7 +22,7 @@ from dbjobq.runtime.executor import Executor
 from dbjobq.runtime.outage import Outage
 from dbjobq.runtime.pace import BATCH, UNSTARTED
 from dbjobq.runtime.rest import Rest
-from dbjobq.runtime.trust import Lease, now
+from dbjobq.runtime.trust import TrustWindow, now
 from dbjobq.service import Service
 from dbjobq.storage.values import Claim, Exchange, Outcome
 from dbjobq.storage.worker_port import Session
@@ -56,7 +56,7 @@ class Poller(Service):
         config: WorkerConfig,
         session: Session,
         executor: Executor,
-        lease: Lease,
+        lease: TrustWindow,
         alarm: Alarm,
         beat_soon: Callable[[], None],
     ) -> None:

@@ -21,7 +21,7 @@ from dbjobq.runtime.loop import LoopCalls
 from dbjobq.runtime.poller import Poller
 from dbjobq.runtime.registration import Registration
 from dbjobq.runtime.slot_service import SlotService
-from dbjobq.runtime.trust import Lease
+from dbjobq.runtime.trust import TrustWindow
 from dbjobq.service import Service, run_all
 from dbjobq.storage.base import BaseStorage
 from dbjobq.storage.values import Claim
@@ -50,7 +50,7 @@ class Supervisor:
     ) -> None:
         self.worker_id = worker_id
         self._calls, self._stopping = LoopCalls(), asyncio.Event()
-        self._lease, self._alarm = Lease(config.lease), Alarm(self._calls.loop)
+        self._lease, self._alarm = TrustWindow(config.lease), Alarm(self._calls.loop)
         session, inbox = storage.session(worker_id, config.queues, self._lease.ttl), Inbox()
         self._executor = Executor(config, storage, self._lease, self._alarm, worker_id)
         self._poller = Poller(config, session, self._executor, self._lease, self._alarm, inbox.beat_soon)

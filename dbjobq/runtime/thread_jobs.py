@@ -13,7 +13,7 @@ from dbjobq.attempt.outcome import failed
 from dbjobq.attempt.run import OVERRUN
 from dbjobq.events.bus import emit
 from dbjobq.events.names import THREAD_UNAVAILABLE
-from dbjobq.jobs.registry import Task, registered
+from dbjobq.jobs.registry import JobType, registered
 from dbjobq.runtime.buffer import Buffer
 from dbjobq.runtime.outcomes import Outcomes
 from dbjobq.runtime.pace import SLICE, Means
@@ -58,7 +58,7 @@ class ThreadJobs:
         """Let the idle threads end."""
         self._threads.stop()
 
-    async def run(self, slot: Slot, claim: Claim, task: Task) -> None:
+    async def run(self, slot: Slot, claim: Claim, task: JobType) -> None:
         """Run a job of a slot, and short ones that follow it, on a thread; return when they have ended."""
         timeout = claim.timeout or task.timeout
         chunk = slot.chunk = Chunk(self._with_others(claim, task, timeout), asyncio.get_running_loop().create_future())
@@ -99,7 +99,7 @@ class ThreadJobs:
             self._outcomes.release(claim)
         await asyncio.sleep(THREADLESS)
 
-    def _with_others(self, claim: Claim, task: Task, timeout: float | None) -> deque[tuple[Claim, Task]]:
+    def _with_others(self, claim: Claim, task: JobType, timeout: float | None) -> deque[tuple[Claim, JobType]]:
         """Return a `def` job's claim with those that follow in the buffer, as far as they can share a thread's turn."""
         buffer, tasks, waiting = self._buffer.claims, registered(), deque([(claim, task)])
         each = self._in_thread.of(task.name)  # a slot's time has the wait for a thread and its turn in it

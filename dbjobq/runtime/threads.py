@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbjobq.attempt.outcome import failed
 from dbjobq.events.loggers import running_here
-from dbjobq.jobs.registry import Task
+from dbjobq.jobs.registry import JobType
 from dbjobq.storage.values import Claim, Outcome
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Chunk:
         "waiting",
     )
 
-    def __init__(self, waiting: deque[tuple[Claim, Task]], done: asyncio.Future[None]) -> None:
+    def __init__(self, waiting: deque[tuple[Claim, JobType]], done: asyncio.Future[None]) -> None:
         self.waiting = waiting
         self.claims = [claim for claim, _ in waiting]
         """All claims of the chunk, ended or not."""
@@ -94,7 +94,7 @@ class Threads:
         run: Runs one job in a thread and returns its outcome; None if it may not be started, or has been written.
     """
 
-    def __init__(self, limit: int, run: Callable[[Claim, Task, Chunk], Outcome | None]) -> None:
+    def __init__(self, limit: int, run: Callable[[Claim, JobType, Chunk], Outcome | None]) -> None:
         self._limit, self._run = limit, run
         self._queue: SimpleQueue[Chunk | None] = SimpleQueue()
         self._loop = asyncio.get_running_loop()

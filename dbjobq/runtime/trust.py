@@ -6,7 +6,7 @@ import threading
 import time
 from typing import Final
 
-__all__ = ["Lease", "now"]
+__all__ = ["TrustWindow", "now"]
 
 TTL: Final = 0.66
 """A worker's life without a heartbeat, as a share of the lease. The rest is the time other workers need to notice."""
@@ -19,7 +19,7 @@ def now() -> float:
     return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)
 
 
-class Lease:
+class TrustWindow:
     """The trust window: until when this worker may start the jobs that it holds.
 
     Args:

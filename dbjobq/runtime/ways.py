@@ -9,7 +9,7 @@ from typing import Any
 from dbjobq.attempt.call import Caller
 from dbjobq.attempt.run import arun, run, within
 from dbjobq.attempt.settled import awaited
-from dbjobq.jobs.registry import Task
+from dbjobq.jobs.registry import JobType
 from dbjobq.runtime.processes.pool import Processes
 from dbjobq.runtime.progress import Progress
 from dbjobq.runtime.slot import Slot
@@ -33,14 +33,14 @@ class Ways:
     def __init__(self, storage: BaseStorage, calls: Caller, processes: Processes, progress: Progress) -> None:
         self._storage, self._calls, self._processes, self._progress = storage, calls, processes, progress
 
-    def in_thread(self, claim: Claim, task: Task, chunk: Chunk) -> Outcome | None:
+    def in_thread(self, claim: Claim, task: JobType, chunk: Chunk) -> Outcome | None:
         """Run a `def` job; called in its thread. None if how it ended is written already."""
         return run(self._storage, claim, task, self._calls.of(task), chunk)
 
     async def apart(
         self,
         claim: Claim,
-        task: Task,
+        task: JobType,
         timeout: float | None,  # noqa: ASYNC109 - the job's own
         slot: Slot,
     ) -> Outcome | None:

@@ -19,7 +19,7 @@ from dbjobq.storage.postgres.connect.address import named_dsn, named_schema
 from dbjobq.storage.postgres.connect.connections import Connections
 from dbjobq.storage.postgres.connect.deadline import cut
 from dbjobq.storage.postgres.connect.errors import translated
-from dbjobq.storage.postgres.connect.prepared import Express
+from dbjobq.storage.postgres.connect.prepared import PreparedEnqueue
 from dbjobq.storage.postgres.connect.way import Conninfo
 from dbjobq.storage.postgres.enqueue import REPEAT, EnqueueMany, enqueue_one
 from dbjobq.storage.postgres.queue_numbers import QueueNumbers
@@ -81,7 +81,7 @@ class PostgresStorage(BaseStorage):
             conninfo, listen_conninfo=listen_conninfo, schema=self.schema, timeout=timeout, max_size=max_size
         )
         self._plain = "enqueue" if self.connections.says_its_needs else "enqueue_within"
-        self._express = Express(self.statements[self._plain])
+        self._prepared_enqueue = PreparedEnqueue(self.statements[self._plain])
         self.queue_numbers = QueueNumbers(self.connections, self._send)
         self._dequeuing = Dequeuing(self._send, self.dequeuer)
 
@@ -102,7 +102,7 @@ class PostgresStorage(BaseStorage):
         return Send(self.statements[name], params or {}, as_dicts, binary)
 
     def _plain_enqueue(self, params: Mapping[str, Any]) -> Send:
-        return Send(self.statements[self._plain], params, express=self._express)
+        return Send(self.statements[self._plain], params, prepared=self._prepared_enqueue)
 
     # Enqueue.
 

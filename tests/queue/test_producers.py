@@ -89,9 +89,9 @@ class EagerProducer(Producer):
 
 
 class AsyncProducer(Producer):
-    """The same on an event loop; `lane`: many at once, which share a connection."""
+    """The same on an event loop; `group`: many at once, which share a connection."""
 
-    KINDS = (*Producer.KINDS, "lane")
+    KINDS = (*Producer.KINDS, "group")
 
     def __init__(self, dsn: str, *, timeout: float = TIMEOUT, max_size: int = 2) -> None:
         super().__init__(dsn, timeout=timeout, max_size=max_size)
@@ -108,7 +108,7 @@ class AsyncProducer(Producer):
             case "connection":
                 async with await psycopg.AsyncConnection.connect(self.dsn) as connection:
                     return [await self.awaited.options(connection=connection).enqueue(work, tag)]
-            case "lane":
+            case "group":
                 calls = (self.awaited.enqueue(work, tag=tag, row=n) for n in range(20))
                 answers = await asyncio.gather(*calls, return_exceptions=True)
                 for answer in answers:
@@ -183,9 +183,9 @@ class Ledger:
         for tag, row, job_id in database.rows(bodies):
             stored[tag].append((row, job_id))
         for tag, found in stored.items():
-            kind, size = self.kinds[tag], {"many": ROWS, "lane": 20}.get(self.kinds[tag], 1)
+            kind, size = self.kinds[tag], {"many": ROWS, "group": 20}.get(self.kinds[tag], 1)
             assert max(Counter(row for row, _ in found).values(), default=1) == 1, f"{tag} is there twice"
-            assert len(found) in {0, size} or kind == "lane", f"{tag} is there in part"
+            assert len(found) in {0, size} or kind == "group", f"{tag} is there in part"
             if tag in self.told:
                 assert sorted(self.told[tag]) == sorted(job_id for _, job_id in found), f"{tag} is not as it was told"
         places = "select count(*) from dbjobq.job where id not in (select job_id from dbjobq.ready"
@@ -358,7 +358,7 @@ def test_each_call_into_a_black_hole_ends_in_time_and_the_next_one_is_not_in_it(
         assert tag not in ledger.told
         assert "within 0.5 s" in str(ledger.raised[-1])
         proxy.heal()
-        ledger.insist(producer, "id" if kind == "lane" else kind)
+        ledger.insist(producer, "id" if kind == "group" else kind)
     ledger.verify(database)
 
 

@@ -157,7 +157,7 @@ def test_those_who_wait_are_answered_where_the_task_that_sends_for_them_is_cance
                 calls = [first, *(asyncio.create_task(queue.enqueue(work, number=n)) for n in range(1, many))]
                 await asyncio.sleep(0)
                 for task in asyncio.all_tasks():
-                    if task.get_name() == "dbjobq-lane":
+                    if task.get_name() == "dbjobq-group-commit":
                         task.cancel()
                 await asyncio.sleep(0)
                 other.rollback()

@@ -15,7 +15,7 @@ import pytest
 
 from dbjobq.storage.postgres.connect import watchdog
 from dbjobq.storage.postgres.connect.connections import Connections
-from dbjobq.storage.postgres.connect.watchdog import Guard
+from dbjobq.storage.postgres.connect.watchdog import Watchdog
 from dbjobq.storage.postgres.connect.way import AsyncConnection
 from dbjobq.storage.postgres.statements import Statements
 from tests.storage.database import Database
@@ -45,9 +45,9 @@ class Looks(Connections):
 
 
 @asynccontextmanager
-async def on_guard(connections: Connections) -> AsyncGenerator[Guard]:
+async def on_guard(connections: Connections) -> AsyncGenerator[Watchdog]:
     """A guard that looks, for 20 seconds at most."""
-    watch = Guard(connections, Statements("dbjobq"))
+    watch = Watchdog(connections, Statements("dbjobq"))
     looking = asyncio.create_task(watch.run())
     try:
         async with asyncio.timeout(20):

@@ -36,7 +36,7 @@ def within(queue: JobQueue, dsn: str, isolation: psycopg.IsolationLevel, *, many
         return next(iter(mine.enqueue_many("f", [{}]))) if many else mine.enqueue("f")
 
 
-def in_the_lane(storage: PostgresStorage) -> str:
+def in_a_group(storage: PostgresStorage) -> str:
     async def main() -> str:
         async with AsyncJobQueue(storage) as queue:
             return (await asyncio.gather(*(queue.options(queue="mine").enqueue("f") for _ in range(5))))[4]
@@ -46,10 +46,10 @@ def in_the_lane(storage: PostgresStorage) -> str:
 
 READ_COMMITTED, REPEATABLE_READ = psycopg.IsolationLevel.READ_COMMITTED, psycopg.IsolationLevel.REPEATABLE_READ
 WAYS: dict[str, Callable[[JobQueue, PostgresStorage, str], str]] = {
-    "express": lambda queue, _storage, _dsn: [queue.options(queue="mine").enqueue("f") for _ in range(9)][-1],
+    "prepared": lambda queue, _storage, _dsn: [queue.options(queue="mine").enqueue("f") for _ in range(9)][-1],
     "checked": lambda queue, _storage, _dsn: queue.options(queue="mine", unique_key="k").enqueue("f"),
     "bulk": lambda queue, _storage, _dsn: next(iter(queue.options(queue="mine").enqueue_many("f", [{}]))),
-    "lane": lambda _, storage, __: in_the_lane(storage),
+    "group": lambda _, storage, __: in_a_group(storage),
     "within": lambda queue, _, dsn: within(queue, dsn, READ_COMMITTED),
     "within, an old snapshot": lambda queue, _, dsn: within(queue, dsn, REPEATABLE_READ),
     "bulk within, an old snapshot": lambda queue, _, dsn: within(queue, dsn, REPEATABLE_READ, many=True),

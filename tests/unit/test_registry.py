@@ -16,7 +16,7 @@ import pytest
 import dbjobq
 from dbjobq import JobContext, JobQueue, NotSupported, RetryPolicy, UnknownJobType, job
 from dbjobq.jobs import registry
-from dbjobq.jobs.registry import Task, find, openable, task_of
+from dbjobq.jobs.registry import JobType, find, openable, task_of
 from dbjobq.jobs.retry import DEFAULT_RETRY
 from dbjobq.models import Job
 
@@ -55,7 +55,7 @@ def test_job_returns_the_function_itself() -> None:
 
 def test_job_without_options_has_the_contracts_defaults() -> None:
     task = task_of(job(plain))
-    assert asdict(task) == asdict(Task(
+    assert asdict(task) == asdict(JobType(
         name="tests.unit.test_registry.plain", function=plain, max_retries=3, priority=5, queue="default",
         timeout=None, retry=DEFAULT_RETRY, transactional=False, is_async=False, context=None, parameters=("a", "b"),
         known=frozenset({"a", "b"}),

@@ -7,17 +7,17 @@ from collections import deque
 
 import pytest
 
-from dbjobq.jobs.registry import Task
+from dbjobq.jobs.registry import JobType
 from dbjobq.runtime.threads import Chunk, Threads
 from dbjobq.storage.values import Claim, Outcome
 from tests.unit.test_retry import CLAIM
 
-TASK = Task(name="f", function=lambda: None)
+TASK = JobType(name="f", function=lambda: None)
 
 
 @pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt])
 def test_whatever_running_a_job_raises_is_its_failure_and_the_chunk_ends(error: type[BaseException]) -> None:
-    def run(claim: Claim, _task: Task, _chunk: Chunk) -> Outcome | None:
+    def run(claim: Claim, _task: JobType, _chunk: Chunk) -> Outcome | None:
         if claim.attempts == 0:
             raise error("broken")
         return Outcome(claim, "complete")

@@ -18,7 +18,7 @@ from dbjobq.runtime.liveness import heartbeat
 from dbjobq.runtime.liveness.heartbeat import Heartbeat
 from dbjobq.runtime.liveness.inbox import Inbox
 from dbjobq.runtime.liveness.states import Fate
-from dbjobq.runtime.trust import TTL, Lease, now
+from dbjobq.runtime.trust import TTL, TrustWindow, now
 from dbjobq.schema import migrate
 from dbjobq.storage.postgres.connect import watchdog
 from dbjobq.storage.postgres.worker import pulse
@@ -183,7 +183,7 @@ def test_an_answer_is_given_up_while_there_is_time_for_another_heartbeat(lease: 
 @pytest.mark.parametrize("alive", [True, False])
 def test_an_answer_about_an_earlier_life_says_nothing_about_this_one(alive: bool) -> None:
     """It was on its way while the worker was registered anew."""
-    lease = Lease(30.0)
+    lease = TrustWindow(30.0)
     lease.begin(now() - 25.0)
     lapsed: list[bool] = []
 

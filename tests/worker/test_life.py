@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from dbjobq import job
-from dbjobq.runtime.trust import Lease
+from dbjobq.runtime.trust import TrustWindow
 from dbjobq.storage.postgres.worker.pulse import PostgresPulse
 from tests.support.waiting import until
 
@@ -72,7 +72,7 @@ def test_a_worker_takes_itself_to_live_no_longer_than_the_server_does_though_ans
         until(lambda: _believed_while_nothing_changes(supervisor._lease, database))
 
 
-def _believed_while_nothing_changes(lease: Lease, database: Database) -> bool:
+def _believed_while_nothing_changes(lease: TrustWindow, database: Database) -> bool:
     """Compare both ends of a life; False if a heartbeat came meanwhile."""
     (before,) = database.rows(LIFE)
     ours = lease.left()

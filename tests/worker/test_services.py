@@ -20,9 +20,9 @@ from dbjobq.runtime.liveness.heartbeat import Heartbeat
 from dbjobq.runtime.liveness.stand_in import StandIn
 from dbjobq.runtime.outcomes import Outcomes
 from dbjobq.runtime.pace import Pace
-from dbjobq.runtime.poller import Poller
-from dbjobq.runtime.trust import Lease
-from dbjobq.storage.postgres.connect.watchdog import Guard
+from dbjobq.runtime.rest import Rest
+from dbjobq.runtime.trust import TrustWindow
+from dbjobq.storage.postgres.connect.watchdog import Watchdog
 from dbjobq.storage.postgres.worker.pulse import PostgresPulse
 from dbjobq.storage.postgres.worker.session import PostgresSession
 from tests.storage.database import Database
@@ -73,10 +73,10 @@ def running(queue: JobQueue) -> Iterator[tuple[Worker, str]]:
 
 SERVICES = {
     "dbjobq-poller": (PostgresSession, "step"),
-    "dbjobq-poller, between two exchanges": (Poller, "_want"),
+    "dbjobq-poller, between two exchanges": (Rest, "asleep"),
     "dbjobq-listener": (Listener, "_heed"),
-    "dbjobq-fence": (Lease, "left"),
-    "dbjobq-guard": (Guard, "_is_at_it"),
+    "dbjobq-fence": (TrustWindow, "left"),
+    "dbjobq-guard": (Watchdog, "_is_at_it"),
     "dbjobq-heartbeat": (Heartbeat, "_pause"),
     "dbjobq-watch": (StandIn, "_pause"),
 }
@@ -132,7 +132,7 @@ def test_a_worker_that_ends_for_an_error_ends_what_it_has_started_as_when_it_sto
         await asyncio.Event().wait()
 
     fault = Fault(Injected())
-    kind, method = (Poller, "_want") if fails == "between two exchanges" else (PostgresSession, "step")
+    kind, method = (Rest, "asleep") if fails == "between two exchanges" else (PostgresSession, "step")
     fault.into(monkeypatch, kind, method)
     once, again = queue.options(max_retries=0), queue.options(max_retries=3)
     ids = [once.enqueue(hold), once.enqueue(ahold), again.enqueue(hold), again.enqueue(ahold)]

@@ -17,7 +17,7 @@ from dbjobq.runtime.holdings import Holdings
 from dbjobq.runtime.liveness.inbox import Inbox
 from dbjobq.runtime.liveness.states import Fate
 from dbjobq.runtime.loop import LoopCalls
-from dbjobq.runtime.trust import Lease, now
+from dbjobq.runtime.trust import TrustWindow, now
 from dbjobq.service import ThreadService
 from dbjobq.storage.values import Claim
 from dbjobq.storage.worker_port import Pulse
@@ -59,7 +59,7 @@ class Heartbeat(ThreadService):
     def __init__(  # noqa: PLR0913, PLR0917 - what it reads and whom it tells
         self,
         pulse: Pulse,
-        lease: Lease,
+        lease: TrustWindow,
         inbox: Inbox,
         holdings: Holdings,
         ears: Ears,

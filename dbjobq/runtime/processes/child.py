@@ -33,7 +33,7 @@ from dbjobq.events.loggers import name_job, running_here
 from dbjobq.imports import import_modules, import_script
 from dbjobq.jobs.context import JobContext
 from dbjobq.jobs.middleware import Middleware
-from dbjobq.jobs.registry import Task, defined_in, registered
+from dbjobq.jobs.registry import JobType, defined_in, registered
 from dbjobq.runtime.contexts import contexts_of
 from dbjobq.runtime.processes.channel import CUT, Channel, Setup
 from dbjobq.signals import STOP_SIGNALS, on_stop_signals
@@ -105,7 +105,7 @@ class _Child:
         self._channel = channel
         self._progress = _Progress(channel)
         self._orders: SimpleQueue[tuple[Any, ...] | None] = SimpleQueue()
-        self._tasks: dict[str, Task] = {}
+        self._tasks: dict[str, JobType] = {}
         self._storage: BaseStorage | None = None
         self.context: JobContext | None = None
         self._calls = Caller(self._contexts, self._wait, middleware=self._found_middleware)
@@ -174,7 +174,7 @@ class _Child:
         assert outcome is not None  # noqa: S101 - there is no transaction that could have written it
         return outcome
 
-    def _find(self, name: str, module: str, file: str | None) -> Task:
+    def _find(self, name: str, module: str, file: str | None) -> JobType:
         """Import what the worker has imported, and then the function's own module."""
         import_modules(self._setup["imports"])
         if file is None:
@@ -208,7 +208,7 @@ class _Child:
             found.append(function)
         return found
 
-    def _call(self, task: Task, *given: Any) -> Any:
+    def _call(self, task: JobType, *given: Any) -> Any:
         call = self._calls.of(task)
         return asyncio.run(self._await(lambda: awaited(call(*given), task))) if task.is_async else call(*given)
 
@@ -225,7 +225,7 @@ class _Child:
             if self._storage is not None:
                 await self._storage.aclose()
 
-    def _contexts(self, task: Task) -> Callable[[Claim, Any], JobContext]:
+    def _contexts(self, task: JobType) -> Callable[[Claim, Any], JobContext]:
         if self._storage is None and (recipe := self._setup["recipe"]) is not None:
             self._storage = Recipe(*recipe).make()
         return contexts_of(self._storage, self._setup["worker_id"], self._progress.say)(task)

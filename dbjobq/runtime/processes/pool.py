@@ -20,7 +20,7 @@ from dbjobq.attempt.run import within
 from dbjobq.events.bus import emit
 from dbjobq.events.names import JOB_PROCESS_KILLED
 from dbjobq.jobs.middleware import Middleware, name_of
-from dbjobq.jobs.registry import Task, home_of
+from dbjobq.jobs.registry import JobType, home_of
 from dbjobq.runtime.config import WorkerConfig
 from dbjobq.runtime.processes.channel import Setup
 from dbjobq.runtime.processes.process import JobProcess, Work
@@ -54,7 +54,7 @@ class Processes:
     async def run(
         self,
         claim: Claim,
-        task: Task,
+        task: JobType,
         timeout: float | None,  # noqa: ASYNC109 - the job's own
         slot: Slot,
         on_progress: Callable[[str], None],

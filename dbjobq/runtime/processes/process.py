@@ -21,7 +21,7 @@ from typing import Any, Final, cast
 from dbjobq.errors import ProcessDied
 from dbjobq.events.bus import emit
 from dbjobq.events.names import JOB_PROCESS_DIED, JOB_PROCESS_STARTED
-from dbjobq.jobs.registry import Task, home_of
+from dbjobq.jobs.registry import JobType, home_of
 from dbjobq.runtime.processes.channel import CUT, Frames, Setup, frame
 from dbjobq.signals import held_back
 from dbjobq.storage.values import Claim, Outcome
@@ -141,7 +141,7 @@ class JobProcess(asyncio.Protocol):
         """Whether the process can take a job."""
         return self._work is None and self._transport is not None and not self._ending
 
-    def begin(self, claim: Claim, task: Task, on_progress: Callable[[str], None]) -> Work:
+    def begin(self, claim: Claim, task: JobType, on_progress: Callable[[str], None]) -> Work:
         """Hand the process a job."""
         if self._end_at is not None:
             self._end_at.cancel()

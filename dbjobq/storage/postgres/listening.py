@@ -9,7 +9,7 @@ from typing import Final, Literal, NamedTuple
 from dbjobq.storage.postgres.connect.connections import Connections
 from dbjobq.storage.postgres.connect.deadline import cut
 from dbjobq.storage.postgres.connect.errors import translated
-from dbjobq.storage.postgres.connect.watchdog import Guard
+from dbjobq.storage.postgres.connect.watchdog import Watchdog
 from dbjobq.storage.postgres.connect.way import AsyncConnection, hang_up
 from dbjobq.storage.postgres.statements import Statements
 
@@ -48,9 +48,9 @@ class Listening:
         guard: The watchdog for questions over the connection; None without one.
     """
 
-    def __init__(self, connections: Connections, statements: Statements, guard: Guard | None = None) -> None:
+    def __init__(self, connections: Connections, statements: Statements, guard: Watchdog | None = None) -> None:
         self._connections, self._statements = connections, statements
-        self._guard = guard or Guard(connections, statements)
+        self._guard = guard or Watchdog(connections, statements)
         self._connection: AsyncConnection | None = None
 
     async def heard(self) -> AsyncGenerator[Heard]:

@@ -18,7 +18,7 @@ from dbjobq.storage.postgres.callers import AsyncCaller, Caller, async_caller, s
 from dbjobq.storage.postgres.connect.connections import Connections
 from dbjobq.storage.postgres.connect.deadline import Deadline
 from dbjobq.storage.postgres.connect.errors import is_lost, translated
-from dbjobq.storage.postgres.connect.group_commit import Lane
+from dbjobq.storage.postgres.connect.group_commit import GroupCommit
 from dbjobq.storage.postgres.repeats import Outdated, Repeats
 from dbjobq.storage.postgres.steps import CopyIn, Make, Send, adrive, aperform, drive, perform
 
@@ -189,9 +189,9 @@ class PostgresRequest(Generic[R]):
             async with caller.block():
                 return await adrive(self._make(again), caller.perform)
         if self._shared and deadline is not None and not again:
-            lane = await self._connections.lane()
-            if lane is not None:
-                return await adrive(self._make(again), partial(_in_lane, lane, deadline))
+            group = await self._connections.group_commit()
+            if group is not None:
+                return await adrive(self._make(again), partial(_in_group, group, deadline))
         async with (
             self._connections.aconnection(deadline, alone=self._alone, pinned=self._pinned) as connection,
             self._atransaction(connection),
@@ -202,9 +202,9 @@ class PostgresRequest(Generic[R]):
         return connection.transaction() if self._atomic else nullcontext()
 
 
-async def _in_lane(lane: Lane, deadline: Deadline, step: Send | CopyIn) -> Any:
+async def _in_group(group: GroupCommit, deadline: Deadline, step: Send | CopyIn) -> Any:
     assert isinstance(step, Send)  # noqa: S101 - a COPY is never shared
-    return await lane.execute(step.statement, step.params, deadline)
+    return await group.execute(step.statement, step.params, deadline)
 
 
 def _learned(deadline: Deadline | None, caller: Caller | None, step: Send | PostgresRequest[Any]) -> Any:

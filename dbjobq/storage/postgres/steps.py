@@ -11,7 +11,7 @@ from psycopg.rows import dict_row, tuple_row
 from psycopg.types.string import TextLoader
 
 from dbjobq.storage.postgres.connect.deadline import Deadline
-from dbjobq.storage.postgres.connect.prepared import Express
+from dbjobq.storage.postgres.connect.prepared import PreparedEnqueue
 
 __all__ = ["Call", "CopyIn", "Make", "Send", "Sender", "adrive", "aperform", "drive", "perform"]
 
@@ -30,7 +30,7 @@ class Send(NamedTuple):
     """Whether rows are dictionaries by the names of their columns, with JSON as text."""
     binary: bool = False
     """Whether values come in binary form, which the session's DateStyle does not change; for psycopg's types only."""
-    express: Express | None = None
+    prepared: PreparedEnqueue | None = None
     """A faster way for a statement that is a transaction by itself (prepared.py); its rows are empty then."""
 
 
@@ -92,7 +92,7 @@ def perform(connection: psycopg.Connection[Any], step: Send | CopyIn, deadline: 
             for piece in step.pieces if deadline is None else deadline.renewed_by(step.pieces):
                 copy.write(piece)
         return []
-    if step.express is not None and (rows := step.express.execute(connection, step.params)) is not None:
+    if step.prepared is not None and (rows := step.prepared.execute(connection, step.params)) is not None:
         return [()] * rows
     cursor: psycopg.Cursor[Any] = psycopg.Cursor(connection, row_factory=dict_row if step.as_dicts else tuple_row)
     if step.as_dicts:

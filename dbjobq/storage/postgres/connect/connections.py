@@ -17,8 +17,8 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from dbjobq.checks import check_seconds
 from dbjobq.errors import ConfigError
-from dbjobq.storage.postgres.connect.deadline import Deadline, Watchman, watched
-from dbjobq.storage.postgres.connect.group_commit import Lane
+from dbjobq.storage.postgres.connect.deadline import Cutter, Deadline, cut_at
+from dbjobq.storage.postgres.connect.group_commit import GroupCommit
 from dbjobq.storage.postgres.connect.pool import AsyncPool, Pool
 from dbjobq.storage.postgres.connect.way import AsyncConnection, Conninfo, SyncConnection, Way
 from dbjobq.storage.postgres.statements import PIN, PINNED, UNPIN
@@ -66,7 +66,7 @@ class Connections:
         self.schema = schema
         self.timeout = check_seconds(timeout, "timeout", above_zero=True)
         self._max_size = max_size
-        self._watchman = Watchman(self.timeout)
+        self._cutter = Cutter(self.timeout)
         self._drained_at = float("-inf")
         self._adrained_at: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, float] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
@@ -127,17 +127,17 @@ class Connections:
             connection = self.connect(deadline)
         else:
             connection = pool.getconn(None if deadline is None else deadline.left)
-        watchman = self._watchman
+        cutter = self._cutter
         try:
             if deadline is not None:
-                watchman.watch(connection, deadline)
+                cutter.watch(connection, deadline)
             if pool is self._pool and (said := self._pinning(connection, pinned=pinned)):
                 connection.execute(said)
             with connection if pool is not None and pool is self._theirs else nullcontext():
                 yield connection
         finally:
             if deadline is not None:
-                watchman.dismiss(deadline)
+                cutter.dismiss(deadline)
             if pool is None:
                 connection.close()
             else:
@@ -163,7 +163,7 @@ class Connections:
         connection = self.connect(deadline := Deadline(seconds))
         if not self._reached:
             try:
-                with self._watchman.over(connection, deadline):
+                with self._cutter.over(connection, deadline):
                     self._heed(connection, connection.execute(_WHO).fetchone())
             except BaseException:
                 connection.close()
@@ -215,7 +215,7 @@ class Connections:
         else:
             connection = await pool.getconn(None if deadline is None else deadline.left)
         try:
-            with nullcontext() if deadline is None else watched(connection, deadline):
+            with nullcontext() if deadline is None else cut_at(connection, deadline):
                 if isinstance(pool, AsyncPool) and (said := self._pinning(connection, pinned=pinned)):
                     await connection.execute(said)
                 async with connection if pool is not None and pool is self._theirs else nullcontext():
@@ -248,7 +248,7 @@ class Connections:
             pool = AsyncPool(self._aopen, **self._limits())
             end = _close_with_the_loop(pool)
             await anext(end)
-            own = self._loops[loop] = _LoopsOwn(pool, Lane(pool), end)
+            own = self._loops[loop] = _LoopsOwn(pool, GroupCommit(pool), end)
         return own
 
     async def _aopen(self, seconds: float) -> AsyncConnection:
@@ -256,7 +256,7 @@ class Connections:
         connection = await self.async_connect(**self._within(deadline := Deadline(seconds)))
         if not self._reached:
             try:
-                with watched(connection, deadline):
+                with cut_at(connection, deadline):
                     self._heed(connection, await (await connection.execute(_WHO)).fetchone())
             except BaseException:
                 await connection.close()
@@ -265,11 +265,11 @@ class Connections:
             connection.prepare_threshold = None
         return connection
 
-    async def lane(self) -> Lane | None:
+    async def group_commit(self) -> GroupCommit | None:
         """Return the connection that the running loop's calls may share; None where the pool is the user's own."""
         if self._their_pool(asyncio.get_running_loop()) is not None:
             return None
-        return (await self._loops_own()).lane
+        return (await self._loops_own()).group_commit
 
     async def aheal(self, since: float) -> None:
         """See `heal`, for the running loop's pool."""
@@ -333,7 +333,7 @@ class Connections:
         References to the parent's connections are kept: a child must not end them by collecting them.
         """
         self._parents = (self._parents, self._pool, self._loops)
-        self._lock, self._watchman = threading.Lock(), Watchman(self.timeout)
+        self._lock, self._cutter = threading.Lock(), Cutter(self.timeout)
         self._pool, self._loops = None, {}
         self._their_loop = None
 
@@ -356,10 +356,10 @@ class _Limits(TypedDict):
 
 
 class _LoopsOwn(NamedTuple):
-    """The pool and the lane of one event loop."""
+    """The pool and the group commit of one event loop."""
 
     pool: AsyncPool
-    lane: Lane
+    group_commit: GroupCommit
     end: AsyncGenerator[None]
     """An asynchronous generator that closes the pool when it is closed itself."""
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import psycopg
 
-__all__ = ["Deadline", "Watchman", "cut", "watched"]
+__all__ = ["Cutter", "Deadline", "cut", "cut_at"]
 
 _NEVER: Final = float("inf")
 
@@ -69,7 +69,7 @@ class Deadline:
             yield piece
 
 
-class Watchman:
+class Cutter:
     """Cuts the connections of threads' calls whose time is over, by one thread, which ends when no call is left.
 
     The thread sleeps until the first deadline, but no longer than a new call has: so no new call need wake it.
@@ -89,7 +89,7 @@ class Watchman:
         with self._lock:
             self._calls[deadline] = connection
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="dbjobq-watchman", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="dbjobq-cutter", daemon=True)
                 try:
                     self._thread.start()
                 except RuntimeError:  # at the interpreter's exit no thread starts any more; TCP's timeouts remain
@@ -123,7 +123,7 @@ class Watchman:
 
 
 @contextmanager
-def watched(connection: psycopg.AsyncConnection[Any], deadline: Deadline) -> Generator[None]:
+def cut_at(connection: psycopg.AsyncConnection[Any], deadline: Deadline) -> Generator[None]:
     """Watch a call of the running event loop on a connection while the block runs."""
     loop = asyncio.get_running_loop()
 

@@ -15,11 +15,11 @@ import psycopg
 from psycopg.rows import tuple_row
 from psycopg_pool import PoolTimeout
 
-from dbjobq.storage.postgres.connect.deadline import Deadline, watched
+from dbjobq.storage.postgres.connect.deadline import Deadline, cut_at
 from dbjobq.storage.postgres.connect.errors import forget_prepared, is_lost
 from dbjobq.storage.postgres.connect.pool import AsyncPool
 
-__all__ = ["Lane"]
+__all__ = ["GroupCommit"]
 
 LARGEST_GROUP: Final = 100
 """Statements in one pipeline at most: all of them wait for the last."""
@@ -41,11 +41,11 @@ class _Asked(NamedTuple):
             self.answer.set_exception(error)
 
 
-class Lane:
+class GroupCommit:
     """Executes statements that are a transaction each, wait for no lock, and return rows.
 
     Args:
-        pool: The event loop's pool, in autocommit. The lane holds one connection while there is something to send.
+        pool: The event loop's pool, in autocommit. One connection is held while there is something to send.
     """
 
     def __init__(self, pool: AsyncPool) -> None:
@@ -61,7 +61,7 @@ class Lane:
         asked = _Asked(statement, params, deadline, asyncio.get_running_loop().create_future())
         self._asked.append(asked)
         if self._task is None:
-            self._task = asyncio.create_task(self._work(), name="dbjobq-lane")
+            self._task = asyncio.create_task(self._work(), name="dbjobq-group-commit")
         return await asked.answer
 
     async def _work(self) -> None:
@@ -69,7 +69,7 @@ class Lane:
         try:
             async with self._pool.connection(self._asked[0].deadline.left) as connection:
                 while batch := self._next():
-                    with watched(connection, batch[0].deadline):
+                    with cut_at(connection, batch[0].deadline):
                         await _send(connection, batch)
         except asyncio.CancelledError:  # somebody has cancelled all tasks; waiting callers try again, elsewhere
             for asked in batch:
@@ -84,7 +84,7 @@ class Lane:
                     asked.fail(error)
         finally:  # a call may have come while the connection was returned, or the task was cancelled
             waits = any(not asked.answer.done() for asked in self._asked)
-            self._task = asyncio.create_task(self._work(), name="dbjobq-lane") if waits else None
+            self._task = asyncio.create_task(self._work(), name="dbjobq-group-commit") if waits else None
 
     def _next(self) -> list[_Asked]:
         """Take the statements to send next, without those whose callers have gone."""

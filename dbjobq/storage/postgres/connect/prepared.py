@@ -17,7 +17,7 @@ from psycopg import errors, generators
 from psycopg.pq import ExecStatus, PipelineStatus, TransactionStatus
 from psycopg.pq.abc import PGresult
 
-__all__ = ["Express", "numbered"]
+__all__ = ["PreparedEnqueue", "numbered"]
 
 _IDLE: Final = TransactionStatus.IDLE
 _NO_PIPELINE: Final = PipelineStatus.OFF
@@ -35,7 +35,7 @@ def numbered(statement: bytes) -> tuple[bytes, list[str]]:
     return statement, [name.decode() for name in names]
 
 
-class Express:
+class PreparedEnqueue:
     """One statement of which only the number of rows is wanted.
 
     Args:

@@ -18,11 +18,11 @@ import psycopg
 
 from dbjobq.service import Service
 from dbjobq.storage.postgres.connect.connections import Connections
-from dbjobq.storage.postgres.connect.deadline import Deadline, cut, watched
+from dbjobq.storage.postgres.connect.deadline import Deadline, cut, cut_at
 from dbjobq.storage.postgres.connect.way import AsyncConnection, SyncConnection
 from dbjobq.storage.postgres.statements import Statements
 
-__all__ = ["Guard"]
+__all__ = ["Watchdog"]
 
 _Waits: TypeAlias = set[tuple[SyncConnection | AsyncConnection, float]]
 
@@ -38,7 +38,7 @@ HALFWAY: Final = 15
 """How many times `ANSWER_PATIENCE` a server may wait for the rest of an exchange: a large result may be on its way."""
 
 
-class Guard(Service):
+class Watchdog(Service):
     """Guards one worker's connections, on its event loop; `waiting` may be used from any thread.
 
     Args:
@@ -88,7 +88,7 @@ class Guard(Service):
             return False
         with suppress(psycopg.Error):
             other = await self._connections.async_connect()
-            with watched(other, Deadline(TAKES)):
+            with cut_at(other, Deadline(TAKES)):
                 async with other:
                     asked = {"pid": connection.info.backend_pid, "rest": ANSWER_PATIENCE * HALFWAY}
                     return (await (await other.execute(self._statements["at_work"], asked)).fetchone()) is not None

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from dbjobq.errors import StorageUnavailable
 from dbjobq.storage.postgres.connect.connections import Connections
-from dbjobq.storage.postgres.connect.watchdog import Guard
+from dbjobq.storage.postgres.connect.watchdog import Watchdog
 from dbjobq.storage.postgres.connect.way import AsyncConnection, hang_up
 from dbjobq.storage.postgres.schema_version import check_version
 from dbjobq.storage.postgres.statements import PINNED, Statements, set_local, set_session
@@ -121,7 +121,9 @@ class Opener:
         ttl: The worker's life without a heartbeat, in seconds.
     """
 
-    def __init__(self, connections: Connections, statements: Statements, guard: Guard, name: str, ttl: float) -> None:
+    def __init__(
+        self, connections: Connections, statements: Statements, guard: Watchdog, name: str, ttl: float
+    ) -> None:
         self._connections, self._statements, self._guard = connections, statements, guard
         self._name, self._ttl = name, ttl
         self.limit = TimeLimit(ttl)

@@ -11,9 +11,9 @@ import psycopg
 from dbjobq.events.bus import emit
 from dbjobq.events.names import PLACES_TIDIED
 from dbjobq.storage.postgres.connect.connections import Connections
-from dbjobq.storage.postgres.connect.deadline import Deadline, Watchman, cut
+from dbjobq.storage.postgres.connect.deadline import Cutter, Deadline, cut
 from dbjobq.storage.postgres.connect.errors import is_passing, translated
-from dbjobq.storage.postgres.connect.watchdog import Guard
+from dbjobq.storage.postgres.connect.watchdog import Watchdog
 from dbjobq.storage.postgres.connect.way import SyncConnection
 from dbjobq.storage.postgres.rows import finish_params, held_params, ids_param
 from dbjobq.storage.postgres.statements import DURABLE, Statements, set_session
@@ -47,7 +47,7 @@ class PostgresPulse(Pulse):
         self,
         connections: Connections,
         statements: Statements,
-        guard: Guard,
+        guard: Watchdog,
         name: str,
         worker: Callable[[], int | None],
         cut_session: Callable[[], None],
@@ -56,7 +56,7 @@ class PostgresPulse(Pulse):
         self._connections, self._statements, self._guard = connections, statements, guard
         self._name, self._worker, self._cut_session = name, worker, cut_session
         self._patience = ttl * (ANSWERED_BY_A_POOLER if connections.pooled else ANSWERED)
-        self._watchman = Watchman(self._patience)
+        self._cutter = Cutter(self._patience)
         self._connection: SyncConnection | None = None
         self._bounded = False  # whether the server, too, gives up what is asked over this connection
 
@@ -82,7 +82,7 @@ class PostgresPulse(Pulse):
         The server gives it up as well, so that nothing of it is left there, waiting for a lock.
         """
         deadline = Deadline(self._patience)
-        with self._connected() as connection, self._watchman.over(connection, deadline):
+        with self._connected() as connection, self._cutter.over(connection, deadline):
             if not (self._bounded or self._connections.pooled):
                 connection.execute(set_session(statement_timeout=f"{max(self._patience * 1000, 1):.0f}"))
                 self._bounded = True

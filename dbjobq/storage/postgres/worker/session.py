@@ -10,7 +10,7 @@ from dbjobq.errors import StorageUnavailable
 from dbjobq.storage.postgres.connect.connections import Connections
 from dbjobq.storage.postgres.connect.deadline import cut
 from dbjobq.storage.postgres.connect.errors import translated
-from dbjobq.storage.postgres.connect.watchdog import Guard
+from dbjobq.storage.postgres.connect.watchdog import Watchdog
 from dbjobq.storage.postgres.connect.way import hang_up
 from dbjobq.storage.postgres.listening import Listening
 from dbjobq.storage.postgres.rows import held_params
@@ -48,7 +48,7 @@ class PostgresSession(Session):
     ) -> None:
         self.worker_id = worker_id
         self._connections = connections
-        self._guard = Guard(connections, statements, ttl)
+        self._guard = Watchdog(connections, statements, ttl)
         self._opener = Opener(connections, statements, self._guard, worker_id, ttl)
         self._queues = ServedQueues(queues)
         self._gate = Gate(self._queues)
@@ -120,6 +120,6 @@ class PostgresSession(Session):
             cut(link.connection)
         self._listening.cut()
 
-    def guard(self) -> Guard:
+    def guard(self) -> Watchdog:
         """See `Session.guard`."""
         return self._guard

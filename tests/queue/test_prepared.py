@@ -11,14 +11,14 @@ import pytest
 from psycopg_pool import ConnectionPool
 
 from dbjobq import Job, JobQueue, PostgresStorage, StorageUnavailable, job
-from dbjobq.storage.postgres.connect.prepared import Express
+from dbjobq.storage.postgres.connect.prepared import PreparedEnqueue
 from tests.storage.database import Database
 from tests.support.looking import get
 
 PREPARED = "select count(*) from pg_prepared_statements where name like 'dbjobq%'"
 
 
-@job(name="express.work", priority=-7, max_retries=0, timeout=2.5)
+@job(name="prepared.work", priority=-7, max_retries=0, timeout=2.5)
 def work(n: int = 0, text: str = "") -> None: ...
 
 
@@ -26,14 +26,14 @@ def work(n: int = 0, text: str = "") -> None: ...
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whether each plain enqueue of this test took the short way."""
     answers: list[bool] = []
-    execute = Express.execute
+    execute = PreparedEnqueue.execute
 
-    def noting(self: Express, *args: Any) -> int | None:
+    def noting(self: PreparedEnqueue, *args: Any) -> int | None:
         rows = execute(self, *args)
         answers.append(rows is not None)
         return rows
 
-    monkeypatch.setattr(Express, "execute", noting)
+    monkeypatch.setattr(PreparedEnqueue, "execute", noting)
     return answers
 
 
