@@ -43,15 +43,25 @@ def on_a_loop(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
         loop.run_until_complete(main())
 
 
+SHARED = ("dbjobq-sqlite", "dbjobq-cutter", "dbjobq-hooks", "dbjobq-processes")
+"""Threads that are no service's: of a session, until it is forgotten, and of the process."""
+
+
+@pytest.fixture(autouse=True)
+def others() -> set[threading.Thread]:
+    """The threads that other tests have left."""
+    OTHERS.clear()
+    OTHERS.update(threading.enumerate())
+    return OTHERS
+
+
+OTHERS: set[threading.Thread] = set()
+
+
 def threads() -> set[str]:
-    """The names of a worker's threads."""
-    names = {thread.name for thread in threading.enumerate() if thread.name.startswith("dbjobq-")}
-    not_its_own = (
-        "dbjobq-sqlite",
-        "dbjobq-watchman",
-        "dbjobq-hooks",
-    )  # a session's, until it is forgotten; the process's
-    return {name for name in names if not name.startswith(not_its_own)}
+    """The names of the threads of services."""
+    names = {thread.name for thread in threading.enumerate() if thread not in OTHERS}
+    return {name for name in names if name.startswith("dbjobq-") and not name.startswith(SHARED)}
 
 
 def test_a_worker_consists_of_services_in_the_order_in_which_they_stop(sqlite: SQLAlchemyStorage) -> None:
