@@ -217,7 +217,7 @@ class Executor:
         return task
 
     async def _find(self, slot: Slot, claim: Claim) -> JobType | None:
-        """Return the task of a type that nobody has registered yet; None if the job's outcome is known instead."""
+        """Return a type that nobody has registered yet; None if the job's outcome is known instead."""
         me = slot.task
         assert me is not None  # noqa: S101 - it is this task
         try:

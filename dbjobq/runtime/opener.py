@@ -24,7 +24,7 @@ _Answer: TypeAlias = "asyncio.Future[JobType | BaseException]"
 
 
 class Opener:
-    """Finds tasks by the names of job types. Used on the worker's loop.
+    """Finds job types by their names. Used on the worker's loop.
 
     Args:
         imports: The modules that were named to the worker.
@@ -36,7 +36,7 @@ class Opener:
         self._opening: dict[str, _Answer] = {}
 
     def quickly(self, name: str) -> JobType | None:
-        """Return the task of a job type if that takes no import.
+        """Return a job type if that takes no import.
 
         Raises:
             UnknownJobType: No import could find the type either.
@@ -45,7 +45,7 @@ class Opener:
         return task if task is not None or openable(name, self._imports) else find(name, self._imports)
 
     async def find(self, claim: Claim) -> JobType:
-        """Return the task of a job's type, imported by a thread.
+        """Return a job's type, imported by a thread.
 
         Raises:
             UnknownJobType: There is no task of this type.

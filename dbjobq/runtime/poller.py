@@ -3,7 +3,7 @@
 What was finished while the last exchange was under way goes out with the next, together with the next claim: under load
 a few hundred jobs share one transaction and one flush to disk, and at rest a result goes out at once. With a full batch
 in hand the next exchange goes out before the slots begin with it, so the database and the jobs work at the same time.
-Decides what to claim and when to sleep; runs nothing itself.
+Runs no jobs (executor.py), and does not decide when to sleep (rest.py).
 """
 
 from __future__ import annotations

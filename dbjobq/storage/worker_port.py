@@ -74,7 +74,7 @@ class Session(ABC):
 
     @abstractmethod
     def pulse(self) -> Pulse:
-        """Return the heartbeat of this session's worker."""
+        """Return a new connection beside the worker's event loop, for one thread."""
 
 
 class Pulse(ABC):

@@ -1,4 +1,4 @@
-"""Work on single jobs by hand, without a worker: jobs are claimed, finished, cancelled, retried.
+"""Work on single jobs: claimed, finished, cancelled, retried; by hand, or by a worker within a job's own transaction.
 
 Each function returns a function that starts the call (`Make`), since a call may be made again after a lost connection.
 """
